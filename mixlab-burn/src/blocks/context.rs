@@ -1,0 +1,88 @@
+//! What flows beside the residual stream during one forward pass.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Distribution, Tensor, backend::Backend};
+
+/// Keys and values of an attention block, both `[B, Hk, T, hd]`, keys already rotated.
+#[derive(Clone, Debug)]
+pub struct KeyValue<B: Backend> {
+    /// Keys.
+    pub keys: Tensor<B, 4>,
+    /// Values.
+    pub values: Tensor<B, 4>,
+}
+
+/// Everything a block may read or leave for later blocks, besides the stream itself.
+#[derive(Debug)]
+pub struct Flow<B: Backend> {
+    /// Rows of the batch, `B`.
+    pub batch: usize,
+    /// Tokens in a row, `T`.
+    pub seq: usize,
+    /// Position of the running block among all blocks, from 0.
+    pub index: usize,
+    /// Whether this is a training pass, in which dropout acts.
+    pub training: bool,
+    x0: Option<Tensor<B, 2>>,
+    key_values: HashMap<usize, KeyValue<B>>,
+}
+
+impl<B: Backend> Flow<B> {
+    /// The start of a forward pass over `batch` rows of `seq` tokens.
+    pub fn new(batch: usize, seq: usize) -> Self {
+        Self { batch, seq, index: 0, training: false, x0: None, key_values: HashMap::new() }
+    }
+
+    /// Remembers the embedding stream.
+    pub fn set_x0(&mut self, x0: Tensor<B, 2>) {
+        self.x0 = Some(x0);
+    }
+
+    /// The stream as it left the embedding, `[N, D]`.
+    ///
+    /// # Panics
+    /// If [`Flow::set_x0`] was not called.
+    pub fn x0(&self) -> Tensor<B, 2> {
+        self.x0.clone().expect("the embedding stream is set before the first block")
+    }
+
+    /// Offers the running block's keys and values to later blocks.
+    pub fn publish(&mut self, key_value: KeyValue<B>) {
+        self.key_values.insert(self.index, key_value);
+    }
+
+    /// Keys and values of block `index`.
+    ///
+    /// # Panics
+    /// If that block published none; a plan allows no such reference.
+    pub fn published(&self, index: usize) -> KeyValue<B> {
+        self.key_values.get(&index).expect("the source block publishes before it is read").clone()
+    }
+
+    /// Splits `x` `[N, H·hd]` into heads `[B, H, T, hd]`.
+    pub fn split_heads(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 4> {
+        let width = x.dims()[1] / heads;
+        x.reshape([self.batch, self.seq, heads, width]).swap_dims(1, 2)
+    }
+
+    /// The inverse of [`Flow::split_heads`].
+    pub fn merge_heads(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
+        let [b, h, t, hd] = x.dims();
+        x.swap_dims(1, 2).reshape([b * t, h * hd])
+    }
+
+    /// In training, keeps each element with probability `1 − rate` and divides it by that; else
+    /// returns `x` as it is.
+    pub fn dropout(&self, x: Tensor<B, 2>, rate: f32) -> Tensor<B, 2> {
+        if !self.training || rate == 0.0 {
+            return x;
+        }
+        if rate == 1.0 {
+            return x.zeros_like();
+        }
+        let keep = 1.0 - rate;
+        let mask = x.random_like(Distribution::Bernoulli(keep.into()));
+        x * mask * (1.0 / keep)
+    }
+}

@@ -1,0 +1,137 @@
+//! Blocks: what a model is a stack of. One file each, registered by one line of [`blocks!`].
+//!
+//! A block is a *config* — a plain struct of validated options that implements [`Block`] — and a
+//! Burn module of *weights* whose field names, order and shapes are the names, order and shapes in
+//! weight files. The config's `forward` takes the weights as an argument, because blocks may share
+//! one set of weights and still differ in their options.
+//!
+//! [`blocks!`] makes one block type out of several, and the result is a [`Block`] again: a
+//! downstream crate adds its own to the built-in ones by naming [`Builtin`] as a variant.
+
+mod context;
+mod param;
+mod scope;
+
+pub mod mlp;
+pub mod plain;
+pub mod swiglu;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::config::BlockSpec;
+
+pub use context::{Flow, KeyValue};
+pub(crate) use param::scaled;
+pub use param::{constant, matrix, ones, zeros};
+pub use scope::Scope;
+
+/// Added to the mean square of every RMS norm.
+pub const NORM_EPS: f32 = 1e-5;
+
+/// The options of one block, as a plan holds them.
+pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
+    /// The block's parameters; field order is the order in weight files.
+    type Weights<B: Backend>: Module<B> + ModuleDisplay;
+
+    /// The JSON `type` names that this block answers to, lower case.
+    fn types() -> Vec<&'static str>;
+
+    /// Reads and checks the options. Problems go to `scope`, which knows the place; `None` means
+    /// that there was at least one.
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self>;
+
+    /// Fresh weights: vectors at their start values, matrices still to be drawn.
+    fn init<B: Backend>(&self, device: &B::Device) -> Self::Weights<B>;
+
+    /// Applies the block to the residual stream `x` `[N, D]`, rows in batch-major order.
+    fn forward<B: mixlab_ops::Backend>(
+        &self,
+        weights: &Self::Weights<B>,
+        x: Tensor<B, 2>,
+        flow: &mut Flow<B>,
+    ) -> Tensor<B, 2>;
+}
+
+/// Makes one block type of several: an enum of their configs, an enum of their weights, and the
+/// [`Block`] implementation that dispatches between them. [`Block`] must be in scope.
+///
+/// ```
+/// use mixlab_burn::blocks::Block;
+/// mixlab_burn::blocks! {
+///     /// Only gated feed-forward layers.
+///     pub FeedForward, FeedForwardWeights {
+///         Swiglu: mixlab_burn::blocks::swiglu::Swiglu,
+///         Mlp: mixlab_burn::blocks::mlp::Mlp,
+///     }
+/// }
+/// assert_eq!(FeedForward::types(), ["swiglu", "mlp"]);
+/// ```
+#[macro_export]
+macro_rules! blocks {
+    ($(#[$doc:meta])* $vis:vis $set:ident, $weights:ident { $($variant:ident: $config:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        $vis enum $set {
+            $(#[doc = concat!("See [`", stringify!($config), "`].")] $variant($config)),+
+        }
+
+        #[doc = concat!("The weights of one [`", stringify!($set), "`].")]
+        #[derive(burn::module::Module, Debug)]
+        $vis enum $weights<B: burn::tensor::backend::Backend> {
+            $(#[doc = concat!("Weights of [`", stringify!($config), "`].")]
+            $variant(<$config as Block>::Weights<B>)),+
+        }
+
+        impl $crate::blocks::Block for $set {
+            type Weights<B: burn::tensor::backend::Backend> = $weights<B>;
+
+            fn types() -> Vec<&'static str> {
+                [$(<$config as $crate::blocks::Block>::types()),+].concat()
+            }
+
+            fn plan(
+                spec: &$crate::config::BlockSpec,
+                scope: &mut $crate::blocks::Scope<'_>,
+            ) -> Option<Self> {
+                $(if <$config as $crate::blocks::Block>::types().contains(&spec.kind.as_str()) {
+                    return <$config as $crate::blocks::Block>::plan(spec, scope).map(Self::$variant);
+                })+
+                scope.unknown_type(&spec.kind, &Self::types());
+                None
+            }
+
+            fn init<B: burn::tensor::backend::Backend>(&self, device: &B::Device) -> $weights<B> {
+                match self {
+                    $(Self::$variant(config) => {
+                        $weights::$variant($crate::blocks::Block::init(config, device))
+                    })+
+                }
+            }
+
+            fn forward<B: $crate::ops::Backend>(
+                &self,
+                weights: &$weights<B>,
+                x: burn::tensor::Tensor<B, 2>,
+                flow: &mut $crate::blocks::Flow<B>,
+            ) -> burn::tensor::Tensor<B, 2> {
+                match (self, weights) {
+                    $((Self::$variant(config), $weights::$variant(weights)) => {
+                        $crate::blocks::Block::forward(config, weights, x, flow)
+                    })+
+                    #[allow(unreachable_patterns)]
+                    _ => unreachable!("a plan pairs each block with weights of its own type"),
+                }
+            }
+        }
+    };
+}
+
+blocks! {
+    /// The block types that come with this crate.
+    pub Builtin, BuiltinWeights {
+        Plain: plain::Plain,
+        Swiglu: swiglu::Swiglu,
+        Mlp: mlp::Mlp,
+    }
+}

@@ -1,0 +1,274 @@
+//! `plain`: causal attention, then a feed-forward tail (Vaswani et al., 2017; rotary positions of
+//! Su et al., 2021; grouped queries of Ainslie et al., 2023).
+//!
+//! ```text
+//! x ← resid_mix[0] ⊙ x + resid_mix[1] ⊙ x0                        (resid_mix)
+//! n = RMS(x; norm_scale)
+//! q, k, v = heads(n·wq), heads(n·wk), heads(n·wv);  q, k ← rope(q), rope(k)
+//! y = softmax(mask(gain · q kᵀ / √hd)) v                           (gain: qk_gain)
+//! y ← y − (y·v / v·v) v                                            (xsa)
+//! x ← x + drop( merge(y)·wo [⊙ attn_scale] )
+//! x ← x + drop( silu(x·ff1)·ff2 [⊙ mlp_scale] )
+//! ```
+//!
+//! Kept from mixlab 0.10.1 and worth knowing: the feed-forward tail sees the stream *without* a
+//! norm; `kv_source` takes keys and values of an earlier block, and then the queries are *not*
+//! rotated; `skip_attention` keeps the weights and drops the branch; `resid_mix` starts as random as
+//! any matrix unless `resid_mix_init` is `identity`.
+//!
+//! ```json
+//! {"type": "plain", "heads": 8, "kv_heads": 4, "qk_gain": 1.5, "rope_dims": 16}
+//! ```
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, backend::Backend};
+use mixlab_ops::{Activation, activate, attention, rms_norm, rope, xsa};
+
+use super::{Block, Flow, KeyValue, NORM_EPS, Scope, constant, matrix, ones, scaled};
+use crate::config::BlockSpec;
+
+/// Options of a `plain` block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plain {
+    /// Stream width `D`.
+    pub dim: usize,
+    /// Hidden width `F` of the feed-forward tail.
+    pub ffn: usize,
+    /// Query heads `H`.
+    pub heads: usize,
+    /// Key/value heads `Hk`, a divisor of `H`.
+    pub kv_heads: usize,
+    /// Earlier block (from 0) whose keys and values are used instead of own ones.
+    pub kv_source: Option<usize>,
+    /// Channels of a head that rotate with the position; even.
+    pub rope_dims: usize,
+    /// Start value of a learned factor of the scores, one a head.
+    pub qk_gain: Option<f32>,
+    /// Exclusive self-attention: remove the projection on the own value.
+    pub xsa: bool,
+    /// Leave the attention branch out.
+    pub skip_attention: bool,
+    /// Whether both branches end in a learned scale.
+    pub block_scales: bool,
+    /// Whether the block first mixes in the embedding stream.
+    pub resid_mix: bool,
+    /// Dropout rate of both branches.
+    pub dropout: f32,
+}
+
+/// Weights of a `plain` block.
+#[derive(Module, Debug)]
+pub struct PlainWeights<B: Backend> {
+    /// `[2, D]`: factors of the stream and of the embedding stream; with `resid_mix`.
+    pub resid_mix: Option<Param<Tensor<B, 2>>>,
+    /// `[D]`, ones.
+    pub norm_scale: Param<Tensor<B, 1>>,
+    /// `[D, D]`.
+    pub wq: Param<Tensor<B, 2>>,
+    /// `[D, Hk·hd]`; unless `kv_source`.
+    pub wk: Option<Param<Tensor<B, 2>>>,
+    /// `[D, Hk·hd]`; unless `kv_source`.
+    pub wv: Option<Param<Tensor<B, 2>>>,
+    /// `[H]`; with `qk_gain`.
+    pub qk_gain: Option<Param<Tensor<B, 1>>>,
+    /// `[D, D]`.
+    pub wo: Param<Tensor<B, 2>>,
+    /// `[D]`, ones; with `block_scales`.
+    pub attn_scale: Option<Param<Tensor<B, 1>>>,
+    /// `[D, F]`.
+    pub ff1: Param<Tensor<B, 2>>,
+    /// `[F, D]`.
+    pub ff2: Param<Tensor<B, 2>>,
+    /// `[D]`, ones; with `block_scales`.
+    pub mlp_scale: Option<Param<Tensor<B, 1>>>,
+}
+
+/// Base of the rotary wavelengths.
+const ROPE_BASE: f32 = 10000.0;
+
+impl Block for Plain {
+    type Weights<B: Backend> = PlainWeights<B>;
+
+    fn types() -> Vec<&'static str> {
+        vec!["plain"]
+    }
+
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+        let heads = scope.heads(spec)?;
+        let kv_heads = kv_heads(spec, heads, scope);
+        let rope_dims = rope_dims(spec, heads, scope);
+        let kv_source = kv_source(spec, scope);
+        let plain = Self {
+            dim: scope.dim,
+            ffn: scope.ffn,
+            heads,
+            kv_heads: kv_heads?,
+            kv_source: kv_source?,
+            rope_dims: rope_dims?,
+            qk_gain: spec.qk_gain.map(|gain| gain as f32).filter(|gain| *gain > 0.0),
+            xsa: spec.xsa.unwrap_or(false),
+            skip_attention: spec.skip_attention.unwrap_or(false),
+            block_scales: scope.block_scales,
+            resid_mix: scope.resid_mix,
+            dropout: scope.dropout,
+        };
+        Some(plain)
+    }
+
+    fn init<B: Backend>(&self, device: &B::Device) -> PlainWeights<B> {
+        let kv_dim = self.dim / self.heads * self.kv_heads;
+        let own = self.kv_source.is_none();
+        PlainWeights {
+            resid_mix: self.resid_mix.then(|| matrix([2, self.dim], device)),
+            norm_scale: ones(self.dim, device),
+            wq: matrix([self.dim, self.dim], device),
+            wk: own.then(|| matrix([self.dim, kv_dim], device)),
+            wv: own.then(|| matrix([self.dim, kv_dim], device)),
+            qk_gain: self.qk_gain.map(|gain| constant(self.heads, gain, device)),
+            wo: matrix([self.dim, self.dim], device),
+            attn_scale: self.block_scales.then(|| ones(self.dim, device)),
+            ff1: matrix([self.dim, self.ffn], device),
+            ff2: matrix([self.ffn, self.dim], device),
+            mlp_scale: self.block_scales.then(|| ones(self.dim, device)),
+        }
+    }
+
+    fn forward<B: mixlab_ops::Backend>(
+        &self,
+        w: &PlainWeights<B>,
+        x: Tensor<B, 2>,
+        flow: &mut Flow<B>,
+    ) -> Tensor<B, 2> {
+        let x = w.mix(x, flow);
+        let x = match self.skip_attention {
+            true => x,
+            false => x.clone() + self.attend(w, x, flow),
+        };
+        x.clone() + self.feed_forward(w, x, flow)
+    }
+}
+
+impl Plain {
+    /// The attention branch on the un-normed stream `x` `[N, D]`.
+    fn attend<B: mixlab_ops::Backend>(
+        &self,
+        w: &PlainWeights<B>,
+        x: Tensor<B, 2>,
+        flow: &mut Flow<B>,
+    ) -> Tensor<B, 2> {
+        let n = rms_norm(x, w.norm_scale.val(), NORM_EPS);
+        let q = flow.split_heads(n.clone().matmul(w.wq.val()), self.heads);
+        let (q, KeyValue { keys, values }) = match self.kv_source {
+            Some(source) => (q, flow.published(source)),
+            None => (self.rotate(q), self.own_key_value(w, n, flow)),
+        };
+        let q = match &w.qk_gain {
+            Some(gain) => q * gain.val().reshape([1, self.heads, 1, 1]),
+            None => q,
+        };
+        let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
+        let y = attention(q, keys, values.clone(), scale);
+        let y = if self.xsa { xsa(y, values) } else { y };
+        let o = flow.merge_heads(y).matmul(w.wo.val());
+        flow.dropout(scaled(o, &w.attn_scale), self.dropout)
+    }
+
+    fn own_key_value<B: mixlab_ops::Backend>(
+        &self,
+        w: &PlainWeights<B>,
+        n: Tensor<B, 2>,
+        flow: &mut Flow<B>,
+    ) -> KeyValue<B> {
+        let project = |weight: &Option<Param<Tensor<B, 2>>>| {
+            let weight = weight.as_ref().expect("a block without kv_source has wk and wv");
+            flow.split_heads(n.clone().matmul(weight.val()), self.kv_heads)
+        };
+        let own = KeyValue { keys: self.rotate(project(&w.wk)), values: project(&w.wv) };
+        flow.publish(own.clone());
+        own
+    }
+
+    fn rotate<B: mixlab_ops::Backend>(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        rope(x, self.rope_dims, ROPE_BASE)
+    }
+
+    fn feed_forward<B: mixlab_ops::Backend>(
+        &self,
+        w: &PlainWeights<B>,
+        x: Tensor<B, 2>,
+        flow: &Flow<B>,
+    ) -> Tensor<B, 2> {
+        let f = activate(Activation::Silu, x.matmul(w.ff1.val())).matmul(w.ff2.val());
+        flow.dropout(scaled(f, &w.mlp_scale), self.dropout)
+    }
+}
+
+impl<B: Backend> PlainWeights<B> {
+    fn mix(&self, x: Tensor<B, 2>, flow: &Flow<B>) -> Tensor<B, 2> {
+        let Some(mix) = &self.resid_mix else { return x };
+        let mix = mix.val();
+        x * mix.clone().narrow(0, 0, 1) + flow.x0() * mix.narrow(0, 1, 1)
+    }
+}
+
+fn kv_heads(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<usize> {
+    match spec.kv_heads.unwrap_or(0) {
+        0 => Some(heads),
+        n if n > 0 && (heads as i64) % n == 0 => Some(n as usize),
+        n => {
+            let message = format!("`{n}` does not divide heads `{heads}`");
+            scope.error("kv_heads", message, "use a positive divisor of `heads`, or leave it out");
+            None
+        }
+    }
+}
+
+fn rope_dims(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<usize> {
+    let width = scope.dim / heads;
+    let dims = match spec.rope_dims.unwrap_or(0) {
+        0 => width as i64,
+        n => n,
+    };
+    if dims > 0 && dims % 2 == 0 && dims <= width as i64 {
+        return Some(dims as usize);
+    }
+    let (field, message) = match spec.rope_dims {
+        None | Some(0) => ("heads", format!("head width `{width}` is odd, and rotation needs pairs")),
+        Some(n) => ("rope_dims", format!("`{n}` is not an even number in 2..={width}")),
+    };
+    scope.error(field, message, "rotary channels come in pairs within one head");
+    None
+}
+
+/// The source block, from 0; `Some(None)` without one.
+fn kv_source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Option<usize>> {
+    let number = match spec.kv_source {
+        Some(n) if n > 0 => n as usize,
+        _ => return Some(None),
+    };
+    let specs = scope.specs;
+    let problem = match specs.get(number - 1) {
+        _ if number > scope.index => Some("is not an earlier block".to_string()),
+        None => Some("does not exist".to_string()),
+        Some(source) if source.kind != "plain" => Some(format!("is a `{}` block", source.kind)),
+        Some(source) if source.kv_source.is_some_and(|n| n > 0) => {
+            Some("itself takes keys and values from another block".to_string())
+        }
+        Some(source) if source.skip_attention == Some(true) => {
+            Some("has skip_attention, so it has no keys and values".to_string())
+        }
+        Some(source) if source.heads != spec.heads => Some("has another number of heads".to_string()),
+        Some(source) if effective(source) != effective(spec) => {
+            Some("has another number of kv_heads".to_string())
+        }
+        Some(_) => None,
+    };
+    let Some(problem) = problem else { return Some(Some(number - 1)) };
+    let hint = "`kv_source` counts blocks from 1 and names an earlier `plain` block with the same heads";
+    scope.error("kv_source", format!("block `{number}` {problem}"), hint);
+    None
+}
+
+fn effective(spec: &BlockSpec) -> Option<i64> {
+    spec.kv_heads.filter(|n| *n != 0).or(spec.heads)
+}

@@ -1,0 +1,136 @@
+//! JSON text → [`Config`]: exactly what was written, typed, each value in its
+//! own range, with all mistakes of a file reported at once.
+//!
+//! ```text
+//! text ─ text.rs ─→ Node tree ─ path.rs (--set) ─→ Node tree ─ read.rs, values.rs ─→ Config
+//!                                                      └→ Source: places, problems
+//! ```
+//!
+//! Each field is declared once, in `model.rs`, `block.rs` or `training.rs`.
+//! Rules about several fields belong to the plan, which reports into the same
+//! [`Problems`] before [`Source::finish`] makes one result of them.
+
+mod block;
+mod fields;
+mod model;
+mod node;
+mod path;
+mod problem;
+mod read;
+mod source;
+mod text;
+mod training;
+mod values;
+
+pub use block::{BlockSpec, CustomOp, CustomWeight};
+pub use fields::{Field, Kind, Rule};
+pub use model::Config;
+pub use node::{Node, Origin, Value};
+pub use problem::{ConfigError, Finding, Problem, Problems, nearest, nearest_hint};
+pub use source::Source;
+pub use training::{PhaseSpec, TrainingSpec};
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use read::{FromNode, Reader};
+
+impl Config {
+    /// Reads a config from JSON text with `//` comments. `name` stands for the
+    /// file in errors and is the name of a config that has none; each of
+    /// `overrides` is a `path=value` that replaces a field.
+    ///
+    /// Wrong types, ranges and unknown fields are no failure yet: they wait in
+    /// [`Source::problems`].
+    ///
+    /// # Errors
+    /// If the text is not one JSON object, or an override leads nowhere.
+    pub fn parse(
+        text: &str,
+        name: &str,
+        overrides: &[String],
+    ) -> Result<(Self, Source), ConfigError> {
+        let (mut config, source) = parse(text, name, overrides)?;
+        config.name_after(name);
+        Ok((config, source))
+    }
+
+    /// Reads a config file. A relative path that does not exist is looked for
+    /// once more from the parent of the working directory.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], or if the file cannot be read.
+    pub fn read(path: &str, overrides: &[String]) -> Result<(Self, Source), ConfigError> {
+        let (bytes, found) = read_file(path)?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let problem =
+                Problem::new("", "the text is not UTF-8").with_hint("save the file as UTF-8");
+            ConfigError::at(format!("{found}:{line}"), problem)
+        })?;
+        let (mut config, source) = parse(&text, &found, overrides)?;
+        config.name_after(path);
+        Ok((config, source))
+    }
+
+    fn name_after(&mut self, path: &str) {
+        if self.name.is_empty() {
+            path.clone_into(&mut self.name);
+        }
+    }
+}
+
+fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source), ConfigError> {
+    let mut root = text::parse_file(text).map_err(|error| {
+        let (line, column) = text::line_and_column(text, error.offset);
+        let problem = Problem { hint: error.hint, ..Problem::new("", error.message) };
+        ConfigError::at(format!("{name}:{line}:{column}"), problem)
+    })?;
+    let refused: Vec<_> = overrides
+        .iter()
+        .enumerate()
+        .filter_map(|(number, text)| {
+            let problem = path::apply_override(&mut root, text, number).err()?;
+            Some(Finding { place: source::override_place(text), problem })
+        })
+        .collect();
+    if !refused.is_empty() {
+        return Err(ConfigError::new(refused));
+    }
+    let mut problems = Problems::default();
+    let config: Option<Config> = FromNode::read(&root, Rule::Any, &mut Reader::new(&mut problems));
+    let source = Source::new(name, root, overrides, problems);
+    Ok((config.unwrap_or_default(), source))
+}
+
+/// The bytes of a file and the path under which it was found.
+fn read_file(path: &str) -> Result<(Vec<u8>, String), ConfigError> {
+    let unreadable = |problem: String| ConfigError::at(path, Problem::new("", problem));
+    if path.is_empty() {
+        return Err(ConfigError::at(
+            "config",
+            Problem::new("", "the path of the config file is empty"),
+        ));
+    }
+    let error = match std::fs::read(path) {
+        Ok(bytes) => return Ok((bytes, path.to_owned())),
+        Err(error) => error,
+    };
+    if error.kind() != ErrorKind::NotFound || Path::new(path).is_absolute() {
+        return Err(unreadable(format!("cannot read the config file: {error}")));
+    }
+    let above = format!("../{path}");
+    match std::fs::read(&above) {
+        Ok(bytes) => Ok((bytes, above)),
+        Err(again) if again.kind() == ErrorKind::NotFound => {
+            Err(unreadable(format!("there is no such config file, and no `{above}` either")))
+        }
+        Err(again) => Err(unreadable(format!(
+            "there is no such config file, and `{above}` cannot be read: {again}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! What is wrong with a config, collected until everything has been looked at.
+
+use std::fmt;
+
+/// One thing that is wrong, or only odd, in a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field, such as `blocks[0].heads`; empty for the config as a whole.
+    pub path: String,
+    /// What is wrong, with the value that is.
+    pub message: String,
+    /// The way out.
+    pub hint: Option<String>,
+    /// Whether the config can be used all the same.
+    pub warning: bool,
+}
+
+impl Problem {
+    /// An error at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), hint: None, warning: false }
+    }
+
+    /// The same problem with a way out.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint(hint);
+        self
+    }
+
+    /// Adds the way out.
+    pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The collector into which all checks of a config report.
+#[derive(Debug, Clone, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Reports an error; chain [`Problem::hint`] to add the way out.
+    pub fn error(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
+        self.push(Problem::new(path, message))
+    }
+
+    /// Reports something that is odd, but can be used.
+    pub fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
+        self.push(Problem { warning: true, ..Problem::new(path, message) })
+    }
+
+    /// Whether anything makes the config unusable.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|problem| !problem.warning)
+    }
+
+    /// Whether an error was reported at `path` or at something around it, so
+    /// that the value there is not what the user wrote.
+    pub fn is_bad(&self, path: &str) -> bool {
+        let around = |outer: &str| {
+            let rest = path.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.0.iter().any(|problem| !problem.warning && around(&problem.path))
+    }
+
+    /// The problems in the order of their report.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    fn push(&mut self, problem: Problem) -> &mut Problem {
+        let at = self.0.len();
+        self.0.push(problem);
+        &mut self.0[at]
+    }
+}
+
+/// A problem with the place where it was written.
+///
+/// Prints as `file.json:12: blocks[0].heads: what is wrong`, with the hint on a
+/// second line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// `file.json:12`, or the `--set path=value` that the value comes from.
+    pub place: String,
+    /// What was found there.
+    pub problem: Problem,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { path, message, hint, .. } = &self.problem;
+        write!(f, "{}: ", self.place)?;
+        if !path.is_empty() {
+            write!(f, "{path}: ")?;
+        }
+        f.write_str(message)?;
+        hint.iter().try_for_each(|hint| write!(f, "\n  hint: {hint}"))
+    }
+}
+
+/// All errors of a config, in the order of the file; prints one paragraph each.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", .findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError {
+    findings: Vec<Finding>,
+}
+
+impl ConfigError {
+    pub(super) fn new(findings: Vec<Finding>) -> Self {
+        Self { findings }
+    }
+
+    /// The single error `problem` at `place`.
+    pub(super) fn at(place: impl Into<String>, problem: Problem) -> Self {
+        Self::new(vec![Finding { place: place.into(), problem }])
+    }
+
+    /// The errors without their places.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.findings.iter().map(|finding| &finding.problem)
+    }
+
+    /// The errors with their places.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
+/// The candidate that `word` is most likely a slip of, if one is near enough.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let limit = (word.chars().count() / 2).min(3);
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&word, candidate);
+    let scored = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
+    scored
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, found)| found)
+}
+
+/// A hint from [`nearest`], or else the list of what is known.
+pub fn nearest_hint(word: &str, what: &str, known: &[&str]) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(found) => format!("did you mean `{found}`?"),
+        None => format!("known {what}: `{}`", known.join("`, `")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_prints_place_path_message_and_hint() {
+        let problem = Problem::new("blocks[0].heads", "`5` does not divide model_dim `32`");
+        let mut finding = Finding { place: "a.json:12".into(), problem };
+        assert_eq!(
+            finding.to_string(),
+            "a.json:12: blocks[0].heads: `5` does not divide model_dim `32`"
+        );
+        finding.problem.hint("use 4 or 8");
+        assert!(finding.to_string().ends_with("`32`\n  hint: use 4 or 8"));
+        let whole = ConfigError::at("a.json:1:3", Problem::new("", "expected value"));
+        assert_eq!(whole.to_string(), "a.json:1:3: expected value");
+    }
+
+    #[test]
+    fn a_field_is_bad_when_it_or_something_around_it_is() {
+        let mut problems = Problems::default();
+        problems.error("blocks[1]", "expected an object");
+        problems.error("training.lr", "expected a number");
+        problems.warn("seq_len", "odd");
+        for bad in ["blocks[1]", "blocks[1].heads", "training.lr"] {
+            assert!(problems.is_bad(bad), "{bad}");
+        }
+        for good in
+            ["blocks", "blocks[10]", "blocks[0].heads", "training", "training.lr2", "seq_len"]
+        {
+            assert!(!problems.is_bad(good), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_warning_is_no_error() {
+        let mut problems = Problems::default();
+        problems.warn("a", "odd").hint("look");
+        assert!(!problems.has_errors());
+        problems.error("b", "wrong");
+        assert!(problems.has_errors());
+        assert_eq!(problems.iter().next().unwrap().hint.as_deref(), Some("look"));
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_far_one_is_not() {
+        let known = ["batch_tokens", "heads", "kv_heads", "lr", "steps"];
+        let find = |word| nearest(word, known);
+        assert_eq!(find("batchTokens"), Some("batch_tokens"));
+        assert_eq!(find("n_heads"), Some("heads"));
+        assert_eq!(find("stesp"), Some("steps"));
+        assert_eq!(find("foo"), None);
+        assert_eq!(find("learning_rate"), None);
+        assert_eq!(nearest_hint("foo", "names", &["a", "b"]), "known names: `a`, `b`");
+    }
+}

@@ -1,0 +1,189 @@
+//! The `training` object and its phases.
+
+use super::fields::{Rule, fields};
+
+fields! {
+    /// Training as it was written. For most numbers 0 means the default; which
+    /// ones, the plan decides.
+    TrainingSpec {
+        /// Number of optimizer steps; with `phases`, their sum counts instead.
+        steps: Option<i64> = "200";
+        /// Peak learning rate.
+        lr: Option<f64> = "3e-4";
+        /// Stretches of constant learning rate that replace the schedule.
+        phases: Vec<PhaseSpec> = "[]";
+        /// Number of last steps over which the learning rate falls linearly; 0 means none.
+        warmdown_steps: Option<i64> = "0", Rule::AtLeast(0.0);
+        /// Validation loss (nats per token) at which training stops; 0 means never.
+        target_val_loss: Option<f64> = "0", Rule::AtLeast(0.0);
+        /// Steps of test-time training before each evaluated batch; 0 means none.
+        ttt_steps: Option<i64> = "0", Rule::AtLeast(0.0);
+        /// What test-time training changes: all weights, or low-rank adapters.
+        ttt_mode: Option<String> = "full", Rule::OneOf(&["full", "lora"]);
+        /// Learning rate of test-time training.
+        ttt_lr: Option<f64> = "1e-5", Rule::AtLeast(0.0);
+        /// Rank of the adapters of `ttt_mode` `lora`.
+        ttt_rank: Option<i64> = "4", Rule::AtLeast(0.0);
+        /// Peak speed of the hardware in TFLOP/s, to show the share that is used; 0 means not
+        /// shown.
+        hardware_tflops: Option<f64> = "0", Rule::AtLeast(0.0);
+        /// Greatest norm of all gradients together; 0 means no limit.
+        grad_clip: Option<f32> = "0", Rule::AtLeast(0.0);
+        /// Decoupled weight decay of all groups that set none.
+        weight_decay: Option<f32> = "0.01", Rule::AtLeast(0.0);
+        /// Decay of the first moment in AdamW.
+        beta1: Option<f32> = "0.9";
+        /// Decay of the second moment in AdamW.
+        beta2: Option<f32> = "0.95";
+        /// Term that keeps AdamW from dividing by zero.
+        epsilon: Option<f32> = "1e-8";
+        /// Seed of initial weights and batches.
+        seed: Option<i64> = "42";
+        /// Tokens per step (B·T); must be a multiple of `seq_len`.
+        batch_tokens: Option<i64> = "1024";
+        /// Size in tokens of the pieces that are shuffled.
+        shuffle_chunk_tokens: Option<i64> = "`seq_len`";
+        /// Learning rate of the embeddings.
+        embed_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
+        /// Learning rate of the matrices.
+        matrix_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
+        /// Learning rate of scales and other vectors.
+        scalar_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
+        /// Learning rate of the output head.
+        head_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
+        /// Momentum of the matrices.
+        muon_momentum: Option<f32> = "`beta1`", Rule::AtLeast(0.0);
+        /// Newton–Schulz iterations of Muon.
+        muon_backend_steps: Option<i64> = "5";
+        /// Nesterov momentum in Muon.
+        muon_nesterov: Option<bool> = "true";
+        /// Optimizer of the matrices; everything else uses AdamW.
+        optimizer: Option<String> = "muon", Rule::OneOf(&["muon", "adamw"]);
+        /// Fake quantization of weights during training.
+        qat: Option<String> = "none", Rule::WordOf(&["none", "int8", "int6"]);
+        /// Step at which fake quantization begins.
+        qat_start: Option<i64> = "0", Rule::AtLeast(0.0);
+        /// Which weights fake quantization covers.
+        qat_scope: Option<String> = "all", Rule::OneOf(&["all", "matrices"]);
+        /// Distribution of initial matrices.
+        weight_init: Option<String> = "xavier_uniform", Rule::OneOf(&["xavier_uniform", "normal"]);
+        /// Standard deviation of `weight_init` `normal`.
+        weight_init_std: Option<f32> = "0.02";
+        /// Weight decay of the embeddings.
+        embed_weight_decay: Option<f32> = "`weight_decay`", Rule::AtLeast(0.0);
+        /// Weight decay of the matrices.
+        matrix_weight_decay: Option<f32> = "`weight_decay`", Rule::AtLeast(0.0);
+        /// Weight decay of scales and other vectors.
+        scalar_weight_decay: Option<f32> = "`weight_decay`", Rule::AtLeast(0.0);
+        /// Weight decay of the output head.
+        head_weight_decay: Option<f32> = "`weight_decay`", Rule::AtLeast(0.0);
+        /// Step from which a moving average of the weights is kept; 0 means none.
+        swa_start: Option<i64> = "0", Rule::AtLeast(0.0);
+        /// Share of the average that each update keeps.
+        swa_decay: Option<f32> = "0.999", Rule::Below(0.0, 1.0);
+        /// Steps between updates of the average.
+        swa_interval: Option<i64> = "10";
+        /// Arithmetic of matrix products; weights stay in 32 bits.
+        compute_dtype: Option<String> = "f32", Rule::OneOf(&["f32", "tf32", "bf16"]);
+    }
+}
+
+fields! {
+    /// A stretch of training with its own learning rate.
+    PhaseSpec {
+        /// Number of steps.
+        steps: i64 = required, Rule::Above(0.0);
+        /// Learning rate.
+        lr: f64 = required, Rule::Above(0.0);
+        /// Name in the log.
+        label: Option<String> = "none";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::config::tests::{BASE, error, errors};
+
+    #[test]
+    fn each_range_of_training_is_checked() {
+        let at_least_zero = "warmdown_steps target_val_loss ttt_steps ttt_lr ttt_rank \
+            hardware_tflops grad_clip weight_decay embed_lr matrix_lr scalar_lr head_lr \
+            muon_momentum qat_start embed_weight_decay matrix_weight_decay \
+            scalar_weight_decay head_weight_decay swa_start";
+        for field in at_least_zero.split_whitespace() {
+            assert_eq!(
+                error(&format!("training.{field}=-1")),
+                format!("training.{field}: expected a value ≥ 0, found `-1`")
+            );
+            assert_eq!(errors(BASE, &[&format!("training.{field}=0")]), [""; 0]);
+        }
+        for (field, value) in [("swa_decay", "1.0"), ("swa_decay", "-0.1")] {
+            let message = error(&format!("training.{field}={value}"));
+            assert_eq!(
+                message,
+                format!("training.{field}: expected a value ≥ 0 and < 1, found `{value}`")
+            );
+        }
+        for phase in ["[{\"steps\": 0, \"lr\": 1}]", "[{\"steps\": 1, \"lr\": 0}]"] {
+            assert!(
+                error(&format!("training.phases={phase}"))
+                    .ends_with("expected a value > 0, found `0`")
+            );
+        }
+        let free = [
+            "steps",
+            "lr",
+            "beta1",
+            "beta2",
+            "epsilon",
+            "seed",
+            "batch_tokens",
+            "shuffle_chunk_tokens",
+        ];
+        let more = ["muon_backend_steps", "weight_init_std", "swa_interval"];
+        for field in free.iter().chain(&more) {
+            assert_eq!(errors(BASE, &[&format!("training.{field}=-1")]), [""; 0], "{field}");
+        }
+    }
+
+    #[test]
+    fn each_choice_of_training_is_checked() {
+        for (field, wrong, nearest) in [
+            ("optimizer", "adam", Some("adamw")),
+            ("optimizer", "sgd", None),
+            ("weight_init", "zz", None),
+            ("weight_init", "Normal", Some("normal")),
+            ("qat", "int4", Some("int8")),
+            ("qat_scope", "matrix", Some("matrices")),
+            ("ttt_mode", "x", None),
+            ("ttt_mode", " lora", Some("lora")),
+            ("compute_dtype", "bfloat16", None),
+            ("compute_dtype", "bf-16", Some("bf16")),
+        ] {
+            let overrides = [format!("training.{field}={wrong}")];
+            let (_, mut source) = Config::parse(BASE, "a.json", &overrides).unwrap();
+            let error = source.finish().expect_err(field);
+            let [problem] = error.problems().collect::<Vec<_>>()[..] else { panic!("{error}") };
+            assert_eq!(problem.path, format!("training.{field}"));
+            assert!(problem.message.ends_with(&format!("found `{wrong}`")), "{error}");
+            assert_eq!(
+                problem.hint,
+                nearest.map(|found| format!("did you mean `{found}`?")),
+                "{field}={wrong}"
+            );
+        }
+        assert_eq!(
+            errors(
+                BASE,
+                &[
+                    "training.optimizer=",
+                    "training.weight_init=",
+                    "training.qat=",
+                    "training.ttt_mode="
+                ]
+            ),
+            [""; 0]
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! Batches: B rows of T consecutive tokens, and for each token its successor.
+
+use super::DataError;
+use super::pattern::expand;
+use super::shard::Shard;
+use super::stream::{StreamConfig, TokenStream};
+
+/// Batches that are kept for validation during training.
+pub const VALIDATION_BATCHES: usize = 10;
+
+/// Inputs and targets of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Rows, B.
+    pub batch: usize,
+    /// Tokens in a row, T.
+    pub seq: usize,
+    /// Input tokens, `[B, T]`, row by row.
+    pub x: Vec<i32>,
+    /// The token after each input token, `[B, T]`.
+    pub y: Vec<i32>,
+    /// The token before each row, `[B]`: the last of the row before, −1 for the first row.
+    pub prev: Vec<i32>,
+}
+
+impl Batch {
+    /// Cuts `tokens` (B·T + 1 of them) into rows of `seq` tokens; all but the last are inputs.
+    ///
+    /// # Errors
+    /// If that is not one or more whole rows.
+    pub fn from_tokens(tokens: &[u16], seq: usize) -> Result<Self, DataError> {
+        let pairs = tokens.len().saturating_sub(1);
+        let batch = rows(pairs, seq)?;
+        let numbers = |part: &[u16]| part.iter().map(|t| i32::from(*t)).collect::<Vec<_>>();
+        let x = numbers(&tokens[..pairs]);
+        let before = |row: usize| if row == 0 { -1 } else { x[row * seq - 1] };
+        let prev = (0..batch).map(before).collect();
+        Ok(Self { batch, seq, prev, y: numbers(&tokens[1..]), x })
+    }
+}
+
+fn rows(batch_tokens: usize, seq_len: usize) -> Result<usize, DataError> {
+    if batch_tokens == 0 || seq_len == 0 || !batch_tokens.is_multiple_of(seq_len) {
+        return Err(DataError::BatchShape { batch_tokens, seq_len });
+    }
+    Ok(batch_tokens / seq_len)
+}
+
+/// What a loader reads and how.
+#[derive(Debug, Clone)]
+pub struct LoaderConfig {
+    /// Glob patterns of the shards.
+    pub patterns: Vec<String>,
+    /// Tokens in a batch, B·T.
+    pub batch_tokens: usize,
+    /// Tokens in a row, T.
+    pub seq_len: usize,
+    /// Tokens that shuffling keeps together; 0 means `seq_len`.
+    pub chunk: usize,
+    /// Seed of the order.
+    pub seed: i64,
+    /// Every token must be below this.
+    pub vocab_size: usize,
+}
+
+/// An endless source of batches.
+pub struct Loader {
+    stream: TokenStream,
+    batch_tokens: usize,
+    seq_len: usize,
+}
+
+impl Loader {
+    /// Opens the shards.
+    ///
+    /// # Errors
+    /// If a batch is not a whole number of rows, no shard matches, or a shard cannot be used.
+    pub fn new(config: &LoaderConfig) -> Result<Self, DataError> {
+        rows(config.batch_tokens, config.seq_len)?;
+        let chunk = match config.chunk {
+            0 => config.seq_len,
+            chunk => chunk,
+        };
+        let order = StreamConfig { chunk, seed: config.seed, vocab_size: config.vocab_size };
+        Ok(Self {
+            stream: TokenStream::open(&expand(&config.patterns)?, order)?,
+            batch_tokens: config.batch_tokens,
+            seq_len: config.seq_len,
+        })
+    }
+
+    /// The next batch. It takes B·T + 1 tokens: none of them comes again in the batch after.
+    ///
+    /// # Errors
+    /// If a shard that is reached for the first time has an id outside the vocabulary.
+    pub fn next_batch(&mut self) -> Result<Batch, DataError> {
+        let tokens = self.stream.read(self.batch_tokens + 1)?;
+        Batch::from_tokens(&tokens, self.seq_len)
+    }
+
+    /// Goes on as if `count` batches had been taken, without reading them (to resume a run).
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`].
+    pub fn skip(&mut self, count: usize) -> Result<(), DataError> {
+        (0..count).try_for_each(|_| self.stream.skip(self.batch_tokens + 1))
+    }
+}
+
+/// The fixed validation set: the first [`VALIDATION_BATCHES`] batches of a fresh loader.
+///
+/// # Errors
+/// As [`Loader::new`] and [`Loader::next_batch`].
+pub fn validation_batches(config: &LoaderConfig) -> Result<Vec<Batch>, DataError> {
+    let mut loader = Loader::new(config)?;
+    (0..VALIDATION_BATCHES).map(|_| loader.next_batch()).collect()
+}
+
+/// The full validation set: all shards in sorted order, cut to whole rows of `seq_len` tokens
+/// and one more token, the last target.
+///
+/// # Errors
+/// If no shard matches, a shard cannot be used, or there is not a single row.
+pub fn full_validation(
+    patterns: &[String],
+    seq_len: usize,
+    vocab_size: usize,
+) -> Result<Vec<u16>, DataError> {
+    let mut tokens = Vec::new();
+    for path in expand(patterns)? {
+        let shard = Shard::open(&path)?;
+        shard.check_vocabulary(vocab_size)?;
+        tokens.extend(shard.tokens(0..shard.len()));
+    }
+    let pairs = tokens.len().saturating_sub(1);
+    let whole = pairs.checked_div(seq_len).unwrap_or(0) * seq_len;
+    if whole == 0 {
+        return Err(DataError::ShortValidation {
+            pattern: patterns.join(" "),
+            tokens: tokens.len(),
+            seq_len,
+        });
+    }
+    tokens.truncate(whole + 1);
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::shard::write_shard;
+
+    /// A folder with two shards of 0..25 and 25..30, and a loader configuration for it.
+    fn small() -> (tempfile::TempDir, LoaderConfig) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, tokens) in [("val_0.bin", 0..25), ("val_1.bin", 25..30)] {
+            write_shard(&folder.path().join(name), &tokens.collect::<Vec<_>>()).unwrap();
+        }
+        let config = LoaderConfig {
+            patterns: vec![format!("{}/val_*.bin", folder.path().display())],
+            batch_tokens: 6,
+            seq_len: 3,
+            chunk: 0,
+            seed: 1,
+            vocab_size: 30,
+        };
+        (folder, config)
+    }
+
+    #[test]
+    fn targets_are_successors_and_prev_is_the_token_before_the_row() {
+        let batch = Batch::from_tokens(&[5, 6, 7, 8, 9, 10, 11], 2).unwrap();
+        assert_eq!((batch.batch, batch.seq), (3, 2));
+        assert_eq!(batch.x, [5, 6, 7, 8, 9, 10]);
+        assert_eq!(batch.y, [6, 7, 8, 9, 10, 11]);
+        assert_eq!(batch.prev, [-1, 6, 8]);
+    }
+
+    #[test]
+    fn batches_of_broken_rows_are_refused() {
+        let (_folder, config) = small();
+        for (batch_tokens, seq_len) in [(0, 3), (6, 0), (7, 3), (2, 3)] {
+            let config = LoaderConfig { batch_tokens, seq_len, ..config.clone() };
+            let error = Loader::new(&config).err().unwrap();
+            assert!(matches!(error, DataError::BatchShape { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn small_shards_come_round_again_with_every_token() {
+        let (_folder, config) = small();
+        let batches = validation_batches(&config).unwrap();
+        let tokens = batches.iter().flat_map(|b| b.x.iter().chain(b.y.last()));
+        let mut rounds: Vec<_> = tokens.copied().take(60).collect();
+        rounds.sort_unstable();
+        let twice: Vec<_> = (0..30).flat_map(|token| [token; 2]).collect();
+        assert_eq!(rounds, twice);
+        assert_eq!(batches.len(), 10);
+    }
+
+    #[test]
+    fn chunk_zero_means_rows() {
+        let (_folder, config) = small();
+        let rows = LoaderConfig { chunk: 3, ..config.clone() };
+        assert_eq!(validation_batches(&config).unwrap(), validation_batches(&rows).unwrap());
+    }
+
+    #[test]
+    fn a_loader_that_skips_goes_on_like_one_that_read() {
+        let (_folder, config) = small();
+        let mut skipping = Loader::new(&config).unwrap();
+        skipping.skip(7).unwrap();
+        let expected = &validation_batches(&config).unwrap()[7..];
+        let rest: Vec<_> = (7..10).map(|_| skipping.next_batch().unwrap()).collect();
+        assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn the_full_set_is_in_order_and_cut_to_whole_rows() {
+        let (_folder, config) = small();
+        let all = full_validation(&config.patterns, 4, 30).unwrap();
+        assert_eq!(all, (0..29).collect::<Vec<_>>());
+        let row = full_validation(&config.patterns, 29, 30).unwrap();
+        assert_eq!(row.len(), 30);
+        let error = full_validation(&config.patterns, 30, 30).unwrap_err();
+        assert!(matches!(error, DataError::ShortValidation { tokens: 30, .. }));
+        let error = full_validation(&config.patterns, 4, 29).unwrap_err();
+        assert!(error.to_string().contains("id `29` at position `4`"));
+    }
+}

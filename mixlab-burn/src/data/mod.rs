@@ -1,0 +1,71 @@
+//! From text to batches.
+//!
+//! ```text
+//! text ─ prepare ─► shards (*.bin) ─ pattern ─► shard ─► stream ─► batch ─ prefetch ─► the loop
+//! demo ───────────►       └► bpb tables
+//! ```
+//!
+//! Order and shuffling follow mixlab 0.10.1 token by token: the same shards, seed and sizes give
+//! the same batches.
+
+pub mod batch;
+pub mod bpb;
+pub mod demo;
+pub mod pattern;
+pub mod prefetch;
+pub mod prepare;
+pub(crate) mod replace;
+pub mod shard;
+pub mod stream;
+
+pub use batch::{Batch, Loader, LoaderConfig};
+pub use prefetch::Prefetch;
+
+use std::path::PathBuf;
+
+/// Why there is no next batch.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A pattern names no shards.
+    #[error(transparent)]
+    Pattern(#[from] pattern::PatternError),
+    /// A shard cannot be used.
+    #[error(transparent)]
+    Shard(#[from] shard::ShardError),
+    /// There are shards, but no tokens.
+    #[error(
+        "all `{shards}` matching shards are empty, first `{}`\nhint: prepare more text",
+        first.display()
+    )]
+    Empty {
+        /// How many shards matched.
+        shards: usize,
+        /// The first of them.
+        first: PathBuf,
+    },
+    /// A batch is not a whole number of rows.
+    #[error(
+        "`batch_tokens` is `{batch_tokens}` and `seq_len` is `{seq_len}`, but a batch needs one or more whole rows\nhint: make `batch_tokens` a multiple of `seq_len`"
+    )]
+    BatchShape {
+        /// Tokens in a batch.
+        batch_tokens: usize,
+        /// Tokens in a row.
+        seq_len: usize,
+    },
+    /// The validation shards hold less than one row and its successor.
+    #[error(
+        "validation shards `{pattern}` hold `{tokens}` tokens, but a row of `seq_len` `{seq_len}` needs one more than that\nhint: prepare more text or a larger `--val-split`"
+    )]
+    ShortValidation {
+        /// The validation patterns.
+        pattern: String,
+        /// Tokens in all of their shards.
+        tokens: usize,
+        /// Tokens in a row.
+        seq_len: usize,
+    },
+    /// A batch was asked for after the loader had failed.
+    #[error("the loader has stopped after an earlier error")]
+    Stopped,
+}

@@ -1,0 +1,268 @@
+//! Glob patterns that name shards, and the validation pattern that follows from a training pattern.
+//!
+//! `*` and `?` (neither crosses `/`), `[class]`, `[^class]`, and a backslash before a character
+//! that is meant literally (not on Windows, where it separates folders). `**` is no more than `*`.
+
+use std::collections::HashSet;
+use std::path::{MAIN_SEPARATOR, PathBuf};
+
+/// Why a pattern names no files.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    /// No pattern was given.
+    #[error("no shard pattern was given\nhint: name the shards, for example `data/train_*.bin`")]
+    None,
+    /// The pattern is not well-formed.
+    #[error("pattern `{pattern}` is malformed: {reason}")]
+    Malformed {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing matches.
+    #[error(
+        "no file matches `{pattern}`\nhint: check the path, and quote the pattern so that the shell leaves it alone"
+    )]
+    NoMatch {
+        /// As it was given.
+        pattern: String,
+    },
+    /// A folder on the way could not be read.
+    #[error("cannot search for `{pattern}`: {source}")]
+    Unreadable {
+        /// As it was given.
+        pattern: String,
+        /// Folder and reason.
+        source: glob::GlobError,
+    },
+}
+
+/// Training and validation patterns share shards, so validation measures training data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} validation shards are also training data, first `{}`\nhint: name the files `train_*` and `val_*`, and use a training pattern that only matches the former",
+    if *all { "all" } else { "some" }, first.display()
+)]
+pub struct Overlap {
+    /// The first shard that both patterns match.
+    pub first: PathBuf,
+    /// Whether every validation shard is also a training shard.
+    pub all: bool,
+}
+
+/// The files that any of the patterns matches, each once, sorted by the bytes of their path.
+///
+/// # Errors
+/// If a pattern is malformed, matches nothing, or a folder cannot be read.
+pub fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, PatternError> {
+    if patterns.is_empty() {
+        return Err(PatternError::None);
+    }
+    let mut paths = Vec::new();
+    for pattern in patterns {
+        paths.extend(expand_one(pattern)?);
+    }
+    // A path compares by its parts, which is another order: `a/x` before `a-b/x`.
+    paths.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    paths.dedup();
+    Ok(paths)
+}
+
+fn expand_one(pattern: &str) -> Result<Vec<PathBuf>, PatternError> {
+    let malformed =
+        |reason: String| PatternError::Malformed { pattern: pattern.to_owned(), reason };
+    let translated = translate(pattern).map_err(|reason| malformed(reason.to_owned()))?;
+    let found = glob::glob(&translated).map_err(|error| malformed(error.msg.to_owned()))?;
+    let paths: Vec<_> = found
+        .collect::<Result<_, _>>()
+        .map_err(|source| PatternError::Unreadable { pattern: pattern.to_owned(), source })?;
+    if paths.is_empty() {
+        return Err(PatternError::NoMatch { pattern: pattern.to_owned() });
+    }
+    Ok(paths)
+}
+
+/// From our dialect to that of the glob library: `[!` negates there, and backslash means nothing.
+fn translate(pattern: &str) -> Result<String, &'static str> {
+    let mut out = String::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if MAIN_SEPARATOR != '\\' => {
+                let literal = chars.next().ok_or("a backslash is its last character")?;
+                out += &glob::Pattern::escape(literal.encode_utf8(&mut [0; 4]));
+            }
+            '*' if out.ends_with('*') => {}
+            '[' => out += &translate_class(&mut chars)?,
+            _ => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+/// A class after its `[`, through its `]`.
+fn translate_class(chars: &mut impl Iterator<Item = char>) -> Result<String, &'static str> {
+    let mut inner = String::new();
+    loop {
+        match chars.next() {
+            Some(']') => break,
+            Some('\\') => return Err("a backslash within `[…]` is not supported"),
+            Some(c) => inner.push(c),
+            None => return Err("a `[` has no `]`"),
+        }
+    }
+    match inner.strip_prefix('^') {
+        Some("") => Err("a class is empty"),
+        Some(excluded) => Ok(format!("[!{excluded}]")),
+        None if inner.is_empty() => Err("a class is empty"),
+        None if inner.starts_with('!') => Err("write `[^…]` for characters that are not meant"),
+        None => Ok(format!("[{inner}]")),
+    }
+}
+
+/// The pattern that matches exactly the file named `path`.
+pub fn literal(path: &str) -> String {
+    let mut out = String::new();
+    for c in path.chars() {
+        match c {
+            '*' | '?' | '[' => out.extend(['[', c, ']']),
+            '\\' if MAIN_SEPARATOR != '\\' => out += "\\\\",
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// The validation pattern of a training pattern: `train` becomes `val` in the file name, or in the
+/// innermost folder that has it. Without any `train` both are equal (see [`overlap`]).
+pub fn validation(train: &str) -> String {
+    let is_separator = |c: char| c == '/' || c == MAIN_SEPARATOR;
+    let mut end = train.len();
+    loop {
+        let start = train[..end].rfind(is_separator).map_or(0, |i| i + 1);
+        let (head, name, tail) = (&train[..start], &train[start..end], &train[end..]);
+        if name.contains("train") {
+            return format!("{head}{}{tail}", name.replacen("train", "val", 1));
+        }
+        if start == 0 {
+            return train.to_owned();
+        }
+        end = start - 1;
+    }
+}
+
+/// Looks for shards that serve both for training and for validation.
+///
+/// # Errors
+/// As [`expand`] for the training patterns. Validation patterns that match nothing overlap nothing.
+pub fn overlap(train: &[String], val: &[String]) -> Result<Option<Overlap>, PatternError> {
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let train: HashSet<_> = expand(train)?.iter().map(real).collect();
+    let val = match expand(val) {
+        Err(PatternError::NoMatch { .. }) => return Ok(None),
+        other => other?,
+    };
+    let mut shared = val.iter().filter(|path| train.contains(&real(path)));
+    let Some(first) = shared.next() else {
+        return Ok(None);
+    };
+    Ok(Some(Overlap { first: first.clone(), all: shared.count() + 1 == val.len() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Creates empty files and returns which of them the patterns match, in order.
+    fn matches(files: &[&str], patterns: &[&str]) -> Result<Vec<String>, PatternError> {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let root = folder.path().to_str().unwrap();
+        let full: Vec<_> = patterns.iter().map(|p| format!("{root}/{p}")).collect();
+        let name = |path: PathBuf| {
+            let inside = path.strip_prefix(root).unwrap();
+            inside.to_str().unwrap().to_owned()
+        };
+        Ok(expand(&full)?.into_iter().map(name).collect())
+    }
+
+    #[test]
+    fn stars_stay_within_a_folder_and_results_are_sorted_by_bytes() {
+        let files = ["b.bin", "a/c.bin", "B.bin", ".h.bin", "a10.bin", "a9.bin"];
+        let found = matches(&files, &["*.bin"]).unwrap();
+        assert_eq!(found, [".h.bin", "B.bin", "a10.bin", "a9.bin", "b.bin"]);
+        assert_eq!(matches(&files, &["**/*.bin"]).unwrap(), ["a/c.bin"]);
+        assert_eq!(matches(&["a-b/x", "a/x"], &["*/x"]).unwrap(), ["a-b/x", "a/x"]);
+    }
+
+    #[test]
+    fn classes_and_question_marks_match_one_character() {
+        let files = ["t0", "t1", "t2", "t22"];
+        assert_eq!(matches(&files, &["t[0-1]"]).unwrap(), ["t0", "t1"]);
+        assert_eq!(matches(&files, &["t[^0-1]"]).unwrap(), ["t2"]);
+        assert_eq!(matches(&files, &["t?"]).unwrap(), ["t0", "t1", "t2"]);
+    }
+
+    #[test]
+    fn several_patterns_name_each_file_once() {
+        let found = matches(&["a1", "a2", "b1"], &["b*", "a*", "a1"]);
+        assert_eq!(found.unwrap(), ["a1", "a2", "b1"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_backslash_makes_the_next_character_literal() {
+        assert_eq!(matches(&["a*b", "axb"], &["a\\*b"]).unwrap(), ["a*b"]);
+        assert_eq!(matches(&["ab", "a"], &["a\\b"]).unwrap(), ["ab"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_literal_pattern_matches_only_its_file() {
+        for file in ["a*b", "a?b", "a[1]b", "a\\b", "a]b", "[!x]"] {
+            let files = [file, "axb", "a1b", "ab"];
+            assert_eq!(matches(&files, &[&literal(file)]).unwrap(), [file]);
+        }
+    }
+
+    #[test]
+    fn malformed_and_unmatched_patterns_are_errors() {
+        for pattern in ["[a", "[]", "[^]", "[!a]", "[", "[\\a]"] {
+            let error = matches(&["a"], &[pattern]).unwrap_err();
+            assert!(matches!(error, PatternError::Malformed { .. }), "{error}");
+        }
+        let error = matches(&["a"], &["a", "b*"]).unwrap_err();
+        assert!(matches!(&error, PatternError::NoMatch { pattern } if pattern.ends_with("b*")));
+        assert!(matches!(expand(&[]), Err(PatternError::None)));
+    }
+
+    #[test]
+    fn validation_changes_the_file_name_before_any_folder() {
+        assert_eq!(validation("data/train_*.bin"), "data/val_*.bin");
+        assert_eq!(validation("train/train_train.bin"), "train/val_train.bin");
+        assert_eq!(validation("/train/trainer/x.bin"), "/train/valer/x.bin");
+        assert_eq!(validation("strain/a/x.bin"), "sval/a/x.bin");
+        assert_eq!(validation("data/*.bin"), "data/*.bin");
+    }
+
+    #[test]
+    fn shared_shards_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["train_0.bin", "val_0.bin", "val_1.bin"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let pattern = |p: &str| vec![format!("{}/{p}", folder.path().display())];
+        let check = |train: &str, val: &str| overlap(&pattern(train), &pattern(val)).unwrap();
+        assert_eq!(check("train_*.bin", "val_*.bin"), None);
+        assert_eq!(check("train_*.bin", "nothing_*.bin"), None);
+        let found = check("*.bin", "val_*.bin").unwrap();
+        assert!(found.all && found.first.ends_with("val_0.bin"));
+        assert!(!check("*0.bin", "val_*.bin").unwrap().all);
+    }
+}

@@ -1,0 +1,28 @@
+//! Evaluation: the loss of a model on given batches, as data.
+
+use burn::tensor::Tensor;
+
+use crate::blocks::Block;
+use crate::data::Batch;
+use crate::model::Model;
+use burn::module::Module;
+
+/// Mean loss over `batches` in nats per token, without dropout or gradients. The device is read
+/// once.
+pub fn mean_loss<B, K>(model: &Model<B, K>, batches: &[Batch], device: &B::Device) -> f64
+where
+    B: mixlab_ops::Backend,
+    K: Block,
+{
+    let model = model.clone().no_grad();
+    let losses: Vec<Tensor<B, 1>> = batches
+        .iter()
+        .map(|batch| {
+            let (tokens, targets) = model.upload(batch, device);
+            model.losses(tokens, targets, false).mean()
+        })
+        .collect();
+    let losses = Tensor::cat(losses, 0).into_data().convert::<f64>();
+    let losses: Vec<f64> = losses.into_vec().expect("converted to f64 above");
+    losses.iter().sum::<f64>() / losses.len() as f64
+}

@@ -1,0 +1,42 @@
+//! From one JSON file to a trained language model, on any Burn backend.
+//!
+//! ```text
+//! JSON text → Config (what was written) → Plan (what is true) → Model<B> → train · eval
+//!                                                └→ Model<Capture> → Program → count · FLOPs
+//! ```
+//!
+//! ```
+//! # #[cfg(feature = "cpu")] {
+//! use std::sync::Arc;
+//! use burn_flex::Flex;
+//! use burn::tensor::{Int, Tensor};
+//! use mixlab_burn::{model::{Model, Tokens}, plan::Plan};
+//!
+//! let json = r#"{
+//!     "model_dim": 16, "vocab_size": 32, "seq_len": 8,
+//!     "blocks": [{"type": "plain", "heads": 2}, {"type": "swiglu"}],
+//!     "training": {"batch_tokens": 64}
+//! }"#;
+//! let plan = Plan::parse(json, "example.json", &[])?.plan;
+//! let device = Default::default();
+//! let model: Model<Flex> = Model::init(Arc::new(plan), &device);
+//! let ids = Tensor::<Flex, 2, Int>::from_ints([[1, 2, 3, 4, 5, 6, 7, 8]], &device);
+//! let logits = model.forward(Tokens { ids, bigrams: None });
+//! assert_eq!(logits.dims(), [8, 32]);
+//! # }
+//! # Ok::<(), mixlab_burn::config::ConfigError>(())
+//! ```
+#![warn(missing_docs)]
+
+pub mod blocks;
+pub mod config;
+pub mod data;
+pub mod eval;
+pub mod model;
+pub mod plan;
+pub mod random;
+pub mod train;
+pub mod weights;
+
+/// The operations that blocks are written with.
+pub use mixlab_ops as ops;

@@ -1,0 +1,183 @@
+//! The language model: embedding, blocks, head.
+
+mod bigram;
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::module::embedding;
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use mixlab_ops::{Activation, activate, cross_entropy, rms_norm};
+
+use crate::blocks::{Block, Builtin, Flow, NORM_EPS, matrix, ones};
+use crate::data::batch::Batch;
+use crate::plan::Plan;
+use crate::weights;
+
+pub use bigram::bigram_ids;
+
+/// The parameters of a model over block weights `W`, and the plan they belong to.
+///
+/// Field order is the order in weight files. Name it through [`Model`].
+#[derive(Module, Debug)]
+pub struct Network<B: Backend, W: Module<B>, K: Sync> {
+    /// Token embedding `[V, D]`.
+    pub embed: Param<Tensor<B, 2>>,
+    /// Output head `[D, V]`; none if tied to the embedding.
+    pub head: Option<Param<Tensor<B, 2>>>,
+    /// Scale of the final norm `[D]`.
+    pub final_norm: Param<Tensor<B, 1>>,
+    /// Hashed bigram embedding `[Vb, Db]`.
+    pub bigram_table: Option<Param<Tensor<B, 2>>>,
+    /// `[Db, D]`, if the widths differ.
+    pub bigram_proj: Option<Param<Tensor<B, 2>>>,
+    /// Factor of the bigram embedding `[1]`.
+    pub bigram_scale: Option<Param<Tensor<B, 1>>>,
+    /// Weights of the first half of a U-Net; empty otherwise.
+    pub encoder: Vec<W>,
+    /// Factors `[D]` of a U-Net's skips.
+    pub skip_weight: Vec<Param<Tensor<B, 1>>>,
+    /// Weights of the other blocks, one for each block that owns its weights.
+    pub blocks: Vec<W>,
+    #[module(skip)]
+    plan: Arc<Plan<K>>,
+}
+
+/// A language model on backend `B` with blocks of type `K`.
+pub type Model<B, K = Builtin> = Network<B, <K as Block>::Weights<B>, K>;
+
+/// Token ids on a device, as a model reads them.
+#[derive(Clone, Debug)]
+pub struct Tokens<B: Backend> {
+    /// Token ids `[B, T]`.
+    pub ids: Tensor<B, 2, Int>,
+    /// Hashed bigram ids `[B, T]`; needed if the plan has bigrams.
+    pub bigrams: Option<Tensor<B, 2, Int>>,
+}
+
+impl<B: Backend, K: Block> Model<B, K> {
+    /// A model with vectors at their start values and matrices still zero; allocates nothing yet.
+    pub fn new(plan: Arc<Plan<K>>, device: &B::Device) -> Self {
+        let (dim, vocab) = (plan.dim, plan.vocab);
+        let encoder_len = plan.encoder_len();
+        let owners = |range: std::ops::Range<usize>| -> Vec<K::Weights<B>> {
+            let owned = range.filter(|i| plan.steps[*i].owner == *i);
+            owned.map(|i| plan.steps[i].block.init(device)).collect()
+        };
+        let bigram = plan.bigram.as_ref();
+        Self {
+            embed: matrix([vocab, dim], device),
+            head: (!plan.tie_embeddings).then(|| matrix([dim, vocab], device)),
+            final_norm: ones(dim, device),
+            bigram_table: bigram.map(|b| matrix([b.vocab, b.dim], device)),
+            bigram_proj: bigram.filter(|b| b.dim != dim).map(|b| matrix([b.dim, dim], device)),
+            bigram_scale: bigram.map(|_| ones(1, device)),
+            encoder: owners(0..encoder_len),
+            skip_weight: (0..encoder_len).map(|_| ones(dim, device)).collect(),
+            blocks: owners(encoder_len..plan.steps.len()),
+            plan,
+        }
+    }
+
+    /// A model ready to train: matrices drawn by the plan's rule and seed.
+    pub fn init(plan: Arc<Plan<K>>, device: &B::Device) -> Self {
+        let (init, seed) = (plan.training.weight_init, plan.training.seed);
+        let identity_mix = plan.resid_mix_identity;
+        weights::initialize(Self::new(plan, device), init, seed, identity_mix)
+    }
+
+    /// The plan this model was made from.
+    pub fn plan(&self) -> &Arc<Plan<K>> {
+        &self.plan
+    }
+
+    /// Uploads the tokens of a batch, and its targets `[N]`.
+    pub fn upload(&self, batch: &Batch, device: &B::Device) -> (Tokens<B>, Tensor<B, 1, Int>) {
+        let shape = [batch.batch, batch.seq];
+        let tensor = |ids: Vec<i32>| Tensor::from_data(TensorData::new(ids, shape), device);
+        let bigrams = self.plan.bigram.as_ref().map(|b| tensor(bigram_ids(batch, b.vocab)));
+        let targets = TensorData::new(batch.y.clone(), [batch.y.len()]);
+        (Tokens { ids: tensor(batch.x.clone()), bigrams }, Tensor::from_data(targets, device))
+    }
+}
+
+impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
+    /// The residual stream after the final norm, `[N, D]`; with dropout if `training`.
+    pub fn hidden(&self, tokens: Tokens<B>, training: bool) -> Tensor<B, 2> {
+        let [batch, seq] = tokens.ids.dims();
+        let x = self.embedded(tokens);
+        let mut flow = Flow::new(batch, seq);
+        flow.training = training;
+        flow.set_x0(x.clone());
+        let x = self.trunk(x, &mut flow);
+        rms_norm(x, self.final_norm.val(), NORM_EPS)
+    }
+
+    /// Logits `[N, V]` of the token after each position.
+    pub fn forward(&self, tokens: Tokens<B>) -> Tensor<B, 2> {
+        self.logits(self.hidden(tokens, false))
+    }
+
+    /// Loss of each target `[N]` in nats, `[N]`; with dropout if `training`.
+    pub fn losses(
+        &self,
+        tokens: Tokens<B>,
+        targets: Tensor<B, 1, Int>,
+        training: bool,
+    ) -> Tensor<B, 1> {
+        cross_entropy(self.logits(self.hidden(tokens, training)), targets)
+    }
+
+    /// Logits `[N, V]` of a final stream `[N, D]`.
+    pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let logits = match &self.head {
+            Some(head) => hidden.matmul(head.val()),
+            None => hidden.matmul(self.embed.val().transpose()),
+        };
+        match self.plan.softcap {
+            Some(cap) => activate(Activation::Softcap { cap }, logits),
+            None => logits,
+        }
+    }
+
+    fn embedded(&self, tokens: Tokens<B>) -> Tensor<B, 2> {
+        let rows = |table: &Param<Tensor<B, 2>>, ids| embedding(table.val(), ids).flatten(0, 1);
+        let x = rows(&self.embed, tokens.ids);
+        let (Some(table), Some(scale)) = (&self.bigram_table, &self.bigram_scale) else { return x };
+        let ids = tokens.bigrams.expect("a model with bigrams is given bigram ids");
+        let e: Tensor<B, 2> = rows(table, ids);
+        let e = match &self.bigram_proj {
+            Some(proj) => e.matmul(proj.val()),
+            None => e,
+        };
+        x + e * scale.val().unsqueeze()
+    }
+
+    /// All blocks; in a U-Net, decoder block `d` first adds the output of encoder block `E−1−d`.
+    fn trunk(&self, mut x: Tensor<B, 2>, flow: &mut Flow<B>) -> Tensor<B, 2> {
+        let encoder_len = self.plan.encoder_len();
+        let weights = self.owned();
+        let mut encoded = Vec::with_capacity(encoder_len);
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            if index >= encoder_len && encoder_len > 0 {
+                let skip = (index - encoder_len).min(encoder_len - 1);
+                let source: &Tensor<B, 2> = &encoded[encoder_len - 1 - skip];
+                x = x + source.clone() * self.skip_weight[skip].val().unsqueeze();
+            }
+            flow.index = index;
+            let weights = weights[step.owner].expect("an owner has weights");
+            x = step.block.forward(weights, x, flow);
+            if index < encoder_len {
+                encoded.push(x.clone());
+            }
+        }
+        x
+    }
+
+    /// The weights of each block that owns some, by block index.
+    fn owned(&self) -> Vec<Option<&K::Weights<B>>> {
+        let mut stored = self.encoder.iter().chain(&self.blocks);
+        let steps = self.plan.steps.iter().enumerate();
+        steps.map(|(i, step)| if step.owner == i { stored.next() } else { None }).collect()
+    }
+}

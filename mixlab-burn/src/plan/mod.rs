@@ -1,0 +1,185 @@
+//! Config → [`Plan`]: what was written becomes what is true.
+//!
+//! A plan is the only validator. It resolves defaults, shared weights and references between
+//! blocks, and reports every problem of a config at once. Below it no function returns an error
+//! about a config.
+
+mod sharing;
+mod training;
+
+use crate::blocks::{Block, Builtin, Scope};
+use crate::config::{Config, ConfigError, Finding, Problems, Source};
+
+pub use training::{Group, Optimizer, Phase, Precision, Training, WeightInit};
+
+/// Width of feed-forward layers relative to `D` when a config gives none.
+const DEFAULT_MLP_MULT: f64 = 2.67;
+/// Tokens in a row when a config gives none.
+const DEFAULT_SEQ_LEN: usize = 128;
+/// Token ids are stored in 16 bits.
+const MAX_VOCAB: i64 = 65_536;
+
+/// Hashed bigram embeddings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bigram {
+    /// Rows of the table, `Vb`; the last is for a token without a predecessor.
+    pub vocab: usize,
+    /// Width of a row, `Db`.
+    pub dim: usize,
+}
+
+/// One block in the order of execution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step<K> {
+    /// Its options.
+    pub block: K,
+    /// The block (from 0) whose weights it uses; its own index if it has its own.
+    pub owner: usize,
+}
+
+/// A validated model and how to train it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<K = Builtin> {
+    /// Label.
+    pub name: String,
+    /// Width of the residual stream, `D`.
+    pub dim: usize,
+    /// Vocabulary size, `V`.
+    pub vocab: usize,
+    /// Tokens in a row, `T`.
+    pub seq_len: usize,
+    /// Whether the output head is the transposed embedding.
+    pub tie_embeddings: bool,
+    /// Bound of the logits, if any.
+    pub softcap: Option<f32>,
+    /// Hashed bigram embeddings, if any.
+    pub bigram: Option<Bigram>,
+    /// Whether the first half of the blocks feeds the second half through skips.
+    pub unet: bool,
+    /// Whether `resid_mix` starts as (1, 0) instead of random.
+    pub resid_mix_identity: bool,
+    /// The blocks, in order.
+    pub steps: Vec<Step<K>>,
+    /// How to train it.
+    pub training: Training,
+}
+
+/// A plan with what is odd about its config.
+#[derive(Clone, Debug)]
+pub struct Planned<K = Builtin> {
+    /// The plan.
+    pub plan: Plan<K>,
+    /// Legal and surprising settings, each with its place.
+    pub warnings: Vec<Finding>,
+    /// The config after overrides, for logs.
+    pub config: serde_json::Value,
+}
+
+impl<K: Block> Plan<K> {
+    /// Reads and plans a config file; each of `overrides` is a `path=value` that replaces a field.
+    ///
+    /// # Errors
+    /// All problems of the file at once, each with its line.
+    pub fn read(path: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
+        let (config, source) = Config::read(path, overrides)?;
+        Self::new(&config, source)
+    }
+
+    /// Plans the config in `text`; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// All problems of the text at once, each with its line.
+    pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
+        let (config, source) = Config::parse(text, name, overrides)?;
+        Self::new(&config, source)
+    }
+
+    fn new(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {
+        let json = source.to_json();
+        let plan = plan(config, &mut source.problems);
+        let warnings = source.finish()?;
+        let plan = plan.expect("a config without errors has a plan");
+        Ok(Planned { plan, warnings, config: json })
+    }
+
+    /// Rows of a training batch, `B`.
+    pub fn batch(&self) -> usize {
+        self.training.batch_tokens / self.seq_len
+    }
+
+    /// How many blocks form the U-Net's encoder; 0 without `unet`.
+    pub fn encoder_len(&self) -> usize {
+        if self.unet { self.steps.len() / 2 } else { 0 }
+    }
+}
+
+fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
+    if config.vocab_size > MAX_VOCAB {
+        let message = format!("`{}` is more than `{MAX_VOCAB}`", config.vocab_size);
+        problems.error("vocab_size", message).hint("token ids are stored in 16 bits");
+    }
+    // 1 stands in for a size that is already reported.
+    let dim = positive(Some(config.model_dim)).unwrap_or(1);
+    let vocab = positive(Some(config.vocab_size)).unwrap_or(1);
+    let seq_len = positive(config.seq_len).unwrap_or(DEFAULT_SEQ_LEN);
+    let training = training::plan(&config.training, seq_len, problems);
+    let steps = steps::<K>(config, Sizes { dim, vocab, seq_len }, problems);
+    if problems.has_errors() {
+        return None;
+    }
+    let bigram = positive(config.bigram_vocab_size)
+        .map(|vocab| Bigram { vocab, dim: positive(config.bigram_dim).unwrap_or(dim) });
+    Some(Plan {
+        name: config.name.clone(),
+        dim,
+        vocab,
+        seq_len,
+        tie_embeddings: config.tie_embeddings.unwrap_or(false),
+        softcap: config.logit_softcap.filter(|cap| *cap > 0.0),
+        bigram,
+        unet: config.unet.unwrap_or(false),
+        resid_mix_identity: config.resid_mix_init.as_deref() == Some("identity"),
+        steps,
+        training,
+    })
+}
+
+/// The sizes that every block is planned for.
+#[derive(Clone, Copy)]
+struct Sizes {
+    dim: usize,
+    vocab: usize,
+    seq_len: usize,
+}
+
+fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Vec<Step<K>> {
+    let Sizes { dim, vocab, seq_len } = sizes;
+    let mult = config.mlp_mult.filter(|m| *m != 0.0).unwrap_or(DEFAULT_MLP_MULT);
+    let mut blocks = Vec::new();
+    for (index, spec) in config.blocks.iter().enumerate() {
+        if problems.is_bad(&format!("blocks[{index}].type")) {
+            blocks.push(None);
+            continue;
+        }
+        let mut scope = Scope {
+            dim,
+            ffn: dim.max((dim as f64 * mult).round() as usize),
+            vocab,
+            seq_len,
+            block_scales: config.block_scales.unwrap_or(false),
+            resid_mix: config.resid_mix.unwrap_or(false),
+            dropout: config.dropout.unwrap_or(0.0),
+            index,
+            specs: &config.blocks,
+            problems,
+        };
+        blocks.push(K::plan(spec, &mut scope));
+    }
+    let owners = sharing::owners(config, &blocks, problems);
+    let blocks = blocks.into_iter().flatten();
+    blocks.zip(owners).map(|(block, owner)| Step { block, owner }).collect()
+}
+
+fn positive(value: Option<i64>) -> Option<usize> {
+    value.and_then(|v| usize::try_from(v).ok()).filter(|v| *v > 0)
+}

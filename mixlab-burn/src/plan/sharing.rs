@@ -1,0 +1,107 @@
+//! Which block uses whose weights: `recurrence` and `weight_group`.
+
+use std::collections::HashMap;
+
+use crate::blocks::Block;
+use crate::config::{Config, Problems};
+use crate::weights::{Weight, layout};
+use mixlab_ops::capture::Capture;
+
+/// The owner of the weights of each block, by index.
+pub fn owners<K: Block>(
+    config: &Config,
+    blocks: &[Option<K>],
+    problems: &mut Problems,
+) -> Vec<usize> {
+    let count = blocks.len();
+    let mut owners: Vec<usize> = (0..count).collect();
+    let recurrence = recurrence(config, count, problems);
+    let mut groups: HashMap<&str, usize> = HashMap::new();
+    for i in 0..count {
+        let repeats = recurrence.as_ref().map_or(i, |r| r[i]);
+        if repeats != i {
+            owners[i] = owners[repeats];
+            check(config, blocks, Sharing { block: i, owner: owners[i], by_group: false }, problems);
+        }
+        let group = config.blocks[i].weight_group.as_deref().map(str::trim).unwrap_or("");
+        if group.is_empty() {
+            continue;
+        }
+        let owner = *groups.entry(group).or_insert(owners[i]);
+        if owner == owners[i] {
+            continue;
+        }
+        if owners[i] != i {
+            let message = format!("group `{group}` uses the weights of block `{owner}`, and recurrence those of `{}`", owners[i]);
+            problems
+                .error(format!("blocks[{i}].weight_group"), message)
+                .hint("share by one of the two, or make them agree");
+            continue;
+        }
+        owners[i] = owner;
+        check(config, blocks, Sharing { block: i, owner, by_group: true }, problems);
+    }
+    owners
+}
+
+/// `recurrence` if it is usable: one earlier or equal index for each block.
+fn recurrence(config: &Config, count: usize, problems: &mut Problems) -> Option<Vec<usize>> {
+    let written = config.recurrence.as_ref()?;
+    if problems.is_bad("recurrence") {
+        return None;
+    }
+    if written.len() != count {
+        let message = format!("has `{}` entries for `{count}` blocks", written.len());
+        problems.error("recurrence", message).hint("give each block an entry; its own index means own weights");
+        return None;
+    }
+    let mut usable = Some(Vec::with_capacity(count));
+    for (i, &r) in written.iter().enumerate() {
+        match usize::try_from(r).ok().filter(|r| *r <= i) {
+            Some(r) => usable.iter_mut().for_each(|list| list.push(r)),
+            None => {
+                problems
+                    .error(format!("recurrence[{i}]"), format!("`{r}` is not an index in 0..={i}"))
+                    .hint("a block can only repeat itself or an earlier block");
+                usable = None;
+            }
+        }
+    }
+    usable
+}
+
+struct Sharing {
+    block: usize,
+    owner: usize,
+    by_group: bool,
+}
+
+/// Both blocks must be of one type and have the same weights; a group also fixes the heads.
+fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, problems: &mut Problems) {
+    let Sharing { block, owner, by_group } = share;
+    let path = match by_group {
+        true => format!("blocks[{block}].weight_group"),
+        false => format!("recurrence[{block}]"),
+    };
+    let (spec, first) = (&config.blocks[block], &config.blocks[owner]);
+    let who = format!("block `{block}` cannot use the weights of block `{owner}`");
+    let hint = "blocks that share weights must have equal weight names and shapes";
+    if spec.kind != first.kind {
+        let message = format!("{who}: their types are `{}` and `{}`", spec.kind, first.kind);
+        problems.error(path, message).hint(hint);
+        return;
+    }
+    if by_group && spec.heads != first.heads {
+        problems.error(path, format!("{who}: their `heads` differ")).hint(hint);
+        return;
+    }
+    let (Some(Some(a)), Some(Some(b))) = (blocks.get(block), blocks.get(owner)) else { return };
+    if names(a) != names(b) {
+        problems.error(path, format!("{who}: their weights differ")).hint(hint);
+    }
+}
+
+fn names<K: Block>(block: &K) -> Vec<(String, Vec<usize>)> {
+    let weights = block.init::<Capture>(&Default::default());
+    layout(&weights).into_iter().map(|Weight { name, shape, .. }| (name, shape)).collect()
+}

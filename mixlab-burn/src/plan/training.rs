@@ -1,0 +1,219 @@
+//! The training half of a plan: defaults that need other fields, and rules across fields.
+
+use crate::config::{Problems, TrainingSpec};
+
+/// A stretch of steps at a constant learning rate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Phase {
+    /// How many steps.
+    pub steps: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// What the log calls it; `phase-N` if the config gives no label.
+    pub label: String,
+}
+
+/// Which algorithm updates matrices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// Momentum, orthogonalised (Jordan et al., 2024).
+    Muon,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+    AdamW,
+}
+
+/// How matrices are drawn before training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WeightInit {
+    /// Uniform in ±√(6 / (rows + columns)) (Glorot and Bengio, 2010).
+    XavierUniform,
+    /// Normal with the given standard deviation.
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+}
+
+/// Number format of matrix products.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    F32,
+    /// 32-bit floats, matrix products on TensorFloat-32 units.
+    Tf32,
+    /// bfloat16 operands with 32-bit accumulation and master weights.
+    Bf16,
+}
+
+/// Learning rate and weight decay of one optimizer group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Group {
+    /// Learning rate at the peak of the schedule.
+    pub lr: f32,
+    /// Decoupled weight decay, applied to matrices only.
+    pub weight_decay: f32,
+}
+
+/// How to train a model; every default is resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Peak learning rate; also what the groups' rates are relative to.
+    pub lr: f64,
+    /// Constant-rate phases; empty for warmup, hold and cosine.
+    pub phases: Vec<Phase>,
+    /// Steps of linear decay at the end.
+    pub warmdown_steps: usize,
+    /// Stop when the validation loss is at most this.
+    pub target_val_loss: Option<f64>,
+    /// Peak of the hardware in TFLOP/s, for the share of it that is used.
+    pub hardware_tflops: Option<f64>,
+    /// Bound of the global gradient norm.
+    pub grad_clip: Option<f32>,
+    /// AdamW's decay of the first moment.
+    pub beta1: f32,
+    /// AdamW's decay of the second moment.
+    pub beta2: f32,
+    /// AdamW's denominator guard.
+    pub epsilon: f32,
+    /// Seed of initial weights, data order and dropout.
+    pub seed: i64,
+    /// Tokens in a batch, `B·T`.
+    pub batch_tokens: usize,
+    /// Tokens in a chunk of the data shuffle.
+    pub shuffle_chunk_tokens: usize,
+    /// Algorithm for matrices.
+    pub optimizer: Optimizer,
+    /// Embedding tables.
+    pub embed: Group,
+    /// The output head.
+    pub head: Group,
+    /// Vectors and scales.
+    pub scalar: Group,
+    /// Every other matrix.
+    pub matrix: Group,
+    /// Momentum of matrices, in both algorithms.
+    pub muon_momentum: f32,
+    /// Newton–Schulz iterations.
+    pub muon_backend_steps: usize,
+    /// Whether Muon's momentum is Nesterov's.
+    pub muon_nesterov: bool,
+    /// How matrices are drawn.
+    pub weight_init: WeightInit,
+    /// Number format of matrix products.
+    pub precision: Precision,
+}
+
+/// Resolves the `training` object for rows of `seq_len` tokens.
+pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Training {
+    let lr = spec.lr.filter(|lr| *lr > 0.0).unwrap_or(3e-4);
+    let phases = phases(spec);
+    let steps = match phases.is_empty() {
+        true => positive(spec.steps).unwrap_or(200),
+        false => phases.iter().map(|phase| phase.steps).sum(),
+    };
+    let beta1 = nonzero(spec.beta1).unwrap_or(0.9);
+    let decay = spec.weight_decay.unwrap_or(0.01);
+    let group = |lr_field: Option<f32>, decay_field: Option<f32>| Group {
+        lr: nonzero(lr_field).unwrap_or(lr as f32),
+        weight_decay: decay_field.unwrap_or(decay),
+    };
+    check(spec, problems);
+    Training {
+        steps,
+        lr,
+        phases,
+        warmdown_steps: positive(spec.warmdown_steps).unwrap_or(0),
+        target_val_loss: spec.target_val_loss.filter(|target| *target > 0.0),
+        hardware_tflops: spec.hardware_tflops.filter(|peak| *peak > 0.0),
+        grad_clip: nonzero(spec.grad_clip),
+        beta1,
+        beta2: nonzero(spec.beta2).unwrap_or(0.95),
+        epsilon: nonzero(spec.epsilon).unwrap_or(1e-8),
+        seed: spec.seed.filter(|seed| *seed > 0).unwrap_or(42),
+        batch_tokens: batch_tokens(spec, seq_len, problems),
+        shuffle_chunk_tokens: positive(spec.shuffle_chunk_tokens).unwrap_or(seq_len),
+        optimizer: match spec.optimizer.as_deref() {
+            Some("adamw") => Optimizer::AdamW,
+            _ => Optimizer::Muon,
+        },
+        embed: group(spec.embed_lr, spec.embed_weight_decay),
+        head: group(spec.head_lr, spec.head_weight_decay),
+        scalar: group(spec.scalar_lr, spec.scalar_weight_decay),
+        matrix: group(spec.matrix_lr, spec.matrix_weight_decay),
+        muon_momentum: nonzero(spec.muon_momentum).unwrap_or(beta1),
+        muon_backend_steps: positive(spec.muon_backend_steps).unwrap_or(5),
+        muon_nesterov: spec.muon_nesterov.unwrap_or(true),
+        weight_init: weight_init(spec),
+        precision: match spec.compute_dtype.as_deref() {
+            Some("tf32") => Precision::Tf32,
+            Some("bf16") => Precision::Bf16,
+            _ => Precision::F32,
+        },
+    }
+}
+
+fn phases(spec: &TrainingSpec) -> Vec<Phase> {
+    let written = spec.phases.iter().enumerate();
+    let phases = written.map(|(i, phase)| {
+        let label = phase.label.as_deref().map(str::trim).filter(|label| !label.is_empty());
+        Phase {
+            steps: positive(Some(phase.steps)).unwrap_or(0),
+            lr: phase.lr,
+            label: label.map_or_else(|| format!("phase-{}", i + 1), str::to_string),
+        }
+    });
+    phases.collect()
+}
+
+fn weight_init(spec: &TrainingSpec) -> WeightInit {
+    match spec.weight_init.as_deref() {
+        Some("normal") => {
+            let std = spec.weight_init_std.filter(|std| *std > 0.0);
+            // The default is 0.02 in f64; a written value passes through f32, as in mixlab 0.10.1.
+            WeightInit::Normal { std: std.map_or(0.02, f64::from) }
+        }
+        _ => WeightInit::XavierUniform,
+    }
+}
+
+fn batch_tokens(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> usize {
+    let tokens = positive(spec.batch_tokens).unwrap_or(1024);
+    if !tokens.is_multiple_of(seq_len) {
+        let nearest = tokens.div_ceil(seq_len) * seq_len;
+        problems
+            .error(
+                "training.batch_tokens",
+                format!("`{tokens}` is not a multiple of seq_len `{seq_len}`"),
+            )
+            .hint(format!("use `{nearest}`, which is {} rows", nearest / seq_len));
+    }
+    tokens
+}
+
+fn check(spec: &TrainingSpec, problems: &mut Problems) {
+    let late = spec.qat_start.filter(|start| *start > 0);
+    if let (Some(start), true) = (late, spec.qat.as_deref().unwrap_or("none") == "none") {
+        problems
+            .error("training.qat_start", format!("`{start}` has no effect without `qat`"))
+            .hint("set `qat` to `int8` or `int6`, or leave `qat_start` out");
+    }
+    if !spec.phases.is_empty() {
+        let explicit = [spec.embed_lr, spec.matrix_lr, spec.scalar_lr, spec.head_lr];
+        if spec.lr.is_none() && explicit.iter().any(|lr| nonzero(*lr).is_some()) {
+            problems.warn(
+                "training.phases",
+                "group learning rates are multiplied by phase.lr / training.lr, and training.lr is not given (`0.0003`)",
+            );
+        }
+    }
+}
+
+fn positive(value: Option<i64>) -> Option<usize> {
+    super::positive(value)
+}
+
+fn nonzero(value: Option<f32>) -> Option<f32> {
+    value.filter(|v| *v != 0.0)
+}

@@ -1,0 +1,193 @@
+//! Training, top to bottom.
+
+mod muon;
+mod optimizer;
+mod schedule;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use burn::tensor::ElementConversion;
+use burn::tensor::backend::AutodiffBackend;
+
+use crate::blocks::Block;
+use crate::data::{Batch, DataError, Prefetch};
+use crate::eval::mean_loss;
+use crate::model::Model;
+
+pub use muon::orthogonalize;
+pub use optimizer::Optimizer;
+pub use schedule::Schedule;
+
+/// What a run reads and when it reports.
+pub struct Run {
+    /// Training batches.
+    pub batches: Prefetch,
+    /// Validation batches; empty for no validation.
+    pub validation: Vec<Batch>,
+    /// The loss is read and reported every so many steps, and at the first and last step.
+    pub log_every: usize,
+    /// The validation loss is computed every so many steps, and at the first and last step.
+    pub val_every: usize,
+}
+
+/// Where the time of one step went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Waiting for the batch.
+    pub data: Duration,
+    /// Forward, backward and update, up to the reading of the loss.
+    pub step: Duration,
+    /// Validation.
+    pub validation: Duration,
+}
+
+/// A step whose loss was read.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// The step, from 0.
+    pub step: usize,
+    /// Mean loss of the step's batch before its update, in nats.
+    pub loss: f64,
+    /// Mean validation loss after the update, in nats.
+    pub val_loss: Option<f64>,
+    /// Learning rate of the update.
+    pub lr: f32,
+    /// Tokens trained on so far.
+    pub tokens: usize,
+    /// Time since the start of training.
+    pub elapsed: Duration,
+    /// Where the time of this step went.
+    pub timing: Timing,
+}
+
+/// What happens during a run.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A phase of the schedule begins: its number, from 0.
+    Phase(usize),
+    /// A step was submitted.
+    Step(usize),
+    /// A step's loss was read.
+    Logged(Logged),
+    /// The validation loss reached the target, at this step.
+    TargetReached(Logged),
+}
+
+/// The end of a run.
+pub struct Trained<M> {
+    /// The trained model.
+    pub model: M,
+    /// Loss of the first step.
+    pub first_loss: f64,
+    /// Loss of the last logged step.
+    pub last_loss: f64,
+    /// The last validation loss.
+    pub val_loss: Option<f64>,
+    /// Steps done.
+    pub steps: usize,
+    /// Time of training, first batch to last report.
+    pub elapsed: Duration,
+    /// Time until the first loss was known, compilation of kernels included.
+    pub first_step: Duration,
+}
+
+/// Why a run stopped early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// There was no batch.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The loss is not a number.
+    #[error(
+        "the loss is NaN at step `{step}` (it was last read at step `{last}`, as `{loss}`)\n  hint: lower `training.lr`, or set `training.grad_clip` to `1`"
+    )]
+    NotANumber {
+        /// The step whose loss is NaN.
+        step: usize,
+        /// The last step whose loss was read before.
+        last: usize,
+        /// That loss.
+        loss: f64,
+    },
+}
+
+/// Trains `model` by its plan. `observe` sees every event and may break off after a step.
+///
+/// # Errors
+/// If a batch cannot be loaded or the loss becomes NaN.
+pub fn train<A, K>(
+    mut model: Model<A, K>,
+    device: &A::Device,
+    mut run: Run,
+    mut observe: impl FnMut(Event) -> ControlFlow<()>,
+) -> Result<Trained<Model<A, K>>, TrainError>
+where
+    A: AutodiffBackend + mixlab_ops::Backend,
+    K: Block,
+{
+    let plan = model.plan().clone();
+    let schedule = Schedule::new(&plan.training);
+    let mut optimizer = Optimizer::<A::InnerBackend>::new(&model, &plan.training);
+    A::seed(device, plan.training.seed as u64);
+    let steps = plan.training.steps;
+    let due = |step: usize, every: usize| step.is_multiple_of(every) || step + 1 == steps;
+    let start = Instant::now();
+    let mut logs: Vec<Logged> = Vec::new();
+    let mut first_step = Duration::ZERO;
+    let mut phase = None;
+    let mut done = 0;
+
+    for step in 0..steps {
+        let current = schedule.phase(step).map(|(index, _)| index);
+        if current != phase {
+            phase = current;
+            if let Some(index) = current {
+                let _ = observe(Event::Phase(index));
+            }
+        }
+        let begin = Instant::now();
+        let batch = run.batches.next_batch()?;
+        let data = begin.elapsed();
+        let (tokens, targets) = model.upload(&batch, device);
+        let loss = model.losses(tokens, targets, true).mean();
+        let lr = schedule.lr(step);
+        model = optimizer.step::<A, _>(model, &mut loss.backward(), lr);
+        done = step + 1;
+        let stop = observe(Event::Step(step)).is_break();
+        let validate = due(step, run.val_every) && !run.validation.is_empty();
+        if due(step, run.log_every) || validate || stop {
+            let loss: f64 = loss.inner().into_scalar().elem();
+            let mut timing = Timing { data, step: begin.elapsed() - data, ..Timing::default() };
+            first_step = if step == 0 { start.elapsed() } else { first_step };
+            if loss.is_nan() {
+                let (last, loss) = logs.last().map_or((0, loss), |l| (l.step, l.loss));
+                return Err(TrainError::NotANumber { step, last, loss });
+            }
+            let validated = Instant::now();
+            let val_loss = validate.then(|| mean_loss(&model, &run.validation, device));
+            timing.validation = validated.elapsed();
+            let tokens = done * plan.training.batch_tokens;
+            let elapsed = start.elapsed();
+            logs.push(Logged { step, loss, val_loss, lr, tokens, elapsed, timing });
+            let logged = logs[logs.len() - 1].clone();
+            let reached = plan.training.target_val_loss.zip(val_loss).is_some_and(|(t, v)| v <= t);
+            let stop = observe(Event::Logged(logged.clone())).is_break() || stop;
+            if reached {
+                let _ = observe(Event::TargetReached(logged));
+            }
+            if reached || stop {
+                break;
+            }
+        }
+    }
+    Ok(Trained {
+        first_loss: logs.first().map_or(f64::NAN, |l| l.loss),
+        last_loss: logs.last().map_or(f64::NAN, |l| l.loss),
+        val_loss: logs.iter().rev().find_map(|l| l.val_loss),
+        model,
+        steps: done,
+        elapsed: start.elapsed(),
+        first_step,
+    })
+}

@@ -1,0 +1,144 @@
+//! Weights by name: what a model's parameters are called, how they start, where they are kept.
+//!
+//! The list of weights is read off the module: a visitor walks its fields in order, and the last
+//! part of a field's path is the weight's name. In files a weight is called `w{index}_{name}`.
+
+mod init;
+mod safetensors;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+
+pub use init::initialize;
+pub use safetensors::{Metadata, WeightError, load, save};
+
+/// Which optimizer group updates a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Embedding tables.
+    Embed,
+    /// The output head.
+    Head,
+    /// Vectors and scales.
+    Scalar,
+    /// Every other matrix.
+    Matrix,
+}
+
+/// One weight of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// Its name, for example `wq`; not unique within a model.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its optimizer group.
+    pub kind: Kind,
+}
+
+impl Weight {
+    fn new(name: String, shape: Vec<usize>) -> Self {
+        let kind = match (name.as_str(), shape.len()) {
+            ("embed" | "bigram_table", _) => Kind::Embed,
+            ("head", _) => Kind::Head,
+            ("decay" | "scan_decay" | "w_decay" | "mu" | "mu2", _) | (_, 0 | 1) => Kind::Scalar,
+            (name, _) if name.ends_with("_scale") => Kind::Scalar,
+            _ => Kind::Matrix,
+        };
+        Self { name, shape, kind }
+    }
+
+    /// Its name in files, as the `index`-th weight of a model.
+    pub fn file_name(&self, index: usize) -> String {
+        format!("w{index}_{}", self.name)
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The parts of the path to a parameter.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    /// The weight's name: the last part, with the part before it if that is only a position.
+    fn name(&self) -> String {
+        match self.0.as_slice() {
+            [.., list, position] if position.parse::<usize>().is_ok() => {
+                format!("{list}_{position}")
+            }
+            [.., name] => name.clone(),
+            [] => String::new(),
+        }
+    }
+}
+
+/// All weights of `module`, in order. Allocates nothing for parameters that are still lazy.
+pub fn layout<B: Backend, M: Module<B>>(module: &M) -> Vec<Weight> {
+    struct Layout(Path, Vec<Weight>);
+    impl<B: Backend> ModuleVisitor<B> for Layout {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.1.push(Weight::new(self.0.name(), param.lazy_shape().to_vec()));
+        }
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.0.pop();
+        }
+    }
+    let mut layout = Layout(Path::default(), Vec::new());
+    module.visit(&mut layout);
+    layout.1
+}
+
+/// The values of all weights of `module`, in order, read from the device.
+pub fn values<B: Backend, M: Module<B>>(module: &M) -> Vec<Vec<f32>> {
+    struct Values(Vec<Vec<f32>>);
+    impl<B: Backend> ModuleVisitor<B> for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            let data = param.val().into_data().convert::<f32>();
+            self.0.push(data.into_vec().expect("converted to f32 above"));
+        }
+    }
+    let mut values = Values(Vec::new());
+    module.visit(&mut values);
+    values.0
+}
+
+/// Replaces the weights of `module` for which `source` has values; the others stay as they are.
+pub fn fill<B: Backend, M: Module<B>>(
+    module: M,
+    source: impl FnMut(usize, &Weight) -> Option<Vec<f32>>,
+) -> M {
+    struct Fill<S>(Path, usize, S);
+    impl<B: Backend, S: FnMut(usize, &Weight) -> Option<Vec<f32>>> ModuleMapper<B> for Fill<S> {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: Param<Tensor<B, D>>,
+        ) -> Param<Tensor<B, D>> {
+            let weight = Weight::new(self.0.name(), param.lazy_shape().to_vec());
+            let index = self.1;
+            self.1 += 1;
+            let Some(values) = (self.2)(index, &weight) else { return param };
+            let data = TensorData::new(values, weight.shape);
+            let (id, device) = (param.id, param.lazy_device());
+            param.transform_for_load(Tensor::from_data(data, &device), id)
+        }
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.0.pop();
+        }
+    }
+    module.map(&mut Fill(Path::default(), 0, source))
+}

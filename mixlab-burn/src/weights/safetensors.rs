@@ -1,0 +1,198 @@
+//! Weight files: safetensors in the layout of mixlab 0.10.1.
+//!
+//! Written files are byte for byte what the original writes: header keys sorted, no padding, the
+//! payload in the order of weights. Read files may also hold f16, bf16, or int8 with one scale a
+//! row (`name.scale`).
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ::safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
+use burn::module::Module;
+use burn::tensor::backend::Backend;
+use half::{bf16, f16};
+use serde_json::{Map, Value, json};
+
+use super::{Weight, fill, layout, values};
+use crate::data::replace::replace_file;
+use crate::plan::Plan;
+
+/// What a weight file says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// Label of the model.
+    pub name: String,
+    /// Width of the residual stream.
+    pub dim: usize,
+    /// Vocabulary size.
+    pub vocab: usize,
+    /// Tokens in a row.
+    pub seq_len: usize,
+    /// Total steps of the training plan.
+    pub steps: usize,
+}
+
+impl Metadata {
+    /// What a file of `plan`'s weights says.
+    pub fn of<K>(plan: &Plan<K>) -> Self {
+        Self {
+            name: plan.name.clone(),
+            dim: plan.dim,
+            vocab: plan.vocab,
+            seq_len: plan.seq_len,
+            steps: plan.training.steps,
+        }
+    }
+}
+
+/// Why a weight file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightError {
+    /// The file system refused.
+    #[error("cannot {action} `{}`: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not safetensors.
+    #[error("`{}` is not a safetensors file: {source}\n  hint: it may be cut off; export it again", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SafeTensorError,
+    },
+    /// A tensor of the model is not in the file, or not as the model has it.
+    #[error("`{}`: tensor `{tensor}` {problem}\n  hint: load weights with the config that they were trained with", .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Writes the weights of `module` to `path`, replacing it only when all is written.
+///
+/// # Errors
+/// If the file cannot be written; an existing one is then untouched.
+pub fn save<B: Backend, M: Module<B>>(
+    module: &M,
+    path: &Path,
+    metadata: &Metadata,
+) -> Result<usize, WeightError> {
+    let weights = layout(module);
+    let header = header(&weights, metadata);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let made = folder.map_or(Ok(()), std::fs::create_dir_all);
+    let written = made.and_then(|()| replace_file(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        for values in values(module) {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    }));
+    written.map_err(|source| WeightError::Io { action: "write", path: path.into(), source })?;
+    Ok(weights.len())
+}
+
+fn header(weights: &[Weight], metadata: &Metadata) -> String {
+    let mut entries = BTreeMap::new();
+    let mut offset = 0;
+    for (index, weight) in weights.iter().enumerate() {
+        let end = offset + 4 * weight.len();
+        let entry = json!({
+            "dtype": "F32", "shape": weight.shape, "data_offsets": [offset, end],
+        });
+        entries.insert(weight.file_name(index), entry);
+        offset = end;
+    }
+    let text = |n: usize| Value::String(n.to_string());
+    let mut about = Map::new();
+    about.insert("format".into(), "mixlab_v1".into());
+    about.insert("model_dim".into(), text(metadata.dim));
+    about.insert("name".into(), metadata.name.clone().into());
+    about.insert("seq_len".into(), text(metadata.seq_len));
+    about.insert("steps".into(), text(metadata.steps));
+    about.insert("vocab_size".into(), text(metadata.vocab));
+    entries.insert("__metadata__".into(), Value::Object(about));
+    let plain = serde_json::to_string(&entries).expect("strings and numbers serialize");
+    // These characters only occur inside strings; the original escapes them.
+    plain.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// Replaces all weights of `module` by those in the file at `path`.
+///
+/// Tensors that the model does not have are ignored.
+///
+/// # Errors
+/// If the file is not safetensors, or lacks a tensor, or has it in another shape or type.
+pub fn load<B: Backend, M: Module<B>>(module: M, path: &Path) -> Result<M, WeightError> {
+    let io = |source| WeightError::Io { action: "read", path: path.into(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let format = |source| WeightError::Format { path: path.into(), source };
+    let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+    let mut found = Vec::new();
+    for (index, weight) in layout(&module).iter().enumerate() {
+        let tensor = weight.file_name(index);
+        let values = read(&file, &tensor, weight);
+        found.push(values.map_err(|problem| WeightError::Tensor {
+            path: path.into(),
+            tensor,
+            problem,
+        })?);
+    }
+    Ok(fill(module, |index, _| Some(std::mem::take(&mut found[index]))))
+}
+
+fn read(file: &SafeTensors<'_>, name: &str, weight: &Weight) -> Result<Vec<f32>, String> {
+    let view = file.tensor(name).map_err(|_| {
+        let near = file.names().into_iter().find(|n| n.ends_with(&format!("_{}", weight.name)));
+        match near {
+            Some(near) => format!("is missing (the file has `{near}`)"),
+            None => "is missing".to_string(),
+        }
+    })?;
+    if view.shape() != weight.shape {
+        return Err(format!("has shape {:?}, the model {:?}", view.shape(), weight.shape));
+    }
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Ok(f32s(bytes)),
+        Dtype::F16 => Ok(pairs(bytes).map(|b| f16::from_le_bytes(b).to_f32()).collect()),
+        Dtype::BF16 => Ok(pairs(bytes).map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+        Dtype::I8 => dequantize(file, name, &view),
+        other => Err(format!("has type {other:?}; use F32, F16, BF16 or quantized I8")),
+    }
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> {
+    bytes.as_chunks().0.iter().copied()
+}
+
+/// `q · scale[row]`, with the scales in the tensor `{name}.scale`.
+fn dequantize(file: &SafeTensors<'_>, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    let scales = file
+        .tensor(&format!("{name}.scale"))
+        .map_err(|_| format!("is quantized, and `{name}.scale` is missing"))?;
+    let rows = view.shape().first().copied().unwrap_or(0);
+    if scales.dtype() != Dtype::F32 || scales.shape() != [rows] {
+        return Err(format!("is quantized, and `{name}.scale` is not F32 [{rows}]"));
+    }
+    let columns = view.data().len() / rows.max(1);
+    let quantized = view.data().chunks(columns.max(1)).zip(f32s(scales.data()));
+    Ok(quantized.flat_map(|(row, s)| row.iter().map(move |q| f32::from(*q as i8) * s)).collect())
+}

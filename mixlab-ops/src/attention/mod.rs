@@ -1,0 +1,116 @@
+//! Causal softmax attention (Vaswani et al., 2017) with grouped key/value heads (Ainslie et al.,
+//! 2023).
+//!
+//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`. With `L` the log-sum-exp of each score row, the
+//! gradient needs no stored `P`: `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
+//! `∂S = P ⊙ (∂P − Σ g ⊙ y)`, `∂q = scale · ∂S k`, `∂k = scale · ∂Sᵀ q`.
+
+use burn::tensor::{Bool, Shape, Tensor};
+use burn_backend::tensor::{FloatTensor, IntTensor};
+
+use crate::{Backend, Op, Spec, Tape, lift, lower};
+
+/// Attributes of [`attention`].
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// Factor of the scores, usually `1/√hd`.
+    pub scale: f32,
+}
+
+/// Causal attention of `q` `[B, H, T, hd]` over `k` and `v` `[B, Hk, T, hd]`; `Hk` divides `H`,
+/// and query head `h` reads key/value head `⌊h·Hk/H⌋`.
+pub fn attention<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    scale: f32,
+) -> Tensor<B, 4> {
+    let outputs = B::execute(&Attention { scale }, [lower(q), lower(k), lower(v)], vec![]);
+    lift(outputs.into_iter().next().expect("two outputs"))
+}
+
+/// `x` `[B, Hk, T, hd]` as `[B, heads, T, hd]`, each head repeated `heads / Hk` times in a row.
+pub(crate) fn repeat_heads<B: burn::tensor::backend::Backend>(
+    x: Tensor<B, 4>,
+    heads: usize,
+) -> Tensor<B, 4> {
+    let [b, hk, t, hd] = x.dims();
+    if hk == heads {
+        return x;
+    }
+    x.reshape([b, hk, 1, t, hd])
+        .expand([b, hk, heads / hk, t, hd])
+        .reshape([b, heads, t, hd])
+}
+
+/// The reverse of [`repeat_heads`]: sums each group of heads.
+fn sum_groups<B: burn::tensor::backend::Backend>(x: Tensor<B, 4>, groups: usize) -> Tensor<B, 4> {
+    let [b, h, t, hd] = x.dims();
+    if h == groups {
+        return x;
+    }
+    x.reshape([b, groups, h / groups, t, hd]).sum_dim(2).squeeze_dim(2)
+}
+
+impl Attention {
+    /// `scale · q kᵀ` with the future masked.
+    fn scores<B: burn::tensor::backend::Backend>(
+        &self,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+    ) -> Tensor<B, 4> {
+        let t = q.dims()[2];
+        let future = Tensor::<B, 2, Bool>::tril_mask([t, t], 0, &q.device());
+        // Finite, so that f16 and bf16 hold it, and far enough to vanish after exp.
+        let masked = if q.dtype().size() < 4 { -3e4 } else { -1e9 };
+        (q * self.scale).matmul(k.swap_dims(2, 3)).mask_fill(future.unsqueeze(), masked)
+    }
+}
+
+impl Op<3> for Attention {
+    const NAME: &'static str = "mixlab.attention";
+    const GRADIENT: bool = true;
+
+    fn attributes(&self) -> String {
+        format!(r#"{{"causal":true,"scale":{:e}}}"#, self.scale)
+    }
+
+    fn outputs(&self, [q, _, _]: &[Spec; 3]) -> Vec<Spec> {
+        let [b, h, t, _] = q.shape.dims::<4>();
+        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: q.dtype };
+        vec![q.clone(), log_sum_exp]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [q, k, v]: [FloatTensor<B>; 3],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [q, k, v] = [q, k, v].map(lift::<B, 4>);
+        let heads = q.dims()[1];
+        let s = self.scores(q, repeat_heads(k, heads));
+        let max = s.clone().detach().max_dim(3);
+        let e = (s - max.clone()).exp();
+        let sum = e.clone().sum_dim(3);
+        let y = (e / sum.clone()).matmul(repeat_heads(v, heads));
+        vec![lower(y), lower(sum.log() + max)]
+    }
+
+    fn gradient<B: Backend>(&self, tape: Tape<B, 3>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+        let [q, k, v] = tape.inputs.map(lift::<B, 4>);
+        let [y, log_sum_exp]: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
+        let g = lift::<B, 4>(grad);
+        let (heads, groups) = (q.dims()[1], k.dims()[1]);
+        let (k, v) = (repeat_heads(k, heads), repeat_heads(v, heads));
+        let p = (self.scores(q.clone(), k.clone()) - lift(log_sum_exp)).exp();
+        let dv = p.clone().swap_dims(2, 3).matmul(g.clone());
+        let dp = g.clone().matmul(v.swap_dims(2, 3));
+        let ds = p * (dp - (g * lift(y)).sum_dim(3)) * self.scale;
+        let dq = ds.clone().matmul(k);
+        let dk = ds.swap_dims(2, 3).matmul(q);
+        [lower(dq), lower(sum_groups(dk, groups)), lower(sum_groups(dv, groups))]
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

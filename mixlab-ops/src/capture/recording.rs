@@ -1,0 +1,127 @@
+//! What one open session has seen so far.
+
+use std::collections::{BTreeMap, HashMap};
+
+use burn_backend::TensorData;
+use burn_ir::{OperationIr, TensorId, TensorIr};
+
+use super::CaptureError;
+use super::operations::name;
+use super::prune::without_initialization;
+
+/// Everything a program is made of, under the tensor ids of the session.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) inputs: Vec<(String, TensorIr)>,
+    pub(super) parameters: Vec<(Vec<String>, TensorIr)>,
+    pub(super) constants: BTreeMap<TensorId, TensorData>,
+    pub(super) operations: Vec<OperationIr>,
+    pub(super) outputs: Vec<(String, TensorIr)>,
+}
+
+/// The state of an open session.
+pub(super) struct Recording {
+    /// Number of the session, never given twice.
+    pub(super) session: u32,
+    /// A misuse that spoils the program even if the panic it raised was caught.
+    pub(super) fault: Option<CaptureError>,
+    draft: Draft,
+    next: u32,
+    /// Place in `draft.parameters` of each tensor there.
+    parameters: HashMap<TensorId, usize>,
+    /// How many operations there were when the first input was made: those built the module.
+    built: Option<usize>,
+}
+
+impl Recording {
+    pub(super) fn new(session: u32) -> Self {
+        Self {
+            session,
+            fault: None,
+            draft: Draft::default(),
+            next: 0,
+            parameters: HashMap::new(),
+            built: None,
+        }
+    }
+
+    /// A new id. The upper half says whose it is, so that no tensor is mistaken for one of another
+    /// session.
+    pub(super) fn new_id(&mut self) -> TensorId {
+        let id = TensorId::new(u64::from(self.session) << 32 | u64::from(self.next));
+        self.next += 1;
+        id
+    }
+
+    /// Appends an operation, unless an input of it belongs to another session.
+    pub(super) fn operation(&mut self, operation: OperationIr) -> Result<(), CaptureError> {
+        if operation.inputs().any(|input| !self.owns(input)) {
+            return Err(self.foreign(&name(&operation)));
+        }
+        self.draft.operations.push(operation);
+        Ok(())
+    }
+
+    /// Keeps the data of a tensor that was not computed.
+    pub(super) fn constant(&mut self, data: TensorData) -> TensorId {
+        let id = self.new_id();
+        self.draft.constants.insert(id, data);
+        id
+    }
+
+    pub(super) fn input(&mut self, name: &str, tensor: TensorIr) {
+        self.built.get_or_insert(self.draft.operations.len());
+        self.draft.inputs.push((name.into(), tensor));
+    }
+
+    pub(super) fn output(&mut self, name: &str, tensor: TensorIr) {
+        if self.owns(&tensor) {
+            self.draft.outputs.push((name.into(), tensor));
+        } else {
+            self.foreign(name);
+        }
+    }
+
+    /// Notes that `tensor` is the parameter at `path` and forgets its data, if it has any.
+    pub(super) fn parameter(&mut self, path: String, tensor: TensorIr) {
+        if !self.owns(&tensor) {
+            self.foreign(&path);
+            return;
+        }
+        self.draft.constants.remove(&tensor.id);
+        let end = self.draft.parameters.len();
+        let place = *self.parameters.entry(tensor.id).or_insert(end);
+        if place == end {
+            self.draft.parameters.push((Vec::new(), tensor));
+        }
+        let paths = &mut self.draft.parameters[place].0;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+
+    /// What was recorded, without the operations that only gave parameters their first values.
+    pub(super) fn into_draft(self) -> Result<Draft, CaptureError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let mut draft = self.draft;
+        let outputs = draft.outputs.iter().map(|(_, tensor)| tensor.id).collect();
+        draft.operations = without_initialization(
+            draft.operations,
+            |id| self.parameters.contains_key(&id),
+            outputs,
+            self.built.unwrap_or(0),
+        );
+        Ok(draft)
+    }
+
+    fn owns(&self, tensor: &TensorIr) -> bool {
+        tensor.id.value() >> 32 == u64::from(self.session)
+    }
+
+    fn foreign(&mut self, place: &str) -> CaptureError {
+        let error = CaptureError::ForeignTensor { place: place.into() };
+        self.fault.get_or_insert(error).clone()
+    }
+}

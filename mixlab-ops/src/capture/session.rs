@@ -1,0 +1,235 @@
+//! Capturing from the user's side.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Bool, DType, Int, Shape, Tensor, TensorPrimitive, get_device_settings};
+use burn_ir::TensorIr;
+use burn_router::RouterTensor;
+
+use super::assemble::assemble;
+use super::client::{Capture, CaptureClient, CaptureDevice, NO_DATA};
+use super::slot::{POOL, Slot};
+use super::{CaptureError, Program};
+
+/// Builds a module, runs its forward once and returns what it did.
+///
+/// `build` makes the module on the device that it is given; `forward` makes the inputs, runs the
+/// module and names the outputs. Parameters are found by visiting the module in between.
+///
+/// # Errors
+///
+/// [`CaptureError::DataRead`] and [`CaptureError::Panicked`] if one of the two panics, otherwise as
+/// [`Session::new`] and [`Session::finish`].
+pub fn capture<M: Module<Capture>>(
+    build: impl FnOnce(&CaptureDevice) -> M,
+    forward: impl FnOnce(&M, &Session),
+) -> Result<Program, CaptureError> {
+    let session = Session::new()?;
+    // What a panic may leave half done is the module, which ends here, and the session's recording,
+    // which is thrown away.
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        let module = build(session.device());
+        session.params(&module);
+        forward(&module, &session);
+    }));
+    match run {
+        Ok(()) => session.finish(),
+        Err(panic) => Err(session.explain(&*panic)),
+    }
+}
+
+/// An open recording on a device of its own.
+///
+/// [`capture`] is the short way; a session is for several modules, or for modules that exist
+/// already. Sessions do not see each other and can be used from many threads. Dropping one frees
+/// its device.
+pub struct Session {
+    slot: Arc<Slot>,
+    number: u32,
+    device: CaptureDevice,
+    client: CaptureClient,
+}
+
+impl Session {
+    /// Opens a session.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError::Exhausted`] if 65,535 are open.
+    pub fn new() -> Result<Self, CaptureError> {
+        let (slot, number) = POOL.open()?;
+        let device = CaptureDevice::new(&slot, number);
+        let client = CaptureClient::new(slot.clone(), number);
+        // Fixes the default types: Burn lets them be chosen once per device id, and the choice
+        // would reach all later sessions.
+        get_device_settings::<Capture>(&device);
+        Ok(Self { slot, number, device, client })
+    }
+
+    /// The device to build the module and its tensors on.
+    pub fn device(&self) -> &CaptureDevice {
+        &self.device
+    }
+
+    /// A new input of the forward. Rank and type may be known at run time only.
+    ///
+    /// Operations from before the first input count as building the module: those whose results
+    /// nothing reads are no part of the program.
+    pub fn input(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        dtype: DType,
+    ) -> RouterTensor<CaptureClient> {
+        let shape = shape.into();
+        self.client.tensor(shape.clone(), dtype, |recording| {
+            let id = recording.new_id();
+            recording.input(name, TensorIr::uninit(id, shape, dtype));
+            id
+        })
+    }
+
+    /// A new `f32` input.
+    pub fn input_float<const D: usize>(&self, name: &str, shape: [usize; D]) -> Tensor<Capture, D> {
+        let input = self.input(name, shape, DType::F32);
+        Tensor::from_primitive(TensorPrimitive::Float(input))
+    }
+
+    /// A new `i64` input.
+    pub fn input_int<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Tensor<Capture, D, Int> {
+        Tensor::from_primitive(self.input(name, shape, DType::I64))
+    }
+
+    /// A new `bool` input.
+    pub fn input_bool<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Tensor<Capture, D, Bool> {
+        let dtype = get_device_settings::<Capture>(&self.device).bool_dtype.into();
+        Tensor::from_primitive(self.input(name, shape, dtype))
+    }
+
+    /// Tells which tensors are the parameters of `module`, by the names of its fields.
+    ///
+    /// Parameters that have no value yet are given one, which records the operations of their
+    /// initializer and allocates nothing; the program leaves them out. Fields that share a tensor
+    /// become one parameter with several paths.
+    ///
+    /// # Panics
+    ///
+    /// If a parameter cannot be initialized on this backend.
+    pub fn params<M: Module<Capture>>(&self, module: &M) {
+        module.visit(&mut Parameters { session: self, path: Vec::new() });
+    }
+
+    /// Names a result of the forward. Tensors of any rank and type are taken.
+    pub fn output(&self, name: &str, tensor: impl Into<Captured>) {
+        let Captured(tensor) = tensor.into();
+        if let Some(recording) = self.slot.recording().as_mut() {
+            recording.output(name, tensor);
+        }
+    }
+
+    /// Closes the session and returns the program.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError::ForeignTensor`] if an operation, output or parameter was of another session,
+    /// [`CaptureError::DuplicateName`] for a name that is taken, [`CaptureError::Undefined`] and
+    /// [`CaptureError::DefinedTwice`] for tensors made past [`record`](super::record).
+    pub fn finish(self) -> Result<Program, CaptureError> {
+        let recording = POOL.close(&self.slot, self.number).ok_or(CaptureError::Closed)?;
+        assemble(recording.into_draft()?)
+    }
+
+    /// Why the forward panicked.
+    fn explain(self, panic: &(dyn Any + Send)) -> CaptureError {
+        let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let message = text.unwrap_or_else(|| "no text".into());
+        let recording = POOL.close(&self.slot, self.number);
+        match recording.and_then(|recording| recording.fault) {
+            Some(fault) => fault,
+            None if message.contains(NO_DATA) => CaptureError::DataRead { message },
+            None => CaptureError::Panicked { message },
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        POOL.close(&self.slot, self.number);
+    }
+}
+
+/// A tensor of [`Capture`] whose rank and type are forgotten.
+pub struct Captured(TensorIr);
+
+impl From<RouterTensor<CaptureClient>> for Captured {
+    fn from(tensor: RouterTensor<CaptureClient>) -> Self {
+        Self(tensor.into_ir())
+    }
+}
+
+impl<const D: usize> From<Tensor<Capture, D>> for Captured {
+    fn from(tensor: Tensor<Capture, D>) -> Self {
+        tensor.into_primitive().tensor().into()
+    }
+}
+
+impl<const D: usize> From<Tensor<Capture, D, Int>> for Captured {
+    fn from(tensor: Tensor<Capture, D, Int>) -> Self {
+        tensor.into_primitive().into()
+    }
+}
+
+impl<const D: usize> From<Tensor<Capture, D, Bool>> for Captured {
+    fn from(tensor: Tensor<Capture, D, Bool>) -> Self {
+        tensor.into_primitive().into()
+    }
+}
+
+/// Collects parameters with the field names that lead to them.
+struct Parameters<'a> {
+    session: &'a Session,
+    path: Vec<String>,
+}
+
+impl Parameters<'_> {
+    fn add(&self, tensor: impl Into<Captured>) {
+        let Captured(tensor) = tensor.into();
+        if let Some(recording) = self.session.slot.recording().as_mut() {
+            recording.parameter(self.path.join("."), tensor);
+        }
+    }
+}
+
+impl ModuleVisitor<Capture> for Parameters<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Capture, D>>) {
+        self.add(param.val());
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<Capture, D, Int>>) {
+        self.add(param.val());
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<Capture, D, Bool>>) {
+        self.add(param.val());
+    }
+}

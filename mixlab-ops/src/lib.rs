@@ -1,0 +1,55 @@
+//! The vocabulary of language models that Burn lacks, as differentiable operations.
+//!
+//! An operation here is one struct that implements [`Op`]: its attributes are the fields, and its
+//! *reference* — ordinary Burn tensor code — is the definition that everything else is tested
+//! against. [`Backend::execute`] runs any of them:
+//!
+//! | backend | what `execute` does |
+//! |---|---|
+//! | CPU and GPU backends | the reference, with Burn's own operations |
+//! | `Autodiff<B>` | the op's hand-written gradient if it has one, else autodiff of the reference |
+//! | [`Capture`](capture::Capture) | records one named node and computes nothing |
+//!
+//! So a model written against [`Backend`] trains, runs and describes itself without a second
+//! statement of its mathematics. This crate knows nothing of JSON, blocks or files.
+//!
+//! Shapes use the letters of the field: `B` batch, `T` sequence, `N = B·T` rows, `D` width,
+//! `H` query heads, `Hk` key/value heads, `hd` head width, `V` vocabulary.
+//!
+//! ```
+//! # #[cfg(feature = "cpu")] {
+//! use burn::tensor::{Tensor, Tolerance};
+//! use burn_flex::Flex;
+//!
+//! let device = Default::default();
+//! let x = Tensor::<Flex, 2>::from_floats([[3.0, 4.0]], &device);
+//! let scale = Tensor::<Flex, 1>::from_floats([1.0, 2.0], &device);
+//! let y = mixlab_ops::rms_norm(x, scale, 0.0);
+//! let rms = 12.5f32.sqrt();
+//! y.into_data().assert_approx_eq::<f32>(&[[3.0 / rms, 8.0 / rms]].into(), Tolerance::default());
+//! # }
+//! ```
+#![warn(missing_docs)]
+
+pub mod capture;
+mod op;
+mod plumbing;
+
+mod activation;
+mod attention;
+mod cross_entropy;
+mod rms_norm;
+mod rope;
+mod xsa;
+
+pub use activation::{Activation, Activate, Gate, activate, gated};
+pub use attention::{Attention, attention};
+pub use cross_entropy::{CrossEntropy, cross_entropy};
+pub use op::{Backend, Op, Spec, Tape};
+pub use plumbing::{lift, lower};
+pub use rms_norm::{RmsNorm, rms_norm};
+pub use rope::{Rope, rope};
+pub use xsa::{Xsa, xsa};
+
+#[cfg(all(test, feature = "cpu"))]
+mod testing;

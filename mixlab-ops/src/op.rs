@@ -1,0 +1,78 @@
+//! What an operation is, and what a backend must offer to run one.
+
+use core::fmt::Debug;
+
+use burn::tensor::{DType, Shape};
+use burn_backend::tensor::{FloatTensor, IntTensor};
+
+/// Shape and element type of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Length of each axis.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+}
+
+/// What the forward of an op leaves behind for its gradient.
+#[derive(Clone, Debug)]
+pub struct Tape<B: burn::tensor::backend::Backend, const N: usize> {
+    /// The float inputs of the forward.
+    pub inputs: [FloatTensor<B>; N],
+    /// The integer inputs of the forward.
+    pub ints: Vec<IntTensor<B>>,
+    /// All outputs of the forward; the first one is the differentiable result.
+    pub outputs: Vec<FloatTensor<B>>,
+}
+
+/// An operation with `N` float inputs, any number of integer inputs (indices) and one
+/// differentiable output, which further outputs may follow for the gradient's use.
+///
+/// The fields of the implementing struct are the op's attributes.
+pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
+    /// Name in captured programs, for example `mixlab.rms_norm`.
+    const NAME: &'static str;
+
+    /// Whether [`Op::gradient`] is written by hand. If not, autodiff goes through the reference.
+    const GRADIENT: bool = false;
+
+    /// The attributes as a compact JSON object, for captured programs.
+    fn attributes(&self) -> String {
+        "{}".into()
+    }
+
+    /// Shapes and types of the outputs for inputs of the given ones.
+    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec>;
+
+    /// The definition, in ordinary Burn operations. Returns as many tensors as [`Op::outputs`].
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        inputs: [FloatTensor<B>; N],
+        ints: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>>;
+
+    /// Gradients of the float inputs, given the gradient of the first output.
+    ///
+    /// Only called when [`Op::GRADIENT`] is true.
+    fn gradient<B: Backend>(
+        &self,
+        _tape: Tape<B, N>,
+        _grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; N] {
+        unreachable!("`{}` has no hand-written gradient", Self::NAME)
+    }
+}
+
+/// A Burn backend that runs the operations of this crate.
+///
+/// The default body runs the reference; `Autodiff` and `Capture` have their own.
+pub trait Backend: burn::tensor::backend::Backend {
+    /// Runs `op` and returns all of its outputs.
+    fn execute<O: Op<N>, const N: usize>(
+        op: &O,
+        inputs: [FloatTensor<Self>; N],
+        ints: Vec<IntTensor<Self>>,
+    ) -> Vec<FloatTensor<Self>> {
+        op.reference::<Self>(inputs, &ints)
+    }
+}

@@ -1,0 +1,66 @@
+//! Training: an op's hand-written gradient becomes a node of Burn's autodiff graph.
+
+use burn::backend::Autodiff;
+use burn::backend::autodiff::{
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::tensor::backend::AutodiffBackend;
+use burn_backend::tensor::{FloatTensor, IntTensor};
+
+use crate::{Backend, Op, Tape};
+
+#[derive(Debug)]
+struct Recorded<O>(O);
+
+impl<B: Backend, O: Op<N>, const N: usize> Backward<B, N> for Recorded<O> {
+    type State = Tape<B, N>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let inputs = self.0.gradient(ops.state, grad);
+        for (parent, grad) in ops.parents.into_iter().zip(inputs) {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
+    fn execute<O: Op<N>, const N: usize>(
+        op: &O,
+        inputs: [FloatTensor<Self>; N],
+        ints: Vec<IntTensor<Self>>,
+    ) -> Vec<FloatTensor<Self>> {
+        if !O::GRADIENT {
+            return op.reference::<Self>(inputs, &ints);
+        }
+        let nodes = inputs.each_ref().map(|x| x.node.clone());
+        let inputs = inputs.map(|x| x.primitive);
+        let prepared = Backward::<B, N>::prepare::<C>(Recorded(op.clone()), nodes)
+            .compute_bound()
+            .stateful();
+        let (first, rest) = match prepared {
+            OpsKind::Tracked(prep) => {
+                let outputs = B::execute(op, inputs.clone(), ints.clone());
+                let (first, rest) = split_first(outputs.clone());
+                let tape = Tape { inputs, ints, outputs };
+                (prep.finish(tape, first), rest)
+            }
+            OpsKind::UnTracked(prep) => {
+                let (first, rest) = split_first(B::execute(op, inputs, ints));
+                (prep.finish(first), rest)
+            }
+        };
+        let rest = rest.into_iter().map(<Self as AutodiffBackend>::from_inner);
+        std::iter::once(first).chain(rest).collect()
+    }
+}
+
+fn split_first<T>(outputs: Vec<T>) -> (T, Vec<T>) {
+    let mut outputs = outputs.into_iter();
+    let first = outputs.next().expect("an op has at least one output");
+    (first, outputs.collect())
+}

@@ -1,0 +1,91 @@
+//! Rotary position embedding (Su et al., 2021) on interleaved pairs.
+//!
+//! For pair `i` of the first `R` channels and position `p`, with `θ = p · base^(−2i/R)`:
+//! `(x₂ᵢ, x₂ᵢ₊₁) → (x₂ᵢ cos θ − x₂ᵢ₊₁ sin θ, x₂ᵢ sin θ + x₂ᵢ₊₁ cos θ)`; channels from `R` on pass
+//! through. A rotation is orthogonal, so the gradient is the rotation by `−θ`.
+
+use burn::tensor::{Tensor, TensorData};
+use burn_backend::tensor::{FloatTensor, IntTensor};
+
+use crate::{Backend, Op, Spec, Tape, lift, lower};
+
+/// Attributes of [`rope`].
+#[derive(Clone, Debug)]
+pub struct Rope {
+    /// `R`: how many channels of a head turn; even.
+    pub dims: usize,
+    /// Base of the wavelengths, 10000 in the paper.
+    pub base: f32,
+    /// Turn by `−θ`, as the gradient does.
+    pub inverse: bool,
+}
+
+/// Rotates the first `dims` channels of each head of `x` `[B, H, T, hd]` by their position in `T`.
+pub fn rope<B: Backend>(x: Tensor<B, 4>, dims: usize, base: f32) -> Tensor<B, 4> {
+    let op = Rope { dims, base, inverse: false };
+    let outputs = B::execute(&op, [lower(x)], vec![]);
+    lift(outputs.into_iter().next().expect("one output"))
+}
+
+impl Rope {
+    /// `cos θ` and `±sin θ` as `[1, 1, T, R/2]`, computed in f64.
+    fn table<B: burn::tensor::backend::Backend>(
+        &self,
+        len: usize,
+        device: &B::Device,
+    ) -> [Tensor<B, 4>; 2] {
+        let pairs = self.dims / 2;
+        let step = -2.0 * f64::from(self.base).ln() / self.dims as f64;
+        let sign = if self.inverse { -1.0 } else { 1.0 };
+        let angles = (0..len * pairs).map(|n| (n / pairs) as f64 * (step * (n % pairs) as f64).exp());
+        let (cos, sin): (Vec<f32>, Vec<f32>) =
+            angles.map(|a| (a.cos() as f32, (sign * a.sin()) as f32)).unzip();
+        [cos, sin].map(|t| Tensor::from_data(TensorData::new(t, [1, 1, len, pairs]), device))
+    }
+}
+
+impl Op<1> for Rope {
+    const NAME: &'static str = "mixlab.rope";
+    const GRADIENT: bool = true;
+
+    fn attributes(&self) -> String {
+        format!(
+            r#"{{"dims":{},"base":{:e},"inverse":{}}}"#,
+            self.dims, self.base, self.inverse
+        )
+    }
+
+    fn outputs(&self, [x]: &[Spec; 1]) -> Vec<Spec> {
+        vec![x.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [x]: [FloatTensor<B>; 1],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let x = lift::<B, 4>(x);
+        let [b, h, t, hd] = x.dims();
+        let [cos, sin] = self.table::<B>(t, &x.device()).map(|w| w.cast(x.dtype()));
+        let pairs = x.clone().narrow(3, 0, self.dims).reshape([b, h, t, self.dims / 2, 2]);
+        let even = pairs.clone().narrow(4, 0, 1).squeeze_dim::<4>(4);
+        let odd = pairs.narrow(4, 1, 1).squeeze_dim::<4>(4);
+        let first = even.clone() * cos.clone() - odd.clone() * sin.clone();
+        let second = even * sin + odd * cos;
+        let turned = Tensor::stack::<5>(vec![first, second], 4).reshape([b, h, t, self.dims]);
+        let rest = hd - self.dims;
+        vec![lower(match rest {
+            0 => turned,
+            _ => Tensor::cat(vec![turned, x.narrow(3, self.dims, rest)], 3),
+        })]
+    }
+
+    fn gradient<B: Backend>(&self, _: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
+        let back = Rope { inverse: !self.inverse, ..self.clone() };
+        let outputs = B::execute(&back, [grad], vec![]);
+        [outputs.into_iter().next().expect("one output")]
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

@@ -1,0 +1,114 @@
+//! Oracles for op tests: a naive f64 forward gives the values, and its central differences give
+//! every gradient.
+
+use burn::backend::Autodiff;
+use burn::tensor::{Int, Shape, Tensor, TensorData, TensorMetadata};
+use burn_backend::ops::FloatTensorOps;
+use burn_backend::tensor::FloatTensor;
+use burn_flex::Flex;
+
+use crate::{Backend, Op, Spec, lift, lower};
+
+type Train = Autodiff<Flex>;
+
+/// A tensor on the host.
+#[derive(Clone)]
+pub struct Host {
+    pub data: Vec<f64>,
+    pub shape: Vec<usize>,
+}
+
+/// Numbers in `[-1, 1)` from a small linear congruential generator, exact in f32.
+pub fn noise(shape: &[usize], seed: u64) -> Host {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f64::from(((state >> 40) as f32) / 8_388_608.0 - 1.0)
+    };
+    let data = (0..shape.iter().product()).map(|_| draw()).collect();
+    Host { data, shape: shape.to_vec() }
+}
+
+fn tensor<B: burn::tensor::backend::Backend>(x: &Host) -> Tensor<B, 1> {
+    let data: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
+    Tensor::from_data(TensorData::new(data, [x.data.len()]), &B::Device::default())
+}
+
+fn primitive<B: burn::tensor::backend::Backend>(flat: Tensor<B, 1>, shape: &[usize]) -> FloatTensor<B> {
+    B::float_reshape(lower(flat), Shape::from(shape.to_vec()))
+}
+
+/// Checks values and gradients of `op` against `naive`, both to `1e-5` of the largest magnitude.
+pub fn check<O: Op<N>, const N: usize>(
+    op: O,
+    inputs: [Host; N],
+    ints: &[i64],
+    naive: impl Fn(&[Host; N]) -> Vec<f64>,
+) {
+    let device = Default::default();
+    let int = (!ints.is_empty())
+        .then(|| Tensor::<Train, 1, Int>::from_ints(ints, &device).into_primitive());
+    let int: Vec<_> = int.into_iter().collect();
+    let leaves = inputs.each_ref().map(|x| tensor::<Train>(x).require_grad());
+    let mut at = 0;
+    let lifted = leaves.each_ref().map(|leaf| {
+        at += 1;
+        primitive(leaf.clone(), &inputs[at - 1].shape)
+    });
+    let specs = lifted.each_ref().map(|x| Spec {
+        shape: x.shape(),
+        dtype: x.dtype(),
+    });
+    let outputs = Train::execute(&op, lifted, int);
+    for (output, spec) in outputs.iter().zip(op.outputs(&specs)) {
+        assert_eq!(output.shape(), spec.shape, "declared shape");
+    }
+    let y = outputs.into_iter().next().unwrap();
+    let expected = naive(&inputs);
+    let flat: Tensor<Train, 1> = lift(Train::float_reshape(y, Shape::new([expected.len()])));
+    compare("value", &flat.clone().into_data().to_vec::<f32>().unwrap(), &expected);
+
+    let weights = noise(&[expected.len()], 99);
+    let grads = (flat * tensor(&weights)).sum().backward();
+    for (n, leaf) in leaves.iter().enumerate() {
+        let got = leaf.grad(&grads).unwrap().into_data().to_vec::<f32>().unwrap();
+        check_gradient(n, &inputs, &got, |x| {
+            naive(x).iter().zip(&weights.data).map(|(a, b)| a * b).sum()
+        });
+    }
+}
+
+/// Compares some coordinates of the gradient of input `n` with central differences of `loss`.
+fn check_gradient<const N: usize>(
+    n: usize,
+    inputs: &[Host; N],
+    got: &[f32],
+    loss: impl Fn(&[Host; N]) -> f64,
+) {
+    const STEP: f64 = 1e-5;
+    let every = (got.len() / 24).max(1);
+    let picked: Vec<usize> = (0..got.len()).step_by(every).collect();
+    let expected: Vec<f64> = picked
+        .iter()
+        .map(|&i| {
+            let at = |delta: f64| {
+                let mut moved = inputs.clone();
+                moved[n].data[i] += delta;
+                loss(&moved)
+            };
+            (at(STEP) - at(-STEP)) / (2.0 * STEP)
+        })
+        .collect();
+    let got: Vec<f32> = picked.iter().map(|&i| got[i]).collect();
+    compare(&format!("gradient of input {n}"), &got, &expected);
+}
+
+fn compare(what: &str, got: &[f32], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    // Inputs have size 1: results below a hundredth of that are differences of rounded terms.
+    let largest = expected.iter().fold(1e-2, |m: f64, v| m.max(v.abs()));
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*g) - e).abs() / largest;
+        assert!(error <= 1e-5, "{what}[{i}]: got {g}, expected {e} (relative error {error:e})");
+    }
+}

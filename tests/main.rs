@@ -1,0 +1,4 @@
+//! Everything that spans crates, in one binary.
+
+mod batches;
+mod golden;
