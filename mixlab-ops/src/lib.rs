@@ -6,7 +6,8 @@
 //!
 //! | backend | what `execute` does |
 //! |---|---|
-//! | CPU and GPU backends | the reference, with Burn's own operations |
+//! | GPU backends, ndarray, candle | the reference, with Burn's own operations |
+//! | burn-flex | the op's fused [body](Op::cpu) if it has one, else the reference |
 //! | `Autodiff<B>` | the op's hand-written gradient if it has one, else autodiff of the reference |
 //! | [`Capture`](capture::Capture) | records one named node and computes nothing |
 //!
@@ -47,19 +48,20 @@ mod scan;
 mod scan_tv;
 mod xsa;
 
-pub use activation::{Activation, Activate, Gate, activate, gated};
-pub use attention::{Attention, attention};
-pub use cross_entropy::{CrossEntropy, cross_entropy};
-pub use linear::{Linear, Precision, linear};
-pub use matrix_scan::{MatrixScan, matrix_scan};
+pub use activation::{Activate, ActivateGradient, Activation, Gate, GateGradient, activate, gated};
+pub use attention::{Attention, AttentionGradient, attention};
+pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, cross_entropy};
+pub use linear::{Linear, LinearGradient, Precision, linear};
+pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
 pub use op::{Backend, Op, Spec, Tape};
+pub(crate) use plumbing::all;
 pub use plumbing::{lift, lower};
-pub use retention::{Retention, retention};
-pub use rms_norm::{RmsNorm, rms_norm};
+pub use retention::{Retention, RetentionGradient, retention};
+pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm};
 pub use rope::{Rope, rope};
-pub use scan::{Scan, scan};
-pub use scan_tv::{ScanTv, scan_tv};
-pub use xsa::{Xsa, xsa};
+pub use scan::{Scan, ScanGradient, scan};
+pub use scan_tv::{ScanTv, ScanTvGradient, scan_tv};
+pub use xsa::{Xsa, XsaGradient, xsa};
 
 #[cfg(all(test, feature = "cpu"))]
 mod testing;

@@ -4,6 +4,8 @@ use core::fmt::Debug;
 
 use burn::tensor::{DType, Shape};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
 /// Shape and element type of a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +62,13 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
         _grad: FloatTensor<B>,
     ) -> [FloatTensor<B>; N] {
         unreachable!("`{}` has no hand-written gradient", Self::NAME)
+    }
+
+    /// A fused body for burn-flex: what the reference computes, faster. Inputs are `f32`, of any
+    /// layout. `None` runs the reference.
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, _inputs: &[FlexTensor; N], _ints: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        None
     }
 }
 

@@ -9,10 +9,15 @@
 //! | leaky_relu_sq | `l²`, `l = x` if `x > 0` else `a·x` | `2l` if `x > 0` else `2a·l` |
 //! | softcap | `c·tanh(x/c)` | `1 − tanh²(x/c)` |
 
+#[cfg(feature = "cpu")]
+mod cpu;
+
 use burn::tensor::{Tensor, activation as act};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// A pointwise non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,6 +126,20 @@ pub struct Gate {
     pub kind: Activation,
 }
 
+/// The gradient of [`Activate`], of its input and the gradient of its output.
+#[derive(Clone, Debug)]
+pub struct ActivateGradient {
+    /// The function.
+    pub kind: Activation,
+}
+
+/// The gradients of [`Gate`], of its inputs and the gradient of its output.
+#[derive(Clone, Debug)]
+pub struct GateGradient {
+    /// The function of the gate.
+    pub kind: Activation,
+}
+
 /// `kind(x)` for `x` `[N, D]`.
 pub fn activate<B: Backend>(kind: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
     let outputs = B::execute(&Activate { kind }, [lower(x)], vec![]);
@@ -155,7 +174,37 @@ impl Op<1> for Activate {
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
         let [x] = tape.inputs;
-        [lower(self.kind.derivative(lift::<B, 2>(x)) * lift(grad))]
+        all(B::execute(&ActivateGradient { kind: self.kind }, [x, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 1], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::activate(self.kind, inputs.each_ref()).into())
+    }
+}
+
+impl Op<2> for ActivateGradient {
+    const NAME: &'static str = "mixlab.activate_gradient";
+
+    fn attributes(&self) -> String {
+        self.kind.json()
+    }
+
+    fn outputs(&self, [x, _]: &[Spec; 2]) -> Vec<Spec> {
+        vec![x.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [x, grad]: [FloatTensor<B>; 2],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        vec![lower(self.kind.derivative(lift::<B, 2>(x)) * lift(grad))]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::activate_gradient(self.kind, inputs.each_ref()).into())
     }
 }
 
@@ -180,10 +229,40 @@ impl Op<2> for Gate {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [gate, x] = tape.inputs.map(lift::<B, 2>);
-        let g = lift::<B, 2>(grad);
+        let [gate, x] = tape.inputs;
+        all(B::execute(&GateGradient { kind: self.kind }, [gate, x, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::gated(self.kind, inputs.each_ref()).into())
+    }
+}
+
+impl Op<3> for GateGradient {
+    const NAME: &'static str = "mixlab.gated_gradient";
+
+    fn attributes(&self) -> String {
+        self.kind.json()
+    }
+
+    fn outputs(&self, [gate, x, _]: &[Spec; 3]) -> Vec<Spec> {
+        vec![gate.clone(), x.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        inputs: [FloatTensor<B>; 3],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [gate, x, g] = inputs.map(lift::<B, 2>);
         let dx = self.kind.value(gate.clone()) * g.clone();
-        [lower(self.kind.derivative(gate) * x * g), lower(dx)]
+        vec![lower(self.kind.derivative(gate) * x * g), lower(dx)]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::gated_gradient(self.kind, inputs.each_ref()).into())
     }
 }
 

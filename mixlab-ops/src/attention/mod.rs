@@ -5,14 +5,26 @@
 //! gradient needs no stored `P`: `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
 //! `∂S = P ⊙ (∂P − Σ g ⊙ y)`, `∂q = scale · ∂S k`, `∂k = scale · ∂Sᵀ q`.
 
+#[cfg(feature = "cpu")]
+pub(crate) mod cpu;
+
 use burn::tensor::{Bool, Shape, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// Attributes of [`attention`].
 #[derive(Clone, Debug)]
 pub struct Attention {
+    /// Factor of the scores, usually `1/√hd`.
+    pub scale: f32,
+}
+
+/// The gradients of [`Attention`], of its inputs, its outputs and the gradient of the first output.
+#[derive(Clone, Debug)]
+pub struct AttentionGradient {
     /// Factor of the scores, usually `1/√hd`.
     pub scale: f32,
 }
@@ -117,16 +129,51 @@ impl Op<3> for Attention {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 3>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
-        let [q, k, v] = tape.inputs.map(lift::<B, 4>);
-        let outputs: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
+        let ([q, k, v], [y, log_sum_exp]) = (tape.inputs, all(tape.outputs));
+        let inputs = [q, k, v, y, log_sum_exp, grad];
+        all(B::execute(&AttentionGradient { scale: self.scale }, inputs, vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        let causal = cpu::Causal::new(inputs.each_ref(), self.scale, vec![]);
+        Some(causal.forward().into())
+    }
+}
+
+impl Op<6> for AttentionGradient {
+    const NAME: &'static str = "mixlab.attention_gradient";
+
+    fn attributes(&self) -> String {
+        Attention { scale: self.scale }.attributes()
+    }
+
+    fn outputs(&self, [q, k, v, ..]: &[Spec; 6]) -> Vec<Spec> {
+        vec![q.clone(), k.clone(), v.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        inputs: [FloatTensor<B>; 6],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [q, k, v, y, log_sum_exp, g] = inputs.map(lift::<B, 4>);
         let (heads, groups) = (q.dims()[1], k.dims()[1]);
         let (k, v) = (repeat_heads(k, heads), repeat_heads(v, heads));
         let s = scores(q.clone(), k.clone(), self.scale);
-        let [ds, dv] = attend_gradient(s, v, outputs.map(lift), lift(grad));
+        let [ds, dv] = attend_gradient(s, v, [y, log_sum_exp], g);
         let ds = ds * self.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
-        [lower(dq), lower(sum_groups(dk, groups)), lower(sum_groups(dv, groups))]
+        vec![lower(dq), lower(sum_groups(dk, groups)), lower(sum_groups(dv, groups))]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 6], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        let [q, k, v, y, log_sum_exp, g] = inputs;
+        let causal = cpu::Causal::new([q, k, v], self.scale, vec![]);
+        let [dq, dk, dv, _] = causal.gradient(&cpu::Outcome::new([y, log_sum_exp, g]));
+        Some(vec![dq, dk, dv])
     }
 }
 

@@ -3,14 +3,24 @@
 //! `nll_n = log Σ_v exp(z_nv) − z_n,target`, with the maximum taken out of the sum. The gradient is
 //! `g_n · (softmax(z_n) − onehot(target_n))`, without a one-hot tensor.
 
+#[cfg(feature = "cpu")]
+mod cpu;
+
 use burn::tensor::{IndexingUpdateOp, Int, Shape, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// [`cross_entropy`] has no attributes.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy;
+
+/// The gradient of [`CrossEntropy`], of the logits, the log-sum-exp and the gradient of the losses;
+/// no attributes.
+#[derive(Clone, Debug)]
+pub struct CrossEntropyGradient;
 
 /// Negative log-likelihood `[N]` of each of `targets` `[N]` under `logits` `[N, V]`.
 ///
@@ -47,12 +57,37 @@ impl Op<1> for CrossEntropy {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
-        let [z] = tape.inputs.map(lift::<B, 2>);
-        let log_sum_exp = lift::<B, 1>(tape.outputs[1].clone()).unsqueeze_dim(1);
-        let g = lift::<B, 1>(grad).unsqueeze_dim::<2>(1);
-        let softmax = (z - log_sum_exp).exp();
-        let target = column(&tape.ints);
-        [lower((softmax * g.clone()).scatter(1, target, -g, IndexingUpdateOp::Add))]
+        let ([z], [_, log_sum_exp]) = (tape.inputs, all(tape.outputs));
+        all(B::execute(&CrossEntropyGradient, [z, log_sum_exp, grad], tape.ints))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 1], ints: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        cpu::losses(&inputs[0], &ints[0]).map(Vec::from)
+    }
+}
+
+impl Op<3> for CrossEntropyGradient {
+    const NAME: &'static str = "mixlab.cross_entropy_gradient";
+
+    fn outputs(&self, [logits, ..]: &[Spec; 3]) -> Vec<Spec> {
+        vec![logits.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [z, log_sum_exp, g]: [FloatTensor<B>; 3],
+        ints: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [log_sum_exp, g] = [log_sum_exp, g].map(|x| lift::<B, 1>(x).unsqueeze_dim::<2>(1));
+        let softmax = (lift::<B, 2>(z) - log_sum_exp).exp();
+        let target = column(ints);
+        vec![lower((softmax * g.clone()).scatter(1, target, -g, IndexingUpdateOp::Add))]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 3], ints: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        cpu::gradient(inputs, &ints[0]).map(|dz| vec![dz])
     }
 }
 

@@ -3,10 +3,15 @@
 //! `y = x W`, `∂x = g Wᵀ`, `∂W = xᵀ g`. In bf16 all three products have bfloat16 operands; inputs,
 //! results and the weight itself stay in their own type.
 
+#[cfg(feature = "cpu")]
+mod cpu;
+
 use burn::tensor::{DType, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// Number format of the operands of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +42,13 @@ pub struct Linear {
     pub precision: Precision,
 }
 
+/// The gradients of [`Linear`], of its inputs and the gradient of its output.
+#[derive(Clone, Debug)]
+pub struct LinearGradient {
+    /// Format of the operands.
+    pub precision: Precision,
+}
+
 /// `x W` for `x` `[N, K]` and `weight` `[K, M]`.
 pub fn linear<B: Backend>(
     x: Tensor<B, 2>,
@@ -47,15 +59,15 @@ pub fn linear<B: Backend>(
     lift(outputs.into_iter().next().expect("one output"))
 }
 
-impl Linear {
+impl Precision {
     fn product<B: burn::tensor::backend::Backend>(
-        &self,
+        self,
         a: Tensor<B, 2>,
         b: Tensor<B, 2>,
     ) -> Tensor<B, 2> {
-        match self.precision {
-            Precision::F32 | Precision::Tf32 => a.matmul(b),
-            Precision::Bf16 => {
+        match self {
+            Self::F32 | Self::Tf32 => a.matmul(b),
+            Self::Bf16 => {
                 let dtype = a.dtype();
                 a.cast(DType::BF16).matmul(b.cast(DType::BF16)).cast(dtype)
             }
@@ -80,14 +92,44 @@ impl Op<2> for Linear {
         [x, weight]: [FloatTensor<B>; 2],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        vec![lower(self.product::<B>(lift(x), lift(weight)))]
+        vec![lower(self.precision.product::<B>(lift(x), lift(weight)))]
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [x, weight] = tape.inputs.map(lift::<B, 2>);
-        let g = lift::<B, 2>(grad);
-        let dx = self.product(g.clone(), weight.transpose());
-        [lower(dx), lower(self.product(x.transpose(), g))]
+        let [x, weight] = tape.inputs;
+        all(B::execute(&LinearGradient { precision: self.precision }, [x, weight, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        (self.precision != Precision::Bf16).then(|| vec![cpu::linear(inputs)])
+    }
+}
+
+impl Op<3> for LinearGradient {
+    const NAME: &'static str = "mixlab.linear_gradient";
+
+    fn attributes(&self) -> String {
+        Linear { precision: self.precision }.attributes()
+    }
+
+    fn outputs(&self, [x, weight, _]: &[Spec; 3]) -> Vec<Spec> {
+        vec![x.clone(), weight.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        inputs: [FloatTensor<B>; 3],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [x, weight, g] = inputs.map(lift::<B, 2>);
+        let dx = self.precision.product(g.clone(), weight.transpose());
+        vec![lower(dx), lower(self.precision.product(x.transpose(), g))]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        (self.precision != Precision::Bf16).then(|| cpu::gradient(inputs).into())
     }
 }
 

@@ -5,15 +5,24 @@
 //! recurrence from the other end over the gradient `G` of `H`: `∂U_t = S_t`, and `∂a_t` sums each
 //! row of `S_t ⊙ H_{t−1}`. Both run as a parallel prefix scan (Blelloch, 1990).
 
+#[cfg(feature = "cpu")]
+mod cpu;
+
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
 use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// [`matrix_scan`] has no attributes.
 #[derive(Clone, Debug)]
 pub struct MatrixScan;
+
+/// The gradients of [`MatrixScan`], of its gates, its output and the gradient of that; no attributes.
+#[derive(Clone, Debug)]
+pub struct MatrixScanGradient;
 
 /// All states `[B, T, Da, Db]` of a matrix that at each step is multiplied by `gate` `[B, T, Da]`,
 /// row by row, and then grows by `update` `[B, T, Da, Db]`. Gates may be any real number.
@@ -49,14 +58,40 @@ impl Op<2> for MatrixScan {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let grad = lift::<B, 4>(grad);
+        let ([_, gate], [h]) = (tape.inputs, all(tape.outputs));
+        all(B::execute(&MatrixScanGradient, [gate, h, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::states(&inputs[0], &inputs[1])])
+    }
+}
+
+impl Op<3> for MatrixScanGradient {
+    const NAME: &'static str = "mixlab.matrix_scan_gradient";
+
+    fn outputs(&self, [gate, h, _]: &[Spec; 3]) -> Vec<Spec> {
+        vec![h.clone(), gate.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [gate, h, grad]: [FloatTensor<B>; 3],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let (h, grad) = (lift::<B, 4>(h), lift::<B, 4>(grad));
         let [b, t, da, db] = grad.dims();
-        let [_, gate] = tape.inputs;
         let next = delayed(widen(gate, db), Origin::End);
         let s = recurrence(next, grad.reshape([b, t, da * db]), Origin::End);
-        let h = lift::<B, 4>(tape.outputs[0].clone()).reshape([b, t, da * db]);
+        let h = h.reshape([b, t, da * db]);
         let dgate = (s.clone() * delayed(h, Origin::Start)).reshape([b, t, da, db]);
-        [lower(s.reshape([b, t, da, db])), lower(dgate.sum_dim(3).squeeze_dim::<3>(3))]
+        vec![lower(s.reshape([b, t, da, db])), lower(dgate.sum_dim(3).squeeze_dim::<3>(3))]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::gradient(inputs).into())
     }
 }
 

@@ -3,6 +3,8 @@
 mod autodiff;
 mod backends;
 mod capture;
+#[cfg(feature = "cpu")]
+pub(crate) mod cpu;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 use burn_backend::tensor::FloatTensor;
@@ -15,4 +17,10 @@ pub fn lift<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
 /// A tensor as its primitive.
 pub fn lower<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()
+}
+
+/// The outputs of an op that has `N`.
+pub(crate) fn all<T, const N: usize>(outputs: Vec<T>) -> [T; N] {
+    let count = outputs.len();
+    outputs.try_into().unwrap_or_else(|_| panic!("an op returned {count} outputs instead of {N}"))
 }

@@ -8,13 +8,24 @@
 
 use burn::tensor::{Int, Shape, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
+#[cfg(feature = "cpu")]
+use crate::attention::cpu;
 use crate::attention::{attend, attend_gradient, scores};
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// Attributes of [`retention`].
 #[derive(Clone, Debug)]
 pub struct Retention {
+    /// Factor of the dot products, usually `1/√hd`.
+    pub scale: f32,
+}
+
+/// The gradients of [`Retention`], of its inputs, its outputs and the gradient of the first output.
+#[derive(Clone, Debug)]
+pub struct RetentionGradient {
     /// Factor of the dot products, usually `1/√hd`.
     pub scale: f32,
 }
@@ -82,18 +93,54 @@ impl Op<4> for Retention {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 4>, grad: FloatTensor<B>) -> [FloatTensor<B>; 4] {
-        let [q, k, v, decay] = tape.inputs;
-        let [q, k, v] = [q, k, v].map(lift::<B, 4>);
-        let outputs: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
-        let [s, distances] = self.scores(q.clone(), k.clone(), decay);
-        let [ds, dv] = attend_gradient(s, v, outputs.map(lift), lift(grad));
+        let ([q, k, v, decay], [y, log_sum_exp]) = (tape.inputs, all(tape.outputs));
+        let inputs = [q, k, v, decay, y, log_sum_exp, grad];
+        all(B::execute(&RetentionGradient { scale: self.scale }, inputs, vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        let [q, k, v, decay] = inputs;
+        let decay = decay.to_contiguous().storage().to_vec();
+        Some(cpu::Causal::new([q, k, v], self.scale, decay).forward().into())
+    }
+}
+
+impl Op<7> for RetentionGradient {
+    const NAME: &'static str = "mixlab.retention_gradient";
+
+    fn attributes(&self) -> String {
+        Retention { scale: self.scale }.attributes()
+    }
+
+    fn outputs(&self, inputs: &[Spec; 7]) -> Vec<Spec> {
+        inputs[..4].to_vec()
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [q, k, v, decay, y, log_sum_exp, g]: [FloatTensor<B>; 7],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [q, k, v, y, log_sum_exp, g] = [q, k, v, y, log_sum_exp, g].map(lift::<B, 4>);
+        let forward = Retention { scale: self.scale };
+        let [s, distances] = forward.scores(q.clone(), k.clone(), decay);
+        let [ds, dv] = attend_gradient(s, v, [y, log_sum_exp], g);
         let [_, h, t, _] = ds.dims();
         let over_batch = ds.clone().sum_dim(0) * distances;
         let ddecay = -over_batch.reshape([h, t * t]).sum_dim(1).squeeze_dim::<1>(1);
         let ds = ds * self.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
-        [lower(dq), lower(dk), lower(dv), lower(ddecay)]
+        vec![lower(dq), lower(dk), lower(dv), lower(ddecay)]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 7], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        let [q, k, v, decay, y, log_sum_exp, g] = inputs;
+        let decay = decay.to_contiguous().storage().to_vec();
+        let causal = cpu::Causal::new([q, k, v], self.scale, decay);
+        Some(causal.gradient(&cpu::Outcome::new([y, log_sum_exp, g])).into())
     }
 }
 

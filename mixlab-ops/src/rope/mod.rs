@@ -4,8 +4,13 @@
 //! `(x₂ᵢ, x₂ᵢ₊₁) → (x₂ᵢ cos θ − x₂ᵢ₊₁ sin θ, x₂ᵢ sin θ + x₂ᵢ₊₁ cos θ)`; channels from `R` on pass
 //! through. A rotation is orthogonal, so the gradient is the rotation by `−θ`.
 
+#[cfg(feature = "cpu")]
+mod cpu;
+
 use burn::tensor::{Tensor, TensorData};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
 use crate::{Backend, Op, Spec, Tape, lift, lower};
 
@@ -28,19 +33,27 @@ pub fn rope<B: Backend>(x: Tensor<B, 4>, dims: usize, base: f32) -> Tensor<B, 4>
 }
 
 impl Rope {
-    /// `cos θ` and `±sin θ` as `[1, 1, T, R/2]`, computed in f64.
+    /// `cos θ` and `±sin θ` of each position and pair, computed in f64.
+    fn angles(&self, len: usize) -> [Vec<f32>; 2] {
+        let pairs = self.dims / 2;
+        let step = -2.0 * f64::from(self.base).ln() / self.dims as f64;
+        let sign = if self.inverse { -1.0 } else { 1.0 };
+        let rates: Vec<f64> = (0..pairs).map(|i| (step * i as f64).exp()).collect();
+        let angles = (0..len).flat_map(|p| rates.iter().map(move |rate| p as f64 * rate));
+        angles
+            .map(|a| (a.cos() as f32, (sign * a.sin()) as f32))
+            .unzip::<_, _, Vec<_>, Vec<_>>()
+            .into()
+    }
+
+    /// [`Rope::angles`] as `[1, 1, T, R/2]`.
     fn table<B: burn::tensor::backend::Backend>(
         &self,
         len: usize,
         device: &B::Device,
     ) -> [Tensor<B, 4>; 2] {
-        let pairs = self.dims / 2;
-        let step = -2.0 * f64::from(self.base).ln() / self.dims as f64;
-        let sign = if self.inverse { -1.0 } else { 1.0 };
-        let angles = (0..len * pairs).map(|n| (n / pairs) as f64 * (step * (n % pairs) as f64).exp());
-        let (cos, sin): (Vec<f32>, Vec<f32>) =
-            angles.map(|a| (a.cos() as f32, (sign * a.sin()) as f32)).unzip();
-        [cos, sin].map(|t| Tensor::from_data(TensorData::new(t, [1, 1, len, pairs]), device))
+        let shape = [1, 1, len, self.dims / 2];
+        self.angles(len).map(|t| Tensor::from_data(TensorData::new(t, shape), device))
     }
 }
 
@@ -49,10 +62,7 @@ impl Op<1> for Rope {
     const GRADIENT: bool = true;
 
     fn attributes(&self) -> String {
-        format!(
-            r#"{{"dims":{},"base":{:e},"inverse":{}}}"#,
-            self.dims, self.base, self.inverse
-        )
+        format!(r#"{{"dims":{},"base":{:e},"inverse":{}}}"#, self.dims, self.base, self.inverse)
     }
 
     fn outputs(&self, [x]: &[Spec; 1]) -> Vec<Spec> {
@@ -84,6 +94,11 @@ impl Op<1> for Rope {
         let back = Rope { inverse: !self.inverse, ..self.clone() };
         let outputs = B::execute(&back, [grad], vec![]);
         [outputs.into_iter().next().expect("one output")]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 1], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::rope(self, &inputs[0])])
     }
 }
 

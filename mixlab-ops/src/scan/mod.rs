@@ -5,18 +5,26 @@
 //! `∂γ = Σ s_t ⊙ (h_{t−1} − u_t)` over batch and time. Both run as a parallel prefix scan
 //! (Blelloch, 1990) and keep nothing but `u`, `γ` and `h`.
 
+#[cfg(feature = "cpu")]
+pub(crate) mod cpu;
 mod recurrence;
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
 pub(crate) use recurrence::{Origin, delayed, recurrence};
 
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// [`scan`] has no attributes.
 #[derive(Clone, Debug)]
 pub struct Scan;
+
+/// The gradients of [`Scan`], of its inputs, its output and the gradient of that; no attributes.
+#[derive(Clone, Debug)]
+pub struct ScanGradient;
 
 /// All states `[B, T, C]` of the moving average of `u` `[B, T, C]` over `T` with decays `gate`
 /// `[C]`, used as they are: 0 passes `u` through, 1 stays at zero.
@@ -44,14 +52,40 @@ impl Op<2> for Scan {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [u, gate] = tape.inputs;
-        let (u, gate) = (lift::<B, 3>(u), lift::<B, 1>(gate).unsqueeze::<3>());
+        let ([u, gate], [h]) = (tape.inputs, all(tape.outputs));
+        all(B::execute(&ScanGradient, [u, gate, h, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::average(&inputs[0], &inputs[1])])
+    }
+}
+
+impl Op<4> for ScanGradient {
+    const NAME: &'static str = "mixlab.scan_gradient";
+
+    fn outputs(&self, [u, gate, ..]: &[Spec; 4]) -> Vec<Spec> {
+        vec![u.clone(), gate.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [u, gate, h, grad]: [FloatTensor<B>; 4],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [u, h, grad] = [u, h, grad].map(lift::<B, 3>);
+        let gate = lift::<B, 1>(gate).unsqueeze::<3>();
         let [b, t, c] = u.dims();
-        let h = lift::<B, 3>(tape.outputs[0].clone());
-        let s = recurrence(gate.clone(), lift(grad), Origin::End);
+        let s = recurrence(gate.clone(), grad, Origin::End);
         let dgate = s.clone() * (delayed(h, Origin::Start) - u);
         let dgate = dgate.reshape([b * t, c]).sum_dim(0).squeeze_dim::<1>(0);
-        [lower(s * (-gate + 1.0)), lower(dgate)]
+        vec![lower(s * (-gate + 1.0)), lower(dgate)]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::average_gradient(inputs).into())
     }
 }
 

@@ -7,13 +7,21 @@
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
+#[cfg(feature = "cpu")]
+use crate::scan::cpu;
 use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// [`scan_tv`] has no attributes.
 #[derive(Clone, Debug)]
 pub struct ScanTv;
+
+/// The gradients of [`ScanTv`], of its inputs, its output and the gradient of that; no attributes.
+#[derive(Clone, Debug)]
+pub struct ScanTvGradient;
 
 /// All states `[B, T, C]` of the moving average of `u` `[B, T, C]` over `T` with the gates `gate`
 /// `[B, T, C]`, used as they are: any real number will do, 0 takes `u` and 1 keeps the state.
@@ -41,11 +49,37 @@ impl Op<2> for ScanTv {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [u, gate] = tape.inputs.map(lift::<B, 3>);
-        let h = lift::<B, 3>(tape.outputs[0].clone());
-        let s = recurrence(delayed(gate.clone(), Origin::End), lift(grad), Origin::End);
+        let ([u, gate], [h]) = (tape.inputs, all(tape.outputs));
+        all(B::execute(&ScanTvGradient, [u, gate, h, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::average(&inputs[0], &inputs[1])])
+    }
+}
+
+impl Op<4> for ScanTvGradient {
+    const NAME: &'static str = "mixlab.scan_tv_gradient";
+
+    fn outputs(&self, [u, gate, ..]: &[Spec; 4]) -> Vec<Spec> {
+        vec![u.clone(), gate.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        inputs: [FloatTensor<B>; 4],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [u, gate, h, grad] = inputs.map(lift::<B, 3>);
+        let s = recurrence(delayed(gate.clone(), Origin::End), grad, Origin::End);
         let dgate = s.clone() * (delayed(h, Origin::Start) - u);
-        [lower((-gate + 1.0) * s), lower(dgate)]
+        vec![lower((-gate + 1.0) * s), lower(dgate)]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::average_gradient(inputs).into())
     }
 }
 

@@ -4,15 +4,24 @@
 //! and `e = g·v / n`: `∂y = g − e v` and `∂v = −c g − e (y − 2c v)`, summed over the query heads that
 //! share `v`. Nothing but `y` and `v` is kept.
 
+#[cfg(feature = "cpu")]
+mod cpu;
+
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
 use crate::attention::{repeat_heads, sum_groups};
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// [`xsa`] has no attributes.
 #[derive(Clone, Debug)]
 pub struct Xsa;
+
+/// The gradients of [`Xsa`], of its inputs and the gradient of its output; no attributes.
+#[derive(Clone, Debug)]
+pub struct XsaGradient;
 
 /// Removes from `y` `[B, H, T, hd]` its projection on `v` `[B, Hk, T, hd]`; `Hk` divides `H`, and
 /// query head `h` looks at value head `⌊h·Hk/H⌋`.
@@ -46,15 +55,41 @@ impl Op<2> for Xsa {
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [y, v] = tape.inputs.map(lift::<B, 4>);
-        let g = lift::<B, 4>(grad);
+        let [y, v] = tape.inputs;
+        all(B::execute(&XsaGradient, [y, v, grad], vec![]))
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::xsa(&inputs[0], &inputs[1])])
+    }
+}
+
+impl Op<3> for XsaGradient {
+    const NAME: &'static str = "mixlab.xsa_gradient";
+
+    fn outputs(&self, [y, v, _]: &[Spec; 3]) -> Vec<Spec> {
+        vec![y.clone(), v.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        inputs: [FloatTensor<B>; 3],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [y, v, g] = inputs.map(lift::<B, 4>);
         let (heads, groups) = (y.dims()[1], v.dims()[1]);
         let v = repeat_heads(v, heads);
         let c = along(y.clone(), v.clone());
         let e = along(g.clone(), v.clone());
         let dy = g.clone() - v.clone() * e.clone();
         let dv = (v * (c.clone() * 2.0) - y) * e - g * c;
-        [lower(dy), lower(sum_groups(dv, groups))]
+        vec![lower(dy), lower(sum_groups(dv, groups))]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::gradient(inputs).into())
     }
 }
 

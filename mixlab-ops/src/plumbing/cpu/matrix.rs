@@ -1,0 +1,175 @@
+//! Matrix products on strided slices, by the `gemm` crate.
+
+use core::ops::Range;
+
+use burn_flex::FlexTensor;
+use gemm::Parallelism;
+
+/// A matrix within a slice: element `(i, j)` is at `i · row_stride + j · column_stride`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub columns: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+/// A view of `x` without negative strides; a copy only if it has some.
+pub(crate) fn forward_strided(x: &FlexTensor) -> FlexTensor {
+    match x.layout().strides().iter().all(|s| *s >= 0) {
+        true => x.clone(),
+        false => x.to_contiguous(),
+    }
+}
+
+impl<'a> Matrix<'a> {
+    /// The elements of a [`forward_strided`] tensor of rank 2.
+    pub fn of(x: &'a FlexTensor) -> Self {
+        let [rows, columns] = x.layout().shape().dims();
+        let [row_stride, column_stride] = [0, 1].map(|axis| x.layout().strides()[axis] as usize);
+        let data = &x.storage()[x.layout().start_offset()..];
+        Self { data, rows, columns, row_stride, column_stride }
+    }
+
+    /// A row-major matrix of all of `data`.
+    pub fn whole(data: &'a [f32], columns: usize) -> Self {
+        let rows = data.len().checked_div(columns).unwrap_or(0);
+        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    pub fn transposed(self) -> Self {
+        let Self { data, rows, columns, row_stride, column_stride } = self;
+        Self {
+            data,
+            rows: columns,
+            columns: rows,
+            row_stride: column_stride,
+            column_stride: row_stride,
+        }
+    }
+
+    pub fn rows(self, range: Range<usize>) -> Self {
+        assert!(
+            range.start < range.end && range.end <= self.rows,
+            "rows {range:?} of {}",
+            self.rows
+        );
+        Self { data: &self.data[range.start * self.row_stride..], rows: range.len(), ..self }
+    }
+
+    fn fits(&self) -> bool {
+        let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
+        last < self.data.len()
+    }
+}
+
+/// How [`multiply`] combines a product with what is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    /// Multiplies the product.
+    pub factor: f32,
+    /// Adds to the destination instead of overwriting it.
+    pub add: bool,
+    /// Uses several threads where it pays; the result is the same.
+    pub threads: bool,
+}
+
+impl Default for Product {
+    fn default() -> Self {
+        Self { factor: 1.0, add: false, threads: false }
+    }
+}
+
+/// Multiplications that make a second thread pay: about 0.05 ms of work.
+const LARGE: usize = 1 << 22;
+
+/// `to ← factor · a b [+ to]`, where the rows of `to` lie `row_stride` apart.
+pub(crate) fn multiply(
+    to: &mut [f32],
+    row_stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    product: Product,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert_eq!(k, b.rows, "inner sizes");
+    if m * n * k == 0 {
+        if !product.add && n > 0 {
+            to.chunks_mut(row_stride).take(m).for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    assert!(a.fits() && b.fits() && n <= row_stride && (m - 1) * row_stride + n <= to.len());
+    let parallelism = match product.threads && m * n * k >= LARGE {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
+    };
+    let strides = |x: Matrix<'_>| (x.column_stride as isize, x.row_stride as isize);
+    let ((a_column, a_row), (b_column, b_row)) = (strides(a), strides(b));
+    let (from, with) = (a.data.as_ptr(), b.data.as_ptr());
+    let to = to.as_mut_ptr();
+    // SAFETY: the assertion above keeps every element within its slice, rows of `to` do not overlap,
+    // and `to` is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            to,
+            1,
+            row_stride as isize,
+            product.add,
+            from,
+            a_column,
+            a_row,
+            with,
+            b_column,
+            b_row,
+            1.0,
+            product.factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(len: usize) -> Vec<f32> {
+        (0..len).map(|i| (i * 7 % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn strided_products_add_to_strided_rows() {
+        let (a, b) = (numbers(5 * 9), numbers(4 * 6));
+        // a is [3, 4] in rows of 9, b [4, 5] stored transposed in rows of 4.
+        let a = Matrix { data: &a, rows: 3, columns: 4, row_stride: 9, column_stride: 2 };
+        let b = Matrix { data: &b, rows: 5, columns: 4, row_stride: 4, column_stride: 1 };
+        let mut to = vec![1.0; 3 * 7];
+        let product = Product { factor: 0.5, add: true, threads: true };
+        multiply(&mut to, 7, a, b.transposed(), product);
+        for (i, j) in (0..3 * 7).map(|n| (n / 7, n % 7)) {
+            let dot = |j| (0..4).map(|k| a.data[i * 9 + k * 2] * b.data[j * 4 + k]).sum::<f32>();
+            let expected = if j < 5 { 1.0 + 0.5 * dot(j) } else { 1.0 };
+            assert_eq!(to[i * 7 + j], expected, "({i}, {j})");
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let (a, b) = (numbers(257 * 190), numbers(190 * 130));
+        let a: Vec<f32> = a.iter().map(|x| x * 0.1).collect();
+        let run = |threads| {
+            let mut to = vec![0.0; 257 * 130];
+            let product = Product { threads, ..Product::default() };
+            multiply(&mut to, 130, Matrix::whole(&a, 190), Matrix::whole(&b, 130), product);
+            to
+        };
+        assert_eq!(run(false), run(true));
+    }
+}

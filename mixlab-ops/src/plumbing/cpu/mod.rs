@@ -1,0 +1,34 @@
+//! What the fused bodies for burn-flex are made of: vector arithmetic, work split over threads,
+//! matrix products and heads, all on plain slices.
+//!
+//! Every split of work depends on sizes alone, and every sum has one order, so that results depend
+//! neither on the number of threads nor on the width of the processor's vectors.
+
+mod heads;
+mod lanes;
+mod matrix;
+mod split;
+
+use burn::tensor::{DType, Shape};
+use burn_flex::{FlexTensor, Layout};
+use burn_std::Bytes;
+
+pub(crate) use heads::{Heads, joined, streamed};
+pub(crate) use lanes::{Lanes, each, exp, maximum, sigmoid, sum, tanh, wide};
+pub(crate) use matrix::{Matrix, Product, forward_strided, multiply};
+pub(crate) use split::{column_sums, each_row, parallel, pointwise};
+
+/// A tensor of `shape` that owns `data`, in row-major order.
+pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(data), Layout::contiguous(shape.into()), DType::F32)
+}
+
+/// Integers of either width as indices; a negative one becomes too large for any axis.
+pub(crate) fn indices(x: &FlexTensor) -> Option<Vec<usize>> {
+    let x = x.to_contiguous();
+    match x.dtype() {
+        DType::I32 => Some(x.storage::<i32>().iter().map(|i| *i as usize).collect()),
+        DType::I64 => Some(x.storage::<i64>().iter().map(|i| *i as usize).collect()),
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! Work cut into tasks by size alone, and run by as many threads as there are.
+
+use core::array;
+use core::ops::Range;
+
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::lanes::{Lanes, WIDTH, wide};
+use super::tensor;
+
+/// Elements that make a task worth handing to another thread.
+const TASK: usize = 1 << 14;
+
+/// Runs `body` on each task, in parallel if there are several.
+pub(crate) fn parallel<T: Send, R: Send>(tasks: Vec<T>, body: impl Fn(T) -> R + Sync) -> Vec<R> {
+    match tasks.len() {
+        1 => tasks.into_iter().map(body).collect(),
+        _ => tasks.into_par_iter().map(|task| body(task)).collect(),
+    }
+}
+
+/// Fills `M` new buffers, `widths[m]` elements a row in the `m`-th, with `body`, which is given
+/// a range of rows and their part of each buffer. `cost` is the number of elements that one row reads.
+#[inline(always)]
+pub(crate) fn each_row<const M: usize>(
+    rows: usize,
+    cost: usize,
+    widths: [usize; M],
+    body: impl Fn(Range<usize>, [&mut [f32]; M]) + Sync,
+) -> [Vec<f32>; M] {
+    let height = (TASK / cost.max(1)).max(1);
+    let mut buffers = widths.map(|width| vec![0.0; rows * width]);
+    let mut at = 0;
+    let mut parts = buffers.each_mut().map(|buffer| {
+        at += 1;
+        buffer.chunks_mut((height * widths[at - 1]).max(1))
+    });
+    let tasks = (0..rows).step_by(height).map(|first| {
+        let part = parts.each_mut().map(|part| part.next().unwrap_or_default());
+        (first..rows.min(first + height), part)
+    });
+    parallel(
+        tasks.collect(),
+        #[inline(always)]
+        |(range, part)| {
+            wide(
+                #[inline(always)]
+                || body(range, part),
+            )
+        },
+    );
+    buffers
+}
+
+/// `M` new tensors of the shape of the first input, computed element by element from `N` of it.
+#[inline(always)]
+pub(crate) fn pointwise<const N: usize, const M: usize>(
+    inputs: [&FlexTensor; N],
+    body: impl Fn([Lanes; N]) -> [Lanes; M] + Sync,
+) -> [FlexTensor; M] {
+    let shape = inputs[0].layout().shape().clone();
+    let inputs = inputs.map(FlexTensor::to_contiguous);
+    let xs = inputs.each_ref().map(|x| x.storage::<f32>());
+    let buffers = each_row(
+        shape.num_elements(),
+        1,
+        [1; M],
+        #[inline(always)]
+        |range, ys| {
+            let xs = xs.map(|x| &x[range.clone()]);
+            for at in (0..range.len()).step_by(WIDTH) {
+                let count = WIDTH.min(range.len() - at);
+                let results = body(xs.map(|x| load(&x[at..at + count])));
+                for m in 0..M {
+                    store(&mut ys[m][at..at + count], &results[m]);
+                }
+            }
+        },
+    );
+    buffers.map(|y| tensor(y, shape.clone()))
+}
+
+#[inline(always)]
+fn load(x: &[f32]) -> Lanes {
+    x.try_into().unwrap_or_else(|_| array::from_fn(|i| x.get(i).copied().unwrap_or_default()))
+}
+
+#[inline(always)]
+fn store(y: &mut [f32], lanes: &Lanes) {
+    match <&mut Lanes>::try_from(&mut *y) {
+        Ok(y) => *y = *lanes,
+        Err(_) => y.iter_mut().zip(lanes).for_each(|(y, x)| *y = *x),
+    }
+}
+
+/// The sums over `rows` of a row of `width` terms, which `term` adds to what it is given.
+#[inline(always)]
+pub(crate) fn column_sums(
+    rows: usize,
+    width: usize,
+    add: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    const BLOCK: usize = 64;
+    let [blocks] = each_row(
+        rows.div_ceil(BLOCK),
+        BLOCK * width,
+        [width],
+        #[inline(always)]
+        |range, [sums]| {
+            for (block, sums) in range.zip(sums.chunks_mut(width.max(1))) {
+                for row in block * BLOCK..rows.min((block + 1) * BLOCK) {
+                    add(row, sums);
+                }
+            }
+        },
+    );
+    let mut total = vec![0.0; width];
+    for block in blocks.chunks(width.max(1)) {
+        total.iter_mut().zip(block).for_each(|(total, sum)| *total += sum);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_visited_once_whatever_the_number_of_threads() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                each_row(1001, 300, [2, 1], |range, [a, b]| {
+                    for ((row, a), b) in range.zip(a.chunks_mut(2)).zip(b) {
+                        a.iter_mut().for_each(|a| *a += row as f32);
+                        *b -= row as f32;
+                    }
+                })
+            })
+        };
+        let [a, b] = run(3);
+        assert_eq!(a, (0..2002).map(|i| (i / 2) as f32).collect::<Vec<_>>());
+        assert_eq!(b, (0..1001).map(|i| -(i as f32)).collect::<Vec<_>>());
+        assert_eq!([a, b], run(1));
+    }
+
+    #[test]
+    fn a_pointwise_result_has_the_logical_order_of_a_transposed_input() {
+        let x = tensor((0..33 * 7).map(|i| i as f32).collect(), [33, 7]).transpose(0, 1);
+        let [y] = pointwise([&x], |[x]| [x.map(|x| x + 1.0)]);
+        let expected = (0..7 * 33).map(|i| (i % 33 * 7 + i / 33 + 1) as f32);
+        assert_eq!(y.storage::<f32>(), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn column_sums_add_every_row() {
+        let sums = column_sums(1000, 3, |row, sums| {
+            sums.iter_mut().zip([1.0, row as f32, 0.5]).for_each(|(s, x)| *s += x);
+        });
+        assert_eq!(sums, [1000.0, 499_500.0, 500.0]);
+        assert!(column_sums(5, 0, |_, _| ()).is_empty());
+    }
+}
