@@ -166,7 +166,10 @@ fn logits_agree_at_the_start_and_at_the_end() {
 }
 
 fn gradients(model: &Model<Train>, batch: &Batch) -> Vec<Vec<f32>> {
-    struct Read<'a>(&'a <Train as burn::tensor::backend::AutodiffBackend>::Gradients, Vec<Vec<f32>>);
+    struct Read<'a>(
+        &'a <Train as burn::tensor::backend::AutodiffBackend>::Gradients,
+        Vec<Vec<f32>>,
+    );
     impl ModuleVisitor<Train> for Read<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Train, D>>) {
             let value = param.val();

@@ -1,6 +1,6 @@
 //! Everything that spans crates, in one binary.
 
-mod batches;
 mod backends;
+mod batches;
 mod cli;
 mod golden;
