@@ -21,8 +21,8 @@ use serde_json::Value;
 
 type Train = Autodiff<Flex>;
 
-/// Cases that need what this version does not have yet.
-const LATER: [&str; 0] = [];
+/// Cases of training features that this version does not have yet; their configs are refused.
+const LATER: [&str; 4] = ["qat_int6", "qat_int6_big", "qat_int8", "swa"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -166,7 +166,10 @@ fn logits_agree_at_the_start_and_at_the_end() {
 }
 
 fn gradients(model: &Model<Train>, batch: &Batch) -> Vec<Vec<f32>> {
-    struct Read<'a>(&'a <Train as burn::tensor::backend::AutodiffBackend>::Gradients, Vec<Vec<f32>>);
+    struct Read<'a>(
+        &'a <Train as burn::tensor::backend::AutodiffBackend>::Gradients,
+        Vec<Vec<f32>>,
+    );
     impl ModuleVisitor<Train> for Read<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Train, D>>) {
             let value = param.val();
@@ -198,6 +201,36 @@ fn gradients_of_the_first_step_agree() {
     });
 }
 
+#[test]
+fn features_that_come_later_are_refused_by_name() {
+    for name in LATER {
+        let problem = Case::open(name).err().unwrap();
+        assert!(problem.contains("is not available yet"), "{name}: {problem}");
+    }
+}
+
+/// The original's masks come from the clock, so only the distribution of the loss can agree.
+#[test]
+fn dropout_has_the_mean_loss_of_the_original() {
+    let case = Case::open("dropout").unwrap();
+    let stats = &case.trace["dropout_stats"];
+    let (mean, std) = (&stats["mean_train_loss_batch0_init"], &stats["std"]);
+    let (mean, std) = (mean.as_f64().unwrap(), std.as_f64().unwrap());
+    let model = case.model::<Flex>();
+    let batch = case.first_batch("train");
+    const SAMPLES: usize = 400;
+    let losses = (0..SAMPLES).map(|_| {
+        let (tokens, targets) = model.upload(&batch, &Default::default());
+        f64::from(model.losses(tokens, targets, true).mean().into_scalar())
+    });
+    let losses: Vec<f64> = losses.collect();
+    let got = losses.iter().sum::<f64>() / SAMPLES as f64;
+    let error = (got - mean).abs();
+    assert!(error < 4.0 * std / (SAMPLES as f64).sqrt(), "mean {got} instead of {mean}");
+    let spread = (losses.iter().map(|l| (l - got).powi(2)).sum::<f64>() / SAMPLES as f64).sqrt();
+    assert!((spread / std - 1.0).abs() < 0.2, "spread {spread} instead of {std}");
+}
+
 /// Trains a case to its end, reading every loss.
 fn run(case: &Case) -> (Model<Train>, Vec<Logged>) {
     let loader = Loader::new(&case.loader("train")).unwrap();
@@ -227,6 +260,9 @@ fn tolerance(trace: &Value) -> f64 {
 #[test]
 fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
     every_case(|case| {
+        if case.plan.name == "dropout" {
+            return Ok(());
+        }
         let (model, logged) = run(case);
         let (losses, lrs) = (case.numbers("losses"), case.numbers("lrs"));
         if logged.len() != losses.len() {
