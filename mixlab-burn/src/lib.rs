@@ -34,6 +34,7 @@ pub mod data;
 pub mod eval;
 pub mod model;
 pub mod plan;
+pub mod program;
 pub mod random;
 pub mod train;
 pub mod weights;

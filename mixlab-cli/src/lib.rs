@@ -1,0 +1,60 @@
+//! The door: parses the command line, calls the library, prints.
+//!
+//! A crate with blocks of its own gets all commands for them by calling [`run`] with its block set:
+//!
+//! ```no_run
+//! # use mixlab_burn::blocks::Builtin as MyBlocks;
+//! fn main() -> std::process::ExitCode {
+//!     mixlab_cli::run::<MyBlocks>()
+//! }
+//! ```
+#![warn(missing_docs)]
+
+pub mod backend;
+mod cli;
+mod commands;
+mod legacy;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mixlab_burn::blocks::Block;
+use mixlab_burn::config::ConfigError;
+
+use cli::{Cli, Command};
+
+/// A request that cannot be carried out as it was made; exits with code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Request(pub String);
+
+/// A run that was interrupted by a signal; exits with code 130.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+/// Runs the command line of this process with blocks of type `K`.
+pub fn run<K: Block>() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match execute::<K>(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let request = error.is::<Request>() || error.is::<ConfigError>();
+            ExitCode::from(if request { 2 } else { 1 })
+        }
+    }
+}
+
+fn execute<K: Block>(arguments: &[String]) -> anyhow::Result<()> {
+    let arguments = legacy::translate(arguments).map_err(Request)?;
+    let cli = Cli::parse_from(arguments);
+    match cli.command {
+        Command::Arch(options) => commands::arch::run::<K>(&options),
+        Command::Count(options) => commands::count::run::<K>(&options),
+        Command::Smoke(options) => commands::smoke::run(&options),
+        Command::Prepare(options) => commands::prepare::run(&options),
+    }
+}

@@ -1,1 +1,7 @@
-fn main(){}
+//! The command line over the built-in blocks.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mixlab_cli::run::<mixlab_burn::blocks::Builtin>()
+}

@@ -38,17 +38,27 @@ mod plumbing;
 mod activation;
 mod attention;
 mod cross_entropy;
+mod linear;
+mod matrix_scan;
+mod retention;
 mod rms_norm;
 mod rope;
+mod scan;
+mod scan_tv;
 mod xsa;
 
 pub use activation::{Activation, Activate, Gate, activate, gated};
 pub use attention::{Attention, attention};
 pub use cross_entropy::{CrossEntropy, cross_entropy};
+pub use linear::{Linear, Precision, linear};
+pub use matrix_scan::{MatrixScan, matrix_scan};
 pub use op::{Backend, Op, Spec, Tape};
 pub use plumbing::{lift, lower};
+pub use retention::{Retention, retention};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{Rope, rope};
+pub use scan::{Scan, scan};
+pub use scan_tv::{ScanTv, scan_tv};
 pub use xsa::{Xsa, xsa};
 
 #[cfg(all(test, feature = "cpu"))]

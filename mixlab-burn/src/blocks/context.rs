@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, backend::Backend};
+use mixlab_ops::{Precision, linear};
 
 /// Keys and values of an attention block, both `[B, Hk, T, hd]`, keys already rotated.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Flow<B: Backend> {
     pub index: usize,
     /// Whether this is a training pass, in which dropout acts.
     pub training: bool,
+    /// Number format of matrix products.
+    pub precision: Precision,
     x0: Option<Tensor<B, 2>>,
     key_values: HashMap<usize, KeyValue<B>>,
 }
@@ -31,7 +35,15 @@ pub struct Flow<B: Backend> {
 impl<B: Backend> Flow<B> {
     /// The start of a forward pass over `batch` rows of `seq` tokens.
     pub fn new(batch: usize, seq: usize) -> Self {
-        Self { batch, seq, index: 0, training: false, x0: None, key_values: HashMap::new() }
+        Self {
+            batch,
+            seq,
+            index: 0,
+            training: false,
+            precision: Precision::default(),
+            x0: None,
+            key_values: HashMap::new(),
+        }
     }
 
     /// Remembers the embedding stream.
@@ -84,5 +96,12 @@ impl<B: Backend> Flow<B> {
         let keep = 1.0 - rate;
         let mask = x.random_like(Distribution::Bernoulli(keep.into()));
         x * mask * (1.0 / keep)
+    }
+}
+
+impl<B: mixlab_ops::Backend> Flow<B> {
+    /// `x W` in the precision of this pass, for `x` `[N, K]` and `weight` `[K, M]`.
+    pub fn linear(&self, x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>) -> Tensor<B, 2> {
+        linear(x, weight.val(), self.precision)
     }
 }

@@ -81,9 +81,9 @@ impl Block for Mlp {
         &self,
         w: &MlpWeights<B>,
         x: Tensor<B, 2>,
-        _: &mut Flow<B>,
+        flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = rms_norm(x.clone(), w.ffn_norm_scale.val(), NORM_EPS);
-        x + activate(self.activation, n.matmul(w.w_up.val())).matmul(w.w_down.val())
+        x + flow.linear(activate(self.activation, flow.linear(n, &w.w_up)), &w.w_down)
     }
 }

@@ -157,7 +157,7 @@ impl Plain {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = rms_norm(x, w.norm_scale.val(), NORM_EPS);
-        let q = flow.split_heads(n.clone().matmul(w.wq.val()), self.heads);
+        let q = flow.split_heads(flow.linear(n.clone(), &w.wq), self.heads);
         let (q, KeyValue { keys, values }) = match self.kv_source {
             Some(source) => (q, flow.published(source)),
             None => (self.rotate(q), self.own_key_value(w, n, flow)),
@@ -169,7 +169,7 @@ impl Plain {
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
         let y = attention(q, keys, values.clone(), scale);
         let y = if self.xsa { xsa(y, values) } else { y };
-        let o = flow.merge_heads(y).matmul(w.wo.val());
+        let o = flow.linear(flow.merge_heads(y), &w.wo);
         flow.dropout(scaled(o, &w.attn_scale), self.dropout)
     }
 
@@ -181,7 +181,7 @@ impl Plain {
     ) -> KeyValue<B> {
         let project = |weight: &Option<Param<Tensor<B, 2>>>| {
             let weight = weight.as_ref().expect("a block without kv_source has wk and wv");
-            flow.split_heads(n.clone().matmul(weight.val()), self.kv_heads)
+            flow.split_heads(flow.linear(n.clone(), weight), self.kv_heads)
         };
         let own = KeyValue { keys: self.rotate(project(&w.wk)), values: project(&w.wv) };
         flow.publish(own.clone());
@@ -198,7 +198,7 @@ impl Plain {
         x: Tensor<B, 2>,
         flow: &Flow<B>,
     ) -> Tensor<B, 2> {
-        let f = activate(Activation::Silu, x.matmul(w.ff1.val())).matmul(w.ff2.val());
+        let f = flow.linear(activate(Activation::Silu, flow.linear(x, &w.ff1)), &w.ff2);
         flow.dropout(scaled(f, &w.mlp_scale), self.dropout)
     }
 }

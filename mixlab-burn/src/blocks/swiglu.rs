@@ -76,8 +76,8 @@ impl Block for Swiglu {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = rms_norm(x.clone(), w.ffn_norm_scale.val(), NORM_EPS);
-        let (gate, up) = (n.clone().matmul(w.w_gate.val()), n.matmul(w.w_up.val()));
-        let y = gated(Activation::Sigmoid, gate, up).matmul(w.w_down.val());
+        let (gate, up) = (flow.linear(n.clone(), &w.w_gate), flow.linear(n, &w.w_up));
+        let y = flow.linear(gated(Activation::Sigmoid, gate, up), &w.w_down);
         x + flow.dropout(scaled(y, &w.mlp_scale), self.dropout)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use mixlab_ops::{Activation, activate, cross_entropy, rms_norm};
+use mixlab_ops::{Activation, activate, cross_entropy, linear, rms_norm};
 
 use crate::blocks::{Block, Builtin, Flow, NORM_EPS, matrix, ones};
 use crate::data::batch::Batch;
@@ -108,6 +108,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         let x = self.embedded(tokens);
         let mut flow = Flow::new(batch, seq);
         flow.training = training;
+        flow.precision = self.plan.training.precision;
         flow.set_x0(x.clone());
         let x = self.trunk(x, &mut flow);
         rms_norm(x, self.final_norm.val(), NORM_EPS)
@@ -130,9 +131,10 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
 
     /// Logits `[N, V]` of a final stream `[N, D]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let precision = self.plan.training.precision;
         let logits = match &self.head {
-            Some(head) => hidden.matmul(head.val()),
-            None => hidden.matmul(self.embed.val().transpose()),
+            Some(head) => linear(hidden, head.val(), precision),
+            None => linear(hidden, self.embed.val().transpose(), precision),
         };
         match self.plan.softcap {
             Some(cap) => activate(Activation::Softcap { cap }, logits),
@@ -147,7 +149,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         let ids = tokens.bigrams.expect("a model with bigrams is given bigram ids");
         let e: Tensor<B, 2> = rows(table, ids);
         let e = match &self.bigram_proj {
-            Some(proj) => e.matmul(proj.val()),
+            Some(proj) => linear(e, proj.val(), self.plan.training.precision),
             None => e,
         };
         x + e * scale.val().unsqueeze()

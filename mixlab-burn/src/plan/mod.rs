@@ -10,7 +10,7 @@ mod training;
 use crate::blocks::{Block, Builtin, Scope};
 use crate::config::{Config, ConfigError, Finding, Problems, Source};
 
-pub use training::{Group, Optimizer, Phase, Precision, Training, WeightInit};
+pub use training::{Group, Optimizer, Phase, Training, WeightInit};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
 const DEFAULT_MLP_MULT: f64 = 2.67;

@@ -1,6 +1,7 @@
 //! The training half of a plan: defaults that need other fields, and rules across fields.
 
 use crate::config::{Problems, TrainingSpec};
+use mixlab_ops::Precision;
 
 /// A stretch of steps at a constant learning rate.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,17 +35,6 @@ pub enum WeightInit {
     },
 }
 
-/// Number format of matrix products.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Precision {
-    /// 32-bit floats throughout.
-    F32,
-    /// 32-bit floats, matrix products on TensorFloat-32 units.
-    Tf32,
-    /// bfloat16 operands with 32-bit accumulation and master weights.
-    Bf16,
-}
-
 /// Learning rate and weight decay of one optimizer group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Group {
@@ -71,6 +61,8 @@ pub struct Training {
     pub hardware_tflops: Option<f64>,
     /// Bound of the global gradient norm.
     pub grad_clip: Option<f32>,
+    /// Weight decay of groups that set none.
+    pub weight_decay: f32,
     /// AdamW's decay of the first moment.
     pub beta1: f32,
     /// AdamW's decay of the second moment.
@@ -128,6 +120,7 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
         target_val_loss: spec.target_val_loss.filter(|target| *target > 0.0),
         hardware_tflops: spec.hardware_tflops.filter(|peak| *peak > 0.0),
         grad_clip: nonzero(spec.grad_clip),
+        weight_decay: decay,
         beta1,
         beta2: nonzero(spec.beta2).unwrap_or(0.95),
         epsilon: nonzero(spec.epsilon).unwrap_or(1e-8),

@@ -38,13 +38,14 @@ pub(crate) fn repeat_heads<B: burn::tensor::backend::Backend>(
     if hk == heads {
         return x;
     }
-    x.reshape([b, hk, 1, t, hd])
-        .expand([b, hk, heads / hk, t, hd])
-        .reshape([b, heads, t, hd])
+    x.reshape([b, hk, 1, t, hd]).expand([b, hk, heads / hk, t, hd]).reshape([b, heads, t, hd])
 }
 
 /// The reverse of [`repeat_heads`]: sums each group of heads.
-fn sum_groups<B: burn::tensor::backend::Backend>(x: Tensor<B, 4>, groups: usize) -> Tensor<B, 4> {
+pub(crate) fn sum_groups<B: burn::tensor::backend::Backend>(
+    x: Tensor<B, 4>,
+    groups: usize,
+) -> Tensor<B, 4> {
     let [b, h, t, hd] = x.dims();
     if h == groups {
         return x;
@@ -52,19 +53,42 @@ fn sum_groups<B: burn::tensor::backend::Backend>(x: Tensor<B, 4>, groups: usize)
     x.reshape([b, groups, h / groups, t, hd]).sum_dim(2).squeeze_dim(2)
 }
 
-impl Attention {
-    /// `scale · q kᵀ` with the future masked.
-    fn scores<B: burn::tensor::backend::Backend>(
-        &self,
-        q: Tensor<B, 4>,
-        k: Tensor<B, 4>,
-    ) -> Tensor<B, 4> {
-        let t = q.dims()[2];
-        let future = Tensor::<B, 2, Bool>::tril_mask([t, t], 0, &q.device());
-        // Finite, so that f16 and bf16 hold it, and far enough to vanish after exp.
-        let masked = if q.dtype().size() < 4 { -3e4 } else { -1e9 };
-        (q * self.scale).matmul(k.swap_dims(2, 3)).mask_fill(future.unsqueeze(), masked)
-    }
+/// `scale · q kᵀ` with the future masked, `[B, H, T, T]`.
+pub(crate) fn scores<B: burn::tensor::backend::Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    scale: f32,
+) -> Tensor<B, 4> {
+    let t = q.dims()[2];
+    let future = Tensor::<B, 2, Bool>::tril_mask([t, t], 0, &q.device());
+    // Finite, so that f16 and bf16 hold it, and far enough to vanish after exp.
+    let masked = if q.dtype().size() < 4 { -3e4 } else { -1e9 };
+    (q * scale).matmul(k.swap_dims(2, 3)).mask_fill(future.unsqueeze(), masked)
+}
+
+/// `softmax(s) v` and the log-sum-exp `[B, H, T, 1]` of each row of `s`.
+pub(crate) fn attend<B: burn::tensor::backend::Backend>(
+    s: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+) -> [Tensor<B, 4>; 2] {
+    let max = s.clone().detach().max_dim(3);
+    let e = (s - max.clone()).exp();
+    let sum = e.clone().sum_dim(3);
+    [(e / sum.clone()).matmul(v), sum.log() + max]
+}
+
+/// Gradients of [`attend`]'s `s` and `v`, given its two outputs and the gradient `g` of the first.
+pub(crate) fn attend_gradient<B: burn::tensor::backend::Backend>(
+    s: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    outputs: [Tensor<B, 4>; 2],
+    g: Tensor<B, 4>,
+) -> [Tensor<B, 4>; 2] {
+    let [y, log_sum_exp] = outputs;
+    let p = (s - log_sum_exp).exp();
+    let dv = p.clone().swap_dims(2, 3).matmul(g.clone());
+    let dp = g.clone().matmul(v.swap_dims(2, 3));
+    [p * (dp - (g * y).sum_dim(3)), dv]
 }
 
 impl Op<3> for Attention {
@@ -88,24 +112,18 @@ impl Op<3> for Attention {
     ) -> Vec<FloatTensor<B>> {
         let [q, k, v] = [q, k, v].map(lift::<B, 4>);
         let heads = q.dims()[1];
-        let s = self.scores(q, repeat_heads(k, heads));
-        let max = s.clone().detach().max_dim(3);
-        let e = (s - max.clone()).exp();
-        let sum = e.clone().sum_dim(3);
-        let y = (e / sum.clone()).matmul(repeat_heads(v, heads));
-        vec![lower(y), lower(sum.log() + max)]
+        let s = scores(q, repeat_heads(k, heads), self.scale);
+        attend(s, repeat_heads(v, heads)).map(lower).into()
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 3>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let [q, k, v] = tape.inputs.map(lift::<B, 4>);
-        let [y, log_sum_exp]: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
-        let g = lift::<B, 4>(grad);
+        let outputs: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
         let (heads, groups) = (q.dims()[1], k.dims()[1]);
         let (k, v) = (repeat_heads(k, heads), repeat_heads(v, heads));
-        let p = (self.scores(q.clone(), k.clone()) - lift(log_sum_exp)).exp();
-        let dv = p.clone().swap_dims(2, 3).matmul(g.clone());
-        let dp = g.clone().matmul(v.swap_dims(2, 3));
-        let ds = p * (dp - (g * lift(y)).sum_dim(3)) * self.scale;
+        let s = scores(q.clone(), k.clone(), self.scale);
+        let [ds, dv] = attend_gradient(s, v, outputs.map(lift), lift(grad));
+        let ds = ds * self.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
         [lower(dq), lower(sum_groups(dk, groups)), lower(sum_groups(dv, groups))]

@@ -1,0 +1,213 @@
+//! Which backend computes: the only place that matches on its name.
+
+use anyhow::Context;
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+use clap::ValueEnum;
+use mixlab_burn::ops::{Backend, Precision};
+
+use crate::Request;
+use crate::cli::Compute;
+
+/// Value of `--backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// The fastest that this build has and this machine runs.
+    Auto,
+    /// burn-flex on the processor.
+    Cpu,
+    /// CUDA.
+    Cuda,
+    /// Metal, through wgpu.
+    Metal,
+    /// Vulkan, through wgpu.
+    Vulkan,
+    /// Whatever graphics interface wgpu finds.
+    Wgpu,
+    /// candle on the processor.
+    Candle,
+}
+
+/// Value of `--precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionName {
+    /// 32-bit floats.
+    F32,
+    /// TensorFloat-32 products where the hardware has them.
+    Tf32,
+    /// bfloat16 products, 32-bit weights.
+    Bf16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::Tf32 => Self::Tf32,
+            PrecisionName::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// A computation that runs on any backend.
+pub trait Job {
+    /// Runs on `device`; `name` is how messages call the backend.
+    ///
+    /// # Errors
+    /// Whatever the computation reports.
+    fn run<A>(self, device: A::Device, name: &str) -> anyhow::Result<()>
+    where
+        A: AutodiffBackend<InnerBackend: Backend> + Backend;
+}
+
+/// Runs `job` on the backend that `compute` asks for.
+///
+/// # Errors
+/// If this build lacks the backend, or this machine has no device for it, or `job` fails.
+pub fn run(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
+    let device = compute.device;
+    match chosen(compute.backend) {
+        BackendName::Auto | BackendName::Cpu => cpu(compute, job),
+        BackendName::Cuda => cuda(device, job),
+        BackendName::Metal => wgpu(Graphics::Metal, device, job),
+        BackendName::Vulkan => wgpu(Graphics::Vulkan, device, job),
+        BackendName::Wgpu => wgpu(Graphics::Any, device, job),
+        BackendName::Candle => candle(device, job),
+    }
+}
+
+fn chosen(name: BackendName) -> BackendName {
+    if name != BackendName::Auto {
+        return name;
+    }
+    let candidates = [
+        (BackendName::Cuda, cuda_devices().is_ok_and(|n| n > 0)),
+        (BackendName::Metal, cfg!(all(feature = "metal", target_os = "macos"))),
+    ];
+    candidates.into_iter().find(|(_, usable)| *usable).map_or(BackendName::Cpu, |(name, _)| name)
+}
+
+#[allow(dead_code)]
+fn missing(name: &str, feature: &str) -> anyhow::Error {
+    let hint = format!("cargo run --release --features {feature} -- … --backend {name}");
+    Request(format!("this build has no `{name}` backend\n  hint: {hint}")).into()
+}
+
+#[allow(dead_code)]
+fn no_device(name: &str, looked_for: &str) -> anyhow::Error {
+    anyhow::anyhow!("`{name}` finds no device: {looked_for}\n  hint: `--backend cpu` runs anywhere")
+}
+
+#[cfg(feature = "cpu")]
+fn cpu(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
+    only_device("cpu", compute.device)?;
+    if let Some(threads) = compute.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        pool.context("the thread pool is already set up")?;
+    }
+    let name = format!("cpu (flex, {} threads)", rayon::current_num_threads());
+    job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &name)
+}
+
+#[cfg(not(feature = "cpu"))]
+fn cpu(_: &Compute, _: impl Job) -> anyhow::Result<()> {
+    Err(missing("cpu", "cpu"))
+}
+
+#[cfg(any(feature = "cpu", feature = "candle"))]
+fn only_device(name: &str, device: usize) -> anyhow::Result<()> {
+    match device {
+        0 => Ok(()),
+        n => Err(Request(format!("`--device {n}`: the `{name}` backend has only device `0`")).into()),
+    }
+}
+
+#[cfg(feature = "candle")]
+fn candle(device: usize, job: impl Job) -> anyhow::Result<()> {
+    only_device("candle", device)?;
+    job.run::<Autodiff<burn_candle::Candle>>(burn_candle::CandleDevice::Cpu, "candle (cpu)")
+}
+
+#[cfg(not(feature = "candle"))]
+fn candle(_: usize, _: impl Job) -> anyhow::Result<()> {
+    Err(missing("candle", "candle"))
+}
+
+/// How many CUDA devices there are, or why that cannot be known.
+#[cfg(feature = "cuda")]
+fn cuda_devices() -> Result<usize, String> {
+    use cudarc::driver::{result, sys};
+    // SAFETY: only looks whether the driver library can be opened.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("the NVIDIA driver library `libcuda.so` is not installed".into());
+    }
+    result::init().map_err(|e| format!("the NVIDIA driver does not start: {e}"))?;
+    let count = result::device::get_count().map_err(|e| format!("no device is listed: {e}"))?;
+    Ok(count as usize)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_devices() -> Result<usize, String> {
+    Ok(0)
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(device: usize, job: impl Job) -> anyhow::Result<()> {
+    let count = cuda_devices().map_err(|why| no_device("cuda", &why))?;
+    if device >= count {
+        return Err(no_device("cuda", &format!("`--device {device}` of `{count}` devices")));
+    }
+    let name = format!("cuda:{device}");
+    job.run::<Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(device), &name)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize, _: impl Job) -> anyhow::Result<()> {
+    Err(missing("cuda", "cuda"))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Graphics {
+    Metal,
+    Vulkan,
+    Any,
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu(graphics: Graphics, device: usize, job: impl Job) -> anyhow::Result<()> {
+    use burn_wgpu::{Wgpu, WgpuDevice, graphics as api, init_setup};
+    let device = match device {
+        0 => WgpuDevice::DefaultDevice,
+        n => WgpuDevice::DiscreteGpu(n),
+    };
+    let (name, compiled) = match graphics {
+        Graphics::Metal => ("metal", cfg!(feature = "metal")),
+        Graphics::Vulkan => ("vulkan", cfg!(feature = "vulkan")),
+        Graphics::Any => ("wgpu", true),
+    };
+    if !compiled {
+        return Err(missing(name, name));
+    }
+    // wgpu reports a missing adapter by a panic; its text would only repeat what is said below.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let setup = std::panic::catch_unwind(|| match graphics {
+        Graphics::Metal => init_setup::<api::Metal>(&device, Default::default()),
+        Graphics::Vulkan => init_setup::<api::Vulkan>(&device, Default::default()),
+        Graphics::Any => init_setup::<api::AutoGraphicsApi>(&device, Default::default()),
+    });
+    std::panic::set_hook(hook);
+    let setup = setup.map_err(|_| no_device(name, &format!("no {graphics:?} adapter for {device:?}")))?;
+    let name = format!("{name} ({})", setup.adapter.get_info().name);
+    job.run::<Autodiff<Wgpu>>(device, &name)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(graphics: Graphics, _: usize, _: impl Job) -> anyhow::Result<()> {
+    let name = match graphics {
+        Graphics::Metal => "metal",
+        Graphics::Vulkan => "vulkan",
+        Graphics::Any => "wgpu",
+    };
+    Err(missing(name, name))
+}

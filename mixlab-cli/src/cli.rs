@@ -1,0 +1,141 @@
+//! The command line as clap sees it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::backend::{BackendName, PrecisionName};
+
+/// Explore language-model architectures from one JSON file.
+#[derive(Parser)]
+#[command(name = "mixlab-cli", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train the model of a config
+    Arch(Arch),
+    /// Count parameters, operations and FLOPs of a config
+    Count(Count),
+    /// Check that a backend works, and how fast
+    Smoke(Smoke),
+    /// Turn text into token shards
+    Prepare(Prepare),
+}
+
+/// Where to compute.
+#[derive(Args)]
+pub struct Compute {
+    /// Backend; auto takes the fastest that this build has and this machine runs
+    #[arg(long, value_enum, default_value_t = BackendName::Auto)]
+    pub backend: BackendName,
+    /// Which device of the backend
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub device: usize,
+    /// Threads of the CPU backend [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Which config, and what to change in it.
+#[derive(Args)]
+pub struct ConfigFile {
+    /// Model and training as JSON; `//` comments are allowed
+    #[arg(long, value_name = "FILE")]
+    pub config: String,
+    /// Override a field, as in training.steps=20 or blocks[0].heads=8; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Arch {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Training shards, a quoted glob, may be repeated; `demo` writes and uses generated stories
+    #[arg(long, value_name = "GLOB", default_value = "demo")]
+    pub train: Vec<String>,
+    /// Validation shards [default: --train with `train` replaced by `val`]
+    #[arg(long, value_name = "GLOB")]
+    pub val: Vec<String>,
+    #[command(flatten)]
+    pub compute: Compute,
+    /// Number format of matrix products [default: training.compute_dtype, or f32]
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionName>,
+    /// Write the trained weights here
+    #[arg(long, value_name = "FILE")]
+    pub safetensors: Option<PathBuf>,
+    /// Start from these weights
+    #[arg(long, value_name = "FILE")]
+    pub safetensors_load: Option<PathBuf>,
+    /// Append one JSON object a logged step
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Steps between log lines
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
+    pub log_every: usize,
+    /// Steps between validations
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
+    pub val_every: usize,
+    /// Say where the time of a logged step went
+    #[arg(long)]
+    pub timing: bool,
+    /// Print only the result
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct Count {
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Args)]
+pub struct Smoke {
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+#[derive(Args)]
+pub struct Prepare {
+    /// Text file, JSONL file, or a folder of them
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+    /// Folder for the shards
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Tokens in the vocabulary to train
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub vocab_size: usize,
+    /// Share of the tokens kept for validation
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub val_split: f64,
+    /// Use this tokenizer.json instead of training one
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer_path: Option<PathBuf>,
+    /// Key of the text in JSONL objects
+    #[arg(long, value_name = "KEY", default_value = "text")]
+    pub text_field: String,
+    /// Tokens in a shard
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = positive)]
+    pub tokens_per_shard: usize,
+    /// Keep training shards in the order of the text
+    #[arg(long)]
+    pub no_shuffle: bool,
+    /// Give the tokenizer all 256 bytes, so that any text can be encoded
+    #[arg(long)]
+    pub byte_alphabet: bool,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(error) => Err(format!("{error}")),
+    }
+}

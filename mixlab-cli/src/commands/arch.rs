@@ -1,0 +1,187 @@
+//! `arch`: train the model of one config.
+
+mod data;
+mod metrics;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use burn::tensor::backend::AutodiffBackend;
+use indicatif::{ProgressBar, ProgressStyle};
+use mixlab_burn::blocks::Block;
+use mixlab_burn::model::Model;
+use mixlab_burn::ops::{Backend, Precision};
+use mixlab_burn::plan::Plan;
+use mixlab_burn::program::Counts;
+use mixlab_burn::train::{Event, Schedule, train};
+use mixlab_burn::weights::{self, Metadata};
+
+use crate::Interrupted;
+use crate::backend::{self, Job};
+use crate::cli;
+use crate::report::{self, Log};
+use metrics::Metrics;
+
+pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
+    let (plan, config) = super::planned::<K>(&options.config)?;
+    let mut plan = Arc::unwrap_or_clone(plan);
+    if let Some(precision) = options.precision {
+        plan.training.precision = Precision::from(precision);
+    }
+    if !options.quiet {
+        println!("{}", report::config(&plan));
+    }
+    let feed = data::open(options, &plan)?;
+    backend::run(&options.compute, Train { options, plan: Arc::new(plan), config, feed })
+}
+
+/// One training run, ready to go to a backend.
+struct Train<'a, K: Block> {
+    options: &'a cli::Arch,
+    plan: Arc<Plan<K>>,
+    config: serde_json::Value,
+    feed: data::Feed,
+}
+
+impl<K: Block> Job for Train<'_, K> {
+    fn run<A>(self, device: A::Device, backend: &str) -> anyhow::Result<()>
+    where
+        A: AutodiffBackend<InnerBackend: Backend> + Backend,
+    {
+        let Self { options, plan, config, feed } = self;
+        let name = &plan.name;
+        let say = |line: String| if !options.quiet { println!("{line}") };
+        let counts = Counts::of(&plan)?;
+        say(format!(
+            "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={backend}, precision={}",
+            counts.ops, counts.weights, counts.parameters, plan.training.precision
+        ));
+        let start = Instant::now();
+        let mut model = Model::<A, K>::new(plan.clone(), &device);
+        match &options.safetensors_load {
+            Some(path) => {
+                model = weights::load(model, path)?;
+                say(format!("  [{name}] loaded {} weights from {}", counts.weights, path.display()));
+            }
+            None => model = Model::init(plan.clone(), &device),
+        }
+        if let Some(reason) = &feed.no_validation {
+            say(format!("  [{name}] no val set: {reason}"));
+        }
+        let mut metrics = Metrics::open(options.metrics.as_deref())?;
+        metrics.start(&plan, &config, &counts, backend)?;
+        let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
+        let mut view = View { options, bar: bar(options, plan.training.steps), log, metrics };
+        let stop = interrupt_flag()?;
+        let mut failed = None;
+        let trained = train(model, &device, feed.run, |event| {
+            if let Err(error) = view.event(event) {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        view.bar.finish_and_clear();
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let Some(path) = &options.safetensors {
+            export(&trained.model, path, &plan)?;
+        }
+        let summary = view.log.summary(&trained, start.elapsed());
+        view.metrics.end(&trained)?;
+        println!("{summary}");
+        println!();
+        println!("=== ARCH RESULT ===");
+        println!("{summary}");
+        match stop.load(Ordering::Relaxed) {
+            true => Err(Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn export<A, K>(model: &Model<A, K>, path: &Path, plan: &Plan<K>) -> anyhow::Result<()>
+where
+    A: burn::tensor::backend::Backend,
+    K: Block,
+{
+    let count = weights::save(model, path, &Metadata::of(plan))?;
+    println!("exported safetensors to {} ({count} tensors)", path.display());
+    Ok(())
+}
+
+/// What the user sees of a run.
+struct View<'a, K: Block> {
+    options: &'a cli::Arch,
+    bar: ProgressBar,
+    log: Log<'a, K>,
+    metrics: Metrics,
+}
+
+impl<K: Block> View<'_, K> {
+    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+        let plan = self.log.plan;
+        match event {
+            Event::Step(step) => self.bar.set_position(step as u64 + 1),
+            Event::Phase(index) => {
+                let (phase, count) = (&plan.training.phases[index], plan.training.phases.len());
+                self.say(format!(
+                    "  [{}] entering {} ({}/{count}) steps={} lr={:.6}",
+                    plan.name,
+                    phase.label,
+                    index + 1,
+                    phase.steps,
+                    phase.lr
+                ));
+            }
+            Event::Logged(logged) => {
+                let phase = Schedule::new(&plan.training).phase(logged.step).map(|(i, _)| i);
+                self.say(self.log.line(&logged, phase));
+                if self.options.timing {
+                    self.say(self.log.timing(&logged));
+                }
+                self.metrics.step(&logged)?;
+            }
+            Event::TargetReached(logged) => self.say(format!(
+                "  [{}] target val loss {:.4} reached at step {} (val={:.4}), stopping early",
+                plan.name,
+                plan.training.target_val_loss.unwrap_or_default(),
+                logged.step,
+                logged.val_loss.unwrap_or_default()
+            )),
+        }
+        Ok(())
+    }
+
+    fn say(&self, line: String) {
+        if !self.options.quiet {
+            self.bar.suspend(|| println!("{line}"));
+        }
+    }
+}
+
+/// A bar on stderr if that is a terminal; indicatif hides it elsewhere.
+fn bar(options: &cli::Arch, steps: usize) -> ProgressBar {
+    if options.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {per_sec}, {eta} left");
+    ProgressBar::new(steps as u64).with_style(style.expect("the template is well-formed"))
+}
+
+/// Set on Ctrl-C or SIGTERM; the running step is then finished.
+fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    let handler = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed));
+    handler.context("cannot listen for Ctrl-C")?;
+    Ok(flag)
+}

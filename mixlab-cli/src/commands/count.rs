@@ -1,0 +1,30 @@
+//! `count`: parameters, operations and FLOPs of a config, without allocating its weights.
+
+use mixlab_burn::blocks::Block;
+use mixlab_burn::program::Counts;
+
+use crate::cli;
+use crate::report::flops;
+
+const MIB: f64 = 1_048_576.0;
+
+pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
+    let (plan, _) = super::planned::<K>(&options.config)?;
+    let counts = Counts::of(&plan)?;
+    let unique = counts.parameters;
+    match counts.expanded == unique {
+        true => println!("Total parameters: {unique}"),
+        false => println!(
+            "Total parameters: {unique} (unique) / {} (with sharing expanded)",
+            counts.expanded
+        ),
+    }
+    println!("Total size (float32, in MB): {:.2}", (4 * unique) as f64 / MIB);
+    println!("Total size (int8 quantized, in MB): {:.2}", unique as f64 / MIB);
+    println!("Number of blocks: {}", counts.blocks);
+    println!("Number of IR ops: {}", counts.ops);
+    println!("Forward FLOPs: {}", flops(counts.forward_flops));
+    println!("Training step FLOPs: {}", flops(counts.training_flops()));
+    println!("FLOPs per token: {}", flops(counts.flops_per_token()));
+    Ok(())
+}

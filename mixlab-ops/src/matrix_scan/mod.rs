@@ -1,0 +1,64 @@
+//! Matrix-valued linear recurrence with a gate per row: the state of gated linear attention (Yang
+//! et al., 2024).
+//!
+//! `H_t = diag(a_t) H_{t−1} + U_t`, `H_{−1} = 0`. With `S_t = G_t + diag(a_{t+1}) S_{t+1}`, a
+//! recurrence from the other end over the gradient `G` of `H`: `∂U_t = S_t`, and `∂a_t` sums each
+//! row of `S_t ⊙ H_{t−1}`. Both run as a parallel prefix scan (Blelloch, 1990).
+
+use burn::tensor::Tensor;
+use burn_backend::tensor::{FloatTensor, IntTensor};
+
+use crate::scan::{Origin, delayed, recurrence};
+use crate::{Backend, Op, Spec, Tape, lift, lower};
+
+/// [`matrix_scan`] has no attributes.
+#[derive(Clone, Debug)]
+pub struct MatrixScan;
+
+/// All states `[B, T, Da, Db]` of a matrix that at each step is multiplied by `gate` `[B, T, Da]`,
+/// row by row, and then grows by `update` `[B, T, Da, Db]`. Gates may be any real number.
+pub fn matrix_scan<B: Backend>(update: Tensor<B, 4>, gate: Tensor<B, 3>) -> Tensor<B, 4> {
+    let outputs = B::execute(&MatrixScan, [lower(update), lower(gate)], vec![]);
+    lift(outputs.into_iter().next().expect("one output"))
+}
+
+/// `gate` `[B, T, Da]` for each element of the flattened matrices, `[B, T, Da·Db]`.
+fn widen<B: burn::tensor::backend::Backend>(gate: FloatTensor<B>, db: usize) -> Tensor<B, 3> {
+    let gate = lift::<B, 3>(gate);
+    let [b, t, da] = gate.dims();
+    gate.unsqueeze_dim::<4>(3).expand([b, t, da, db]).reshape([b, t, da * db])
+}
+
+impl Op<2> for MatrixScan {
+    const NAME: &'static str = "mixlab.matrix_scan";
+    const GRADIENT: bool = true;
+
+    fn outputs(&self, [update, _]: &[Spec; 2]) -> Vec<Spec> {
+        vec![update.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [update, gate]: [FloatTensor<B>; 2],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let update = lift::<B, 4>(update);
+        let [b, t, da, db] = update.dims();
+        let h = recurrence(widen(gate, db), update.reshape([b, t, da * db]), Origin::Start);
+        vec![lower(h.reshape([b, t, da, db]))]
+    }
+
+    fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+        let grad = lift::<B, 4>(grad);
+        let [b, t, da, db] = grad.dims();
+        let [_, gate] = tape.inputs;
+        let next = delayed(widen(gate, db), Origin::End);
+        let s = recurrence(next, grad.reshape([b, t, da * db]), Origin::End);
+        let h = lift::<B, 4>(tape.outputs[0].clone()).reshape([b, t, da * db]);
+        let dgate = (s.clone() * delayed(h, Origin::Start)).reshape([b, t, da, db]);
+        [lower(s.reshape([b, t, da, db])), lower(dgate.sum_dim(3).squeeze_dim::<3>(3))]
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

@@ -1,0 +1,101 @@
+//! Causal attention whose weights fade with distance at a rate per head, as in RetNet (Sun et al.,
+//! 2023), normalised by softmax.
+//!
+//! `S_ij = scale · q_i·k_j − γ_h (i − j)` for `j ≤ i`, `P = softmax(mask(S))`, `y = P v`: the fading
+//! factor `exp(−γ_h (i − j))` is part of the score, so nothing can overflow. The gradient is that of
+//! [`attention`](crate::attention), without a stored `P`, and `∂γ_h = −Σ ∂S_ij (i − j)` over batch
+//! and positions.
+
+use burn::tensor::{Int, Shape, Tensor};
+use burn_backend::tensor::{FloatTensor, IntTensor};
+
+use crate::attention::{attend, attend_gradient, scores};
+use crate::{Backend, Op, Spec, Tape, lift, lower};
+
+/// Attributes of [`retention`].
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Factor of the dot products, usually `1/√hd`.
+    pub scale: f32,
+}
+
+/// Causal attention of `q` over `k` and `v`, all `[B, H, T, hd]`, where each position of distance
+/// lowers a score of head `h` by `decay[h]`; `decay` `[H]` is used as it is.
+pub fn retention<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    decay: Tensor<B, 1>,
+    scale: f32,
+) -> Tensor<B, 4> {
+    let inputs = [lower(q), lower(k), lower(v), lower(decay)];
+    let outputs = B::execute(&Retention { scale }, inputs, vec![]);
+    lift(outputs.into_iter().next().expect("two outputs"))
+}
+
+/// `max(i − j, 0)` as `[1, 1, T, T]`, of the type and on the device of `like`.
+fn distances<B: burn::tensor::backend::Backend>(t: usize, like: &Tensor<B, 4>) -> Tensor<B, 4> {
+    let at = Tensor::<B, 1, Int>::arange(0..t as i64, &like.device());
+    let apart = at.clone().unsqueeze_dim::<2>(1) - at.unsqueeze_dim::<2>(0);
+    apart.clamp_min(0).float().cast(like.dtype()).unsqueeze()
+}
+
+impl Retention {
+    /// The masked scores and the distances that they faded with.
+    fn scores<B: burn::tensor::backend::Backend>(
+        &self,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+        decay: FloatTensor<B>,
+    ) -> [Tensor<B, 4>; 2] {
+        let [b, h, t, _] = q.dims();
+        let distances = distances(t, &q);
+        let fade = distances.clone() * lift::<B, 1>(decay).reshape([1, h, 1, 1]);
+        // Rank 2 makes the sum over the batch a plain row broadcast.
+        let faded = scores(q, k, self.scale).reshape([b, h * t * t]) - fade.reshape([1, h * t * t]);
+        [faded.reshape([b, h, t, t]), distances]
+    }
+}
+
+impl Op<4> for Retention {
+    const NAME: &'static str = "mixlab.retention";
+    const GRADIENT: bool = true;
+
+    fn attributes(&self) -> String {
+        format!(r#"{{"causal":true,"scale":{:e}}}"#, self.scale)
+    }
+
+    fn outputs(&self, [q, _, _, _]: &[Spec; 4]) -> Vec<Spec> {
+        let [b, h, t, _] = q.shape.dims::<4>();
+        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: q.dtype };
+        vec![q.clone(), log_sum_exp]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [q, k, v, decay]: [FloatTensor<B>; 4],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let [q, k, v] = [q, k, v].map(lift::<B, 4>);
+        let [s, _] = self.scores(q, k, decay);
+        attend(s, v).map(lower).into()
+    }
+
+    fn gradient<B: Backend>(&self, tape: Tape<B, 4>, grad: FloatTensor<B>) -> [FloatTensor<B>; 4] {
+        let [q, k, v, decay] = tape.inputs;
+        let [q, k, v] = [q, k, v].map(lift::<B, 4>);
+        let outputs: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
+        let [s, distances] = self.scores(q.clone(), k.clone(), decay);
+        let [ds, dv] = attend_gradient(s, v, outputs.map(lift), lift(grad));
+        let [_, h, t, _] = ds.dims();
+        let over_batch = ds.clone().sum_dim(0) * distances;
+        let ddecay = -over_batch.reshape([h, t * t]).sum_dim(1).squeeze_dim::<1>(1);
+        let ds = ds * self.scale;
+        let dq = ds.clone().matmul(k);
+        let dk = ds.swap_dims(2, 3).matmul(q);
+        [lower(dq), lower(dk), lower(dv), lower(ddecay)]
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

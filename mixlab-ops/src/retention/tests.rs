@@ -1,0 +1,64 @@
+use super::Retention;
+use crate::testing::{Host, check, noise};
+
+fn naive([q, k, v, decay]: &[Host; 4], scale: f64) -> Vec<f64> {
+    let [b, h, t, hd] = q.shape[..] else { panic!("rank 4") };
+    let mut y = Vec::with_capacity(q.data.len());
+    for (head, i) in (0..b * h * t).map(|n| (n / t, n % t)) {
+        let row = |x: &Host, at: usize| x.data[(head * t + at) * hd..][..hd].to_vec();
+        let query = row(q, i);
+        let score = |j: usize| {
+            let dot: f64 = query.iter().zip(row(k, j)).map(|(a, b)| a * b).sum();
+            dot * scale - decay.data[head % h] * (i - j) as f64
+        };
+        let scores: Vec<f64> = (0..=i).map(score).collect();
+        let max = scores.iter().copied().fold(f64::MIN, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut found = vec![0.0; hd];
+        for (j, w) in weights.iter().enumerate() {
+            found.iter_mut().zip(row(v, j)).for_each(|(y, v)| *y += w / total * v);
+        }
+        y.extend(found);
+    }
+    y
+}
+
+fn check_decays(shape: [usize; 4], scale: f32, decay: impl Fn(f64) -> f64) {
+    let mut decays = noise(&[shape[1]], 53);
+    decays.data.iter_mut().for_each(|d| *d = f64::from(decay(*d) as f32));
+    let inputs = [noise(&shape, 50), noise(&shape, 51), noise(&shape, 52), decays];
+    check(Retention { scale }, inputs, &[], |x| naive(x, f64::from(scale)));
+}
+
+#[test]
+fn values_and_gradients_are_those_of_a_naive_loop() {
+    for shape in [[1, 1, 1, 1], [3, 2, 2, 5], [2, 3, 63, 5], [1, 2, 257, 4], [1, 1, 2, 500]] {
+        check_decays(shape, 0.7, |x| 0.5 + 0.45 * x);
+    }
+}
+
+#[test]
+fn a_decay_of_zero_fades_nothing_and_a_steep_one_all_but_the_position_itself() {
+    check_decays([2, 2, 63, 5], 0.7, |_| 0.0);
+    check_decays([2, 2, 63, 5], 0.7, |x| 20.0 + x);
+}
+
+#[test]
+fn scores_in_the_hundreds_do_not_overflow() {
+    check_decays([1, 2, 33, 3], 300.0, |x| 0.5 + 0.45 * x);
+}
+
+#[test]
+fn without_decay_it_is_attention() {
+    use burn::tensor::{Tensor, Tolerance};
+    use burn_flex::Flex;
+
+    let device = Default::default();
+    let random =
+        || Tensor::<Flex, 4>::random([2, 2, 9, 4], burn::tensor::Distribution::Default, &device);
+    let (q, k, v) = (random(), random(), random());
+    let plain = crate::attention(q.clone(), k.clone(), v.clone(), 0.5);
+    let faded = super::retention(q, k, v, Tensor::zeros([2], &device), 0.5);
+    faded.into_data().assert_approx_eq::<f32>(&plain.into_data(), Tolerance::default());
+}
