@@ -193,7 +193,7 @@ pub fn full_shape(site: &Site<'_>, _: &[Dims]) -> Result<Vec<Dims>, Fault> {
 
 /// One number everywhere.
 pub fn full<B: Backend>(call: Call<'_, B>) -> Vec<FloatTensor<B>> {
-    let count = call.shapes[0].iter().product();
+    let count: usize = call.shapes[0].iter().product();
     let value = call.site.float("value");
     call.shaped(lower(Tensor::<B, 1>::full([count], value, call.device)))
 }

@@ -7,6 +7,7 @@ mod elementwise;
 mod layout;
 mod product;
 mod reduction;
+mod rotation;
 mod sequence;
 mod table;
 

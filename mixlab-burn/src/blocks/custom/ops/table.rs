@@ -6,19 +6,19 @@ use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Activation, Backend};
 
 use super::super::params::{Default, Kind, Param};
-use super::{Call, Row, elementwise as el, layout, product, reduction, sequence};
+use super::{Call, Row, elementwise as el, layout, product, reduction, rotation, sequence};
 
 macro_rules! ops {
     ($(
         $(#[doc = $doc:literal])+
-        $($name:literal)|+ $inputs:tt -> $outputs:literal
+        $($name:literal)|+ [$($input:literal),*] -> $outputs:literal
         { $( $param:ident : $kind:ident $(= $default:tt)? ),* } $shapes:expr, $run:expr;
     )+) => {
         /// All operations, in the order of the reference.
         pub static ROWS: &[Row] = &[$( Row {
             names: &[$($name),+],
             doc: concat!($($doc),+).trim_ascii(),
-            inputs: &$inputs,
+            inputs: &[$($input),*],
             outputs: $outputs,
             params: &[$( Param {
                 name: stringify!($param),
@@ -172,7 +172,7 @@ ops! {
     "rope" ["q", "k", "positions?"] -> 2
         {shape: Positional = unset, axes: Positional = unset, T: Int = unset, head_dim: Int = unset,
          rope_dims: Int = unset, start: Int = 0.0, step: Int = 1.0, base: Float = 10000.0}
-        sequence::rope_shape, |c| sequence::rotate(c);
+        rotation::rope_shape, |c| rotation::rotate(c);
     /// Causal convolution along `T` of each channel of `a` `[BT, C]` or `[…, T, C]` with its own
     /// taps `w` `[K, C]`; the last tap is for the present.
     "conv1d" ["a", "w"] -> 1 {} sequence::conv1d_shape, |c| sequence::conv1d(c);
