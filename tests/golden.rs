@@ -21,8 +21,8 @@ use serde_json::Value;
 
 type Train = Autodiff<Flex>;
 
-/// Cases that need what this version does not have yet.
-const LATER: [&str; 0] = [];
+/// Cases of training features that this version does not have yet; their configs are refused.
+const LATER: [&str; 4] = ["qat_int6", "qat_int6_big", "qat_int8", "swa"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -93,10 +93,6 @@ impl Case {
     fn model<B: burn::tensor::backend::Backend>(&self) -> Model<B> {
         Model::init(self.plan.clone(), &Default::default())
     }
-
-    fn metadata(&self) -> Metadata {
-        Metadata::of(&self.plan)
-    }
 }
 
 fn cases() -> Vec<String> {
@@ -134,10 +130,24 @@ fn initial_weights_are_identical_and_so_are_the_files() {
     every_case(|case| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("init.safetensors");
-        weights::save(&case.model::<Flex>(), &path, &case.metadata()).unwrap();
-        match fs::read(&path).unwrap() == fs::read(case.path("init.safetensors")).unwrap() {
-            true => Ok(()),
-            false => Err("the files differ".into()),
+        // A file that several cases share carries the name of the first of them.
+        let original = case.path("init.safetensors");
+        let owner = original.parent().unwrap().canonicalize().unwrap();
+        let name = owner.file_name().unwrap().to_str().unwrap();
+        let own = name == case.folder.file_name().unwrap();
+        let named = if own { case.plan.name.clone() } else { name.to_string() };
+        let metadata = Metadata { name: named, ..Metadata::of(&case.plan) };
+        weights::save(&case.model::<Flex>(), &path, &metadata).unwrap();
+        let (written, expected) = (fs::read(&path).unwrap(), fs::read(original).unwrap());
+        let payload = |bytes: &[u8]| {
+            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            bytes[8 + header..].to_vec()
+        };
+        match (written == expected, payload(&written) == payload(&expected)) {
+            (true, _) => Ok(()),
+            (false, true) if !own => Ok(()),
+            (false, true) => Err("the headers differ".into()),
+            (false, false) => Err("the weights differ".into()),
         }
     });
 }
@@ -166,7 +176,10 @@ fn logits_agree_at_the_start_and_at_the_end() {
 }
 
 fn gradients(model: &Model<Train>, batch: &Batch) -> Vec<Vec<f32>> {
-    struct Read<'a>(&'a <Train as burn::tensor::backend::AutodiffBackend>::Gradients, Vec<Vec<f32>>);
+    struct Read<'a>(
+        &'a <Train as burn::tensor::backend::AutodiffBackend>::Gradients,
+        Vec<Vec<f32>>,
+    );
     impl ModuleVisitor<Train> for Read<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Train, D>>) {
             let value = param.val();
@@ -184,6 +197,10 @@ fn gradients(model: &Model<Train>, batch: &Batch) -> Vec<Vec<f32>> {
 #[test]
 fn gradients_of_the_first_step_agree() {
     every_case(|case| {
+        // Its gradients depend on masks that the original drew from the clock.
+        if case.plan.name == "dropout" {
+            return Ok(());
+        }
         let expected = case.tensors("grads_step0.safetensors");
         let model = case.model::<Train>();
         let got = gradients(&model, &case.first_batch("train"));
@@ -196,6 +213,36 @@ fn gradients_of_the_first_step_agree() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn features_that_come_later_are_refused_by_name() {
+    for name in LATER {
+        let problem = Case::open(name).err().unwrap();
+        assert!(problem.contains("is not available yet"), "{name}: {problem}");
+    }
+}
+
+/// The original's masks come from the clock, so only the distribution of the loss can agree.
+#[test]
+fn dropout_has_the_mean_loss_of_the_original() {
+    let case = Case::open("dropout").unwrap();
+    let stats = &case.trace["dropout_stats"];
+    let (mean, std) = (&stats["mean_train_loss_batch0_init"], &stats["std"]);
+    let (mean, std) = (mean.as_f64().unwrap(), std.as_f64().unwrap());
+    let model = case.model::<Flex>();
+    let batch = case.first_batch("train");
+    const SAMPLES: usize = 400;
+    let losses = (0..SAMPLES).map(|_| {
+        let (tokens, targets) = model.upload(&batch, &Default::default());
+        f64::from(model.losses(tokens, targets, true).mean().into_scalar())
+    });
+    let losses: Vec<f64> = losses.collect();
+    let got = losses.iter().sum::<f64>() / SAMPLES as f64;
+    let error = (got - mean).abs();
+    assert!(error < 4.0 * std / (SAMPLES as f64).sqrt(), "mean {got} instead of {mean}");
+    let spread = (losses.iter().map(|l| (l - got).powi(2)).sum::<f64>() / SAMPLES as f64).sqrt();
+    assert!((spread / std - 1.0).abs() < 0.2, "spread {spread} instead of {std}");
 }
 
 /// Trains a case to its end, reading every loss.
@@ -227,6 +274,9 @@ fn tolerance(trace: &Value) -> f64 {
 #[test]
 fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
     every_case(|case| {
+        if case.plan.name == "dropout" {
+            return Ok(());
+        }
         let (model, logged) = run(case);
         let (losses, lrs) = (case.numbers("losses"), case.numbers("lrs"));
         if logged.len() != losses.len() {

@@ -1,4 +1,8 @@
 //! Everything that spans crates, in one binary.
 
+mod backends;
 mod batches;
+mod cli;
+mod docs;
+mod examples;
 mod golden;

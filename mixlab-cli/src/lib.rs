@@ -19,7 +19,7 @@ mod report;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mixlab_burn::blocks::Block;
+use mixlab_burn::blocks::{Block, Builtin};
 use mixlab_burn::config::ConfigError;
 
 use cli::{Cli, Command};
@@ -33,6 +33,11 @@ pub struct Request(pub String);
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 struct Interrupted;
+
+/// Runs the command line of this process with the built-in blocks.
+pub fn builtin() -> ExitCode {
+    run::<Builtin>()
+}
 
 /// Runs the command line of this process with blocks of type `K`.
 pub fn run<K: Block>() -> ExitCode {

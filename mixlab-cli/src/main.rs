@@ -1,7 +1,5 @@
 //! The command line over the built-in blocks.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    mixlab_cli::run::<mixlab_burn::blocks::Builtin>()
+fn main() -> std::process::ExitCode {
+    mixlab_cli::builtin()
 }

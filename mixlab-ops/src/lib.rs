@@ -47,7 +47,7 @@ mod scan;
 mod scan_tv;
 mod xsa;
 
-pub use activation::{Activation, Activate, Gate, activate, gated};
+pub use activation::{Activate, Activation, Gate, activate, gated};
 pub use attention::{Attention, attention};
 pub use cross_entropy::{CrossEntropy, cross_entropy};
 pub use linear::{Linear, Precision, linear};

@@ -233,7 +233,9 @@ fn rope_dims(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<us
         return Some(dims as usize);
     }
     let (field, message) = match spec.rope_dims {
-        None | Some(0) => ("heads", format!("head width `{width}` is odd, and rotation needs pairs")),
+        None | Some(0) => {
+            ("heads", format!("head width `{width}` is odd, and rotation needs pairs"))
+        }
         Some(n) => ("rope_dims", format!("`{n}` is not an even number in 2..={width}")),
     };
     scope.error(field, message, "rotary channels come in pairs within one head");
@@ -257,14 +259,17 @@ fn kv_source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Option<usize>> {
         Some(source) if source.skip_attention == Some(true) => {
             Some("has skip_attention, so it has no keys and values".to_string())
         }
-        Some(source) if source.heads != spec.heads => Some("has another number of heads".to_string()),
+        Some(source) if source.heads != spec.heads => {
+            Some("has another number of heads".to_string())
+        }
         Some(source) if effective(source) != effective(spec) => {
             Some("has another number of kv_heads".to_string())
         }
         Some(_) => None,
     };
     let Some(problem) = problem else { return Some(Some(number - 1)) };
-    let hint = "`kv_source` counts blocks from 1 and names an earlier `plain` block with the same heads";
+    let hint =
+        "`kv_source` counts blocks from 1 and names an earlier `plain` block with the same heads";
     scope.error("kv_source", format!("block `{number}` {problem}"), hint);
     None
 }

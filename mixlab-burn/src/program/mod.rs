@@ -56,7 +56,8 @@ impl Counts {
     /// As [`describe`].
     pub fn of<K: Block>(plan: &Arc<Plan<K>>) -> Result<Self, CaptureError> {
         let program = describe(plan)?;
-        let model = Model::<mixlab_ops::capture::Capture, K>::new(plan.clone(), &Default::default());
+        let model =
+            Model::<mixlab_ops::capture::Capture, K>::new(plan.clone(), &Default::default());
         let elements = |weights: &[Weight]| weights.iter().map(Weight::len).sum::<usize>();
         let weights = layout(&model);
         let shared = plan.steps.iter().enumerate().filter(|(i, step)| step.owner != *i);

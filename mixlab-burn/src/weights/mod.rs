@@ -127,10 +127,7 @@ pub fn fill<B: Backend, M: Module<B>>(
 ) -> M {
     struct Fill<S>(Path, usize, S);
     impl<B: Backend, S: FnMut(usize, &Weight) -> Option<Vec<f32>>> ModuleMapper<B> for Fill<S> {
-        fn map_float<const D: usize>(
-            &mut self,
-            param: Param<Tensor<B, D>>,
-        ) -> Param<Tensor<B, D>> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
             let weight = Weight::new(self.0.name(), param.lazy_shape().to_vec());
             let index = self.1;
             self.1 += 1;

@@ -22,8 +22,10 @@ fn naive([q, k, v]: &[Host; 3], scale: f64) -> Vec<f64> {
 
 #[test]
 fn values_and_gradients_are_those_of_a_naive_loop() {
-    for (b, h, hk, t, hd) in [(1, 1, 1, 1, 2), (2, 4, 2, 2, 5), (2, 2, 1, 63, 8), (1, 2, 2, 130, 4)] {
-        let inputs = [noise(&[b, h, t, hd], 9), noise(&[b, hk, t, hd], 10), noise(&[b, hk, t, hd], 11)];
+    for (b, h, hk, t, hd) in [(1, 1, 1, 1, 2), (2, 4, 2, 2, 5), (2, 2, 1, 63, 8), (1, 2, 2, 130, 4)]
+    {
+        let inputs =
+            [noise(&[b, h, t, hd], 9), noise(&[b, hk, t, hd], 10), noise(&[b, hk, t, hd], 11)];
         check(Attention { scale: 0.7 }, inputs, &[], |x| naive(x, f64::from(0.7f32)));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `S_ij = scale · q_i·k_j − γ_h (i − j)` for `j ≤ i`, `P = softmax(mask(S))`, `y = P v`: the fading
 //! factor `exp(−γ_h (i − j))` is part of the score, so nothing can overflow. The gradient is that of
-//! [`attention`](crate::attention), without a stored `P`, and `∂γ_h = −Σ ∂S_ij (i − j)` over batch
+//! [`attention`](fn@crate::attention), without a stored `P`, and `∂γ_h = −Σ ∂S_ij (i − j)` over batch
 //! and positions.
 
 use burn::tensor::{Int, Shape, Tensor};

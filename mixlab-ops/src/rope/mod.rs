@@ -37,7 +37,8 @@ impl Rope {
         let pairs = self.dims / 2;
         let step = -2.0 * f64::from(self.base).ln() / self.dims as f64;
         let sign = if self.inverse { -1.0 } else { 1.0 };
-        let angles = (0..len * pairs).map(|n| (n / pairs) as f64 * (step * (n % pairs) as f64).exp());
+        let angles =
+            (0..len * pairs).map(|n| (n / pairs) as f64 * (step * (n % pairs) as f64).exp());
         let (cos, sin): (Vec<f32>, Vec<f32>) =
             angles.map(|a| (a.cos() as f32, (sign * a.sin()) as f32)).unzip();
         [cos, sin].map(|t| Tensor::from_data(TensorData::new(t, [1, 1, len, pairs]), device))
@@ -49,10 +50,7 @@ impl Op<1> for Rope {
     const GRADIENT: bool = true;
 
     fn attributes(&self) -> String {
-        format!(
-            r#"{{"dims":{},"base":{:e},"inverse":{}}}"#,
-            self.dims, self.base, self.inverse
-        )
+        format!(r#"{{"dims":{},"base":{:e},"inverse":{}}}"#, self.dims, self.base, self.inverse)
     }
 
     fn outputs(&self, [x]: &[Spec; 1]) -> Vec<Spec> {

@@ -22,7 +22,7 @@ pub(crate) enum Origin {
 /// All states of `s_t = a_t ⊙ s_{t∓1} + x_t` with `s = 0` beyond the end that it begins at.
 ///
 /// `x` is `[B, T, C]`; `gate` is `[B, T, C]`, or `[1, 1, C]` where it does not depend on time.
-/// The product of any sixteen successive gates (`16²` for T > 256, and so on) must be finite.
+/// The product of any 16 successive gates (for T > 256 any 16², and so on) must be finite.
 pub(crate) fn recurrence<B: Backend>(
     gate: Tensor<B, 3>,
     x: Tensor<B, 3>,
@@ -32,10 +32,7 @@ pub(crate) fn recurrence<B: Backend>(
     let len = t.min(BLOCK);
     let blocks = t.div_ceil(len);
     let constant = gate.dims()[1] == 1 && t > 1;
-    let gates = match constant {
-        true => vec![gate.reshape([1, c]); len],
-        false => steps(gate, len, from),
-    };
+    let gates = if constant { vec![gate.reshape([1, c]); len] } else { steps(gate, len, from) };
     let xs = steps(x, len, from);
     let start = (blocks > 1).then(|| {
         let product = gates.iter().cloned().reduce(|p, a| p * a).expect("a block is not empty");
@@ -51,7 +48,8 @@ pub(crate) fn recurrence<B: Backend>(
     Tensor::stack::<3>(states, 1).reshape([n, blocks * len, c]).narrow(1, 0, t)
 }
 
-/// `x` one step later as seen by a recurrence that begins at `from`: zero, then all but the last.
+/// `x` `[B, T, C]` one step later, as a recurrence that begins at `from` sees it: zero, then all
+/// but the last.
 pub(crate) fn delayed<B: Backend>(x: Tensor<B, 3>, from: Origin) -> Tensor<B, 3> {
     let [n, t, c] = x.dims();
     let zero = Tensor::zeros([n, 1, c], (&x.device(), x.dtype()));
@@ -84,7 +82,7 @@ fn steps<B: Backend>(x: Tensor<B, 3>, len: usize, from: Origin) -> Vec<Tensor<B,
     }
 }
 
-/// The states of one block after each step; none as `start` is zero.
+/// The states of all blocks after each step; a `start` of none is zero.
 fn run<B: Backend>(
     gates: &[Tensor<B, 2>],
     xs: &[Tensor<B, 2>],
