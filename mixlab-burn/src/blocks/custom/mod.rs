@@ -48,7 +48,6 @@ pub mod ops;
 mod params;
 mod plan;
 mod program;
-pub mod reference;
 pub mod shape;
 mod weights;
 

@@ -124,7 +124,11 @@ fn read(
             let names: Vec<_> = ints(declared).collect();
             if sizes.len() > names.len() {
                 return Err(Fault::new(
-                    format!("has `{}` entries, at most `{}` mean something", sizes.len(), names.len()),
+                    format!(
+                        "has `{}` entries, at most `{}` mean something",
+                        sizes.len(),
+                        names.len()
+                    ),
                     format!("the entries are {}, in this order", names.join(", ")),
                 ));
             }
@@ -260,7 +264,9 @@ impl Site<'_> {
     /// A list that may have been left out.
     pub fn list(&self, name: &str) -> Option<Vec<i64>> {
         match self.params.get(name) {
-            Some(Value::List(sizes)) => Some(sizes.iter().map(|size| size.at(self.extent)).collect()),
+            Some(Value::List(sizes)) => {
+                Some(sizes.iter().map(|size| size.at(self.extent)).collect())
+            }
             _ => None,
         }
     }

@@ -47,7 +47,9 @@ impl<'a, 'p> Planner<'a, 'p> {
         for (slot, weight) in spec.weights.iter().enumerate() {
             planner.names.insert(&weight.name, slot + 1);
         }
-        planner.shapes.extend(weights.iter().map(|w| w.as_ref().map(|w| seen_shape(&w.shape).into())));
+        planner
+            .shapes
+            .extend(weights.iter().map(|w| w.as_ref().map(|w| seen_shape(&w.shape).into())));
         planner.names.insert("x", STREAM);
         spec.ops.iter().enumerate().for_each(|(index, op)| planner.op(index, op));
         let program = planner.program()?;
@@ -55,7 +57,12 @@ impl<'a, 'p> Planner<'a, 'p> {
         planner.warn(&program);
         (!planner.failed).then_some(())?;
         let weights = weights.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(Custom { name: spec.name.clone().unwrap_or_default(), weights, program, planned: extent })
+        Some(Custom {
+            name: spec.name.clone().unwrap_or_default(),
+            weights,
+            program,
+            planned: extent,
+        })
     }
 
     pub(super) fn refuse(&mut self, field: &str, fault: Fault) {
@@ -68,8 +75,16 @@ impl<'a, 'p> Planner<'a, 'p> {
         let BlockSpec { name, weights, ops, .. } = self.spec;
         let parts = [
             ("name", name.as_deref().unwrap_or("").trim().is_empty(), "`\"name\": \"…\"`"),
-            ("weights", weights.is_empty(), "`\"weights\": [{\"name\": \"w\", \"shape\": [\"D\", \"D\"]}]`"),
-            ("ops", ops.is_empty(), "`\"ops\": [{\"op\": …, \"inputs\": [\"x\", …], \"output\": \"x\"}]`"),
+            (
+                "weights",
+                weights.is_empty(),
+                "`\"weights\": [{\"name\": \"w\", \"shape\": [\"D\", \"D\"]}]`",
+            ),
+            (
+                "ops",
+                ops.is_empty(),
+                "`\"ops\": [{\"op\": …, \"inputs\": [\"x\", …], \"output\": \"x\"}]`",
+            ),
         ];
         for (field, missing, example) in parts {
             if missing && !self.scope.is_bad(field) {
@@ -156,7 +171,9 @@ impl<'a, 'p> Planner<'a, 'p> {
             Some(op) => format!("`ops[{op}]` writes it, which comes later"),
             None => match nearest(name, self.names.keys().copied()) {
                 Some(found) => format!("did you mean `{found}`?"),
-                None => "inputs are `x`, weights of this block and results of earlier operations".into(),
+                None => {
+                    "inputs are `x`, weights of this block and results of earlier operations".into()
+                }
             },
         };
         Fault::new(format!("nothing is called `{name}` at this point"), hint)
@@ -184,7 +201,8 @@ impl<'a, 'p> Planner<'a, 'p> {
 
     /// The shapes of the results, if those of the inputs are known and fit.
     fn output_shapes(&mut self, path: &str, op: &CustomOp, i: &Instruction) -> Option<Vec<Dims>> {
-        let inputs: Option<Vec<Dims>> = i.inputs.iter().map(|slot| self.shapes[*slot].clone()).collect();
+        let inputs: Option<Vec<Dims>> =
+            i.inputs.iter().map(|slot| self.shapes[*slot].clone()).collect();
         let inputs = inputs?;
         match i.shapes(self.extent, &inputs) {
             Ok(shapes) => {
@@ -199,7 +217,13 @@ impl<'a, 'p> Planner<'a, 'p> {
     }
 
     /// Four named integers of a slice also have a meaning by position, to mixlab 0.10.1.
-    fn warn_of_other_reading(&mut self, path: &str, op: &CustomOp, i: &Instruction, inputs: &[Dims]) {
+    fn warn_of_other_reading(
+        &mut self,
+        path: &str,
+        op: &CustomOp,
+        i: &Instruction,
+        inputs: &[Dims],
+    ) {
         const COLLECTED: [&str; 4] = ["axis", "start", "end", "step"];
         let row = Row::find("slice").expect("the table has it");
         if i.op != row.name() || !COLLECTED.iter().all(|name| op.params.contains_key(*name)) {
@@ -216,7 +240,9 @@ impl<'a, 'p> Planner<'a, 'p> {
     /// The program, if nothing was wrong.
     fn program(&mut self) -> Option<Program> {
         let stream = self.names["x"];
-        if let Some(Err(fault)) = self.shapes[stream].as_ref().map(|s| check_stream(s, self.extent, self.symbols.dim)) {
+        if let Some(Err(fault)) =
+            self.shapes[stream].as_ref().map(|s| check_stream(s, self.extent, self.symbols.dim))
+        {
             self.refuse("ops", fault);
         }
         let spec = self.spec;
@@ -278,7 +304,8 @@ impl<'a, 'p> Planner<'a, 'p> {
                 format!("ops[{index}] `{}`", program.instructions[*index].op)
             };
             let list: Vec<_> = dead.iter().map(named).collect();
-            let message = format!("these operations never reach `x` and are not run: {}", list.join(", "));
+            let message =
+                format!("these operations never reach `x` and are not run: {}", list.join(", "));
             self.scope.warn("ops", message);
         }
     }

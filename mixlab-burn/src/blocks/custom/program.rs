@@ -95,7 +95,8 @@ impl Program {
         shapes[STREAM] = vec![extent.batch * extent.seq, self.dim];
         shapes[1..=self.weights.len()].clone_from_slice(&self.weights);
         for (index, instruction) in self.instructions.iter().enumerate() {
-            let inputs: Vec<_> = instruction.inputs.iter().map(|slot| shapes[*slot].clone()).collect();
+            let inputs: Vec<_> =
+                instruction.inputs.iter().map(|slot| shapes[*slot].clone()).collect();
             let outputs = instruction.shapes(extent, &inputs);
             let outputs = outputs.map_err(|fault| Refusal { op: Some(index), fault })?;
             for (slot, dims) in instruction.outputs.iter().zip(outputs) {

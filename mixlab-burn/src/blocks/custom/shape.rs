@@ -140,9 +140,15 @@ mod tests {
 
     #[test]
     fn a_decimal_times_d_is_cut_off_and_an_integer_is_itself() {
-        for (text, expected) in
-            [("0.55D", 16), ("1e1D", 300), ("0.01D", 0), ("-1D", -30), ("7", 7), ("+7", 7), ("-1", -1)]
-        {
+        for (text, expected) in [
+            ("0.55D", 16),
+            ("1e1D", 300),
+            ("0.01D", 0),
+            ("-1D", -30),
+            ("7", 7),
+            ("+7", 7),
+            ("-1", -1),
+        ] {
             assert_eq!(value(text), Ok(expected), "{text}");
         }
     }

@@ -11,8 +11,15 @@ use crate::blocks::custom::fault::Fault;
 pub fn reshape_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> {
     let sizes = match (site.list("shape"), site.list("axes")) {
         (Some(sizes), None) | (None, Some(sizes)) => sizes,
-        (None, None) => return Err(Fault::new("`shape` is missing", "add the new sizes as `shape`")),
-        _ => return Err(Fault::new("has both `shape` and `axes`", "they mean the same; keep `shape`")),
+        (None, None) => {
+            return Err(Fault::new("`shape` is missing", "add the new sizes as `shape`"));
+        }
+        _ => {
+            return Err(Fault::new(
+                "has both `shape` and `axes`",
+                "they mean the same; keep `shape`",
+            ));
+        }
     };
     let count: usize = inputs[0].iter().product();
     let open = sizes.iter().filter(|n| **n == -1).count();
@@ -120,7 +127,9 @@ pub fn slice<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
 pub fn concat_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> {
     let [a, b] = inputs else { unreachable!("planning has counted the inputs") };
     let axis = axis(site, a.len())?;
-    let others = |dims: &Dims| dims.iter().enumerate().filter(|(n, _)| *n != axis).map(|(_, d)| *d).collect::<Dims>();
+    let others = |dims: &Dims| {
+        dims.iter().enumerate().filter(|(n, _)| *n != axis).map(|(_, d)| *d).collect::<Dims>()
+    };
     if a.len() != b.len() || others(a) != others(b) {
         return Err(Fault::new(
             format!("the inputs do not match beside axis `{axis}`"),

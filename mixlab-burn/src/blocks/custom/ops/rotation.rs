@@ -9,7 +9,8 @@ use crate::blocks::custom::fault::Fault;
 
 /// The shapes of `q` and `k`, both `[B, H, T, hd]`.
 pub fn rope_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> {
-    let hint = "`q` and `k` are [B, H, T, hd] with an even hd; name `T` and `head_dim`, or leave them out";
+    let hint =
+        "`q` and `k` are [B, H, T, hd] with an even hd; name `T` and `head_dim`, or leave them out";
     let wrong = |message: String| Err(Fault::new(message, hint));
     let (&[_, _, seq, width], &[_, _, other_seq, other_width]) = (&inputs[0][..], &inputs[1][..])
     else {
@@ -46,7 +47,9 @@ fn turning(site: &Site<'_>, width: usize) -> usize {
 pub fn rotate<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let mut inputs = std::mem::take(&mut call.inputs).into_iter();
     let [q, k] = [inputs.next(), inputs.next()].map(|x| lift::<B, 4>(x.expect("two inputs")));
-    let [.., seq, width] = call.shapes[0][..] else { unreachable!("planning has counted the axes") };
+    let [.., seq, width] = call.shapes[0][..] else {
+        unreachable!("planning has counted the axes")
+    };
     let (dims, base) = (turning(&call.site, width), call.site.float("base"));
     let (start, step) = (call.site.int("start"), call.site.int("step"));
     let positions = inputs.next();
@@ -92,10 +95,8 @@ fn turn<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 4>, sin: Tensor<B, 4>) -> Te
     let pairs = cos.dims()[3];
     let split = x.clone().narrow(3, 0, 2 * pairs).reshape([b, h, t, pairs, 2]);
     let [first, second] = [0, 1].map(|n| split.clone().narrow(4, n, 1).squeeze_dim::<4>(4));
-    let turned = [
-        first.clone() * cos.clone() - second.clone() * sin.clone(),
-        first * sin + second * cos,
-    ];
+    let turned =
+        [first.clone() * cos.clone() - second.clone() * sin.clone(), first * sin + second * cos];
     let turned = Tensor::stack::<5>(turned.into(), 4).reshape([b, h, t, 2 * pairs]);
     match width - 2 * pairs {
         0 => turned,

@@ -80,7 +80,8 @@ pub fn conv1d<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let a = lift::<B, 3>(reshape::<B>(a, &[count / (seq * channels), seq, channels]));
     let w = lift::<B, 2>(w);
     let taps = w.dims()[0];
-    let before = Tensor::<B, 3>::zeros([a.dims()[0], taps - 1, channels], call.device).cast(a.dtype());
+    let before =
+        Tensor::<B, 3>::zeros([a.dims()[0], taps - 1, channels], call.device).cast(a.dtype());
     let padded = if taps > 1 { Tensor::cat(vec![before, a], 1) } else { a };
     let term = |k: usize| padded.clone().narrow(1, k, seq) * w.clone().narrow(0, k, 1).unsqueeze();
     let y = (1..taps).fold(term(0), |sum, k| sum + term(k));
@@ -172,7 +173,8 @@ pub fn matrix_scan_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, 
 /// A linear recurrence of matrices.
 pub fn matrix_scan<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [update, g] = call.take();
-    let sizes = matrix_view(&call.site, &dims::<B>(&update)).expect("planning has checked the view");
+    let sizes =
+        matrix_view(&call.site, &dims::<B>(&update)).expect("planning has checked the view");
     let update = lift::<B, 4>(reshape::<B>(update, &sizes));
     let g = lift::<B, 3>(reshape::<B>(g, &sizes[..3]));
     call.shaped(lower(matrices(update, g)))

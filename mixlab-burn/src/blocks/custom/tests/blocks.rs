@@ -169,9 +169,11 @@ fn another_length_is_refused_only_where_it_does_not_fit() {
     assert_eq!(first(&planned).fits(3, 5), Ok(()));
     let ops = [("add", json!(["x", "late"]), json!("x"), json!({}))];
     let mut fixed = block(&[("p", json!(["T", "D"]))], &ops);
-    let views = [("reshape", json!(["x"]), json!("y"), json!({"shape": ["B", "T", "D"]})),
+    let views = [
+        ("reshape", json!(["x"]), json!("y"), json!({"shape": ["B", "T", "D"]})),
         ("add", json!(["y", "p"]), json!("y"), json!({})),
-        ("reshape", json!(["y"]), json!("x"), json!({"shape": ["BT", "D"]}))];
+        ("reshape", json!(["y"]), json!("x"), json!({"shape": ["BT", "D"]})),
+    ];
     fixed["ops"] = block(&[], &views)["ops"].clone();
     let planned = plan(json!([fixed])).unwrap();
     assert_eq!(first(&planned).fits(7, 12), Ok(()));
@@ -184,10 +186,13 @@ fn another_length_is_refused_only_where_it_does_not_fit() {
 fn blocks_may_share_weights_and_differ_in_operations() {
     let weights = [("p", json!(["D", "D"]))];
     let mut a = block(&weights, &[("matmul", json!(["x", "p"]), json!("x"), json!({}))]);
-    let mut b = block(&weights, &[
-        ("matmul", json!(["x", "p"]), json!("y"), json!({})),
-        ("add", json!(["x", "y"]), json!("x"), json!({})),
-    ]);
+    let mut b = block(
+        &weights,
+        &[
+            ("matmul", json!(["x", "p"]), json!("y"), json!({})),
+            ("add", json!(["x", "y"]), json!("x"), json!({})),
+        ],
+    );
     (a["weight_group"], b["weight_group"]) = (json!("g"), json!("g"));
     let planned = plan(json!([a, b])).unwrap();
     let owners: Vec<_> = planned.plan.steps.iter().map(|step| step.owner).collect();

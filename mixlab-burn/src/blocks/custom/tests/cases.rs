@@ -2,7 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::numbers::{Host, attention, host, matmul, noise, positive, recurrence, rope, sigmoid, softmax, zip};
+use super::numbers::{
+    Host, attention, host, matmul, noise, positive, recurrence, rope, sigmoid, softmax, zip,
+};
 
 type Naive = Box<dyn Fn(&[Host]) -> Vec<f64>>;
 
@@ -81,8 +83,11 @@ fn binary() -> Vec<Case> {
         ("less_equal", false, |a, b| f64::from(a <= b)),
         ("equal", false, |a, b| f64::from(a == b)),
     ];
-    let shapes: [[&[usize]; 3]; 3] =
-        [[&[2, 3], &[2, 3], &[2, 3]], [&[4, 3], &[1, 3], &[4, 3]], [&[3, 1], &[2, 1, 4], &[2, 3, 4]]];
+    let shapes: [[&[usize]; 3]; 3] = [
+        [&[2, 3], &[2, 3], &[2, 3]],
+        [&[4, 3], &[1, 3], &[4, 3]],
+        [&[3, 1], &[2, 1, 4], &[2, 3, 4]],
+    ];
     let mut cases = Vec::new();
     for (op, differentiable, f) in rows {
         for [a, b, shape] in shapes {
@@ -91,7 +96,8 @@ fn binary() -> Vec<Case> {
             if differentiable && op.ends_with("imum") {
                 b.data[0] += 0.5; // no gradient exists at a tie
             }
-            let mut made = case(op, json!({}), vec![a, b], move |x| zip(x, shape, |v| f(v[0], v[1])));
+            let mut made =
+                case(op, json!({}), vec![a, b], move |x| zip(x, shape, |v| f(v[0], v[1])));
             made.differentiable = if differentiable { 2 } else { 0 };
             cases.push(made);
         }
@@ -115,7 +121,12 @@ fn lines() -> Vec<Case> {
         ("min", |l| vec![l.iter().copied().fold(f64::MAX, f64::min)]),
         ("softmax", softmax),
         ("cumsum", |l| {
-            l.iter().scan(0.0, |sum, v| { *sum += v; Some(*sum) }).collect()
+            l.iter()
+                .scan(0.0, |sum, v| {
+                    *sum += v;
+                    Some(*sum)
+                })
+                .collect()
         }),
     ];
     let axes = [(json!({"axis": 0}), 0), (json!({"axis": "-2"}), 1), (json!({}), 2)];
@@ -149,7 +160,9 @@ fn norms() -> Vec<Case> {
         [&[4, 3], &[1, 1], &[4, 3]],
         [&[3], &[2, 3], &[2, 3]],
     ];
-    for (op, [a, scale, shape]) in ["rmsnorm", "rms_norm"].into_iter().flat_map(|op| shapes.map(|s| (op, s))) {
+    for (op, [a, scale, shape]) in
+        ["rmsnorm", "rms_norm"].into_iter().flat_map(|op| shapes.map(|s| (op, s)))
+    {
         cases.push(case(op, eps.clone(), vec![noise(a, 7), noise(scale, 8)], move |x| {
             zip(&[normed(x, &rms), x[1].clone()], shape, |v| v[0] * v[1])
         }));
@@ -173,9 +186,16 @@ fn layouts() -> Vec<Case> {
     };
     let swapped = |x: &[Host]| {
         let at = |n: usize| (n / 6, n / 2 % 3, n % 2); // of [4, 3, 2]
-        (0..24).map(|n| { let (k, j, i) = at(n); x[0].data[(i * 3 + j) * 4 + k] }).collect()
+        (0..24)
+            .map(|n| {
+                let (k, j, i) = at(n);
+                x[0].data[(i * 3 + j) * 4 + k]
+            })
+            .collect()
     };
-    let rows = |x: &[Host]| [4, 0, 2, 4].iter().flat_map(|n| x[0].data[n * 2..n * 2 + 2].to_vec()).collect();
+    let rows = |x: &[Host]| {
+        [4, 0, 2, 4].iter().flat_map(|n| x[0].data[n * 2..n * 2 + 2].to_vec()).collect()
+    };
     let indices = host(&[-1.0, 0.9, 2.0, 99.0], &[2, 2]);
     let concat = |x: &[Host]| {
         x[0].data.chunks(2).zip(x[1].data.chunks(3)).flat_map(|(a, b)| [a, b].concat()).collect()
@@ -194,18 +214,26 @@ fn layouts() -> Vec<Case> {
             [x[0].data.clone(), x[1].data.clone()].concat()
         }),
         case("concat", json!({"axis": -1}), vec![noise(&[3, 2], 13), noise(&[3, 3], 14)], concat),
-        Case { differentiable: 1, ..case("embed", json!({}), vec![noise(&[5, 2], 15), indices], rows) },
+        Case {
+            differentiable: 1,
+            ..case("embed", json!({}), vec![noise(&[5, 2], 15), indices], rows)
+        },
         case("arange", json!({"end": "T"}), vec![], |_| vec![0.0, 1.0, 2.0]),
-        case("arange", json!({"start": 5, "end": -2, "step": -3}), vec![], |_| vec![5.0, 2.0, -1.0]),
+        case("arange", json!({"start": 5, "end": -2, "step": -3}), vec![], |_| {
+            vec![5.0, 2.0, -1.0]
+        }),
         case("arange", json!({"start": 1, "end": 6, "step": 2}), vec![], |_| vec![1.0, 3.0, 5.0]),
         case("full", json!({"shape": ["B", 2], "value": 0.5}), vec![], |_| vec![0.5; 4]),
     ]
 }
 
 fn products() -> Vec<Case> {
-    let product = |a: &[usize], b: &[usize], sizes: [usize; 3], places: &'static [(usize, usize)]| {
-        case("matmul", json!({}), vec![noise(a, 16), noise(b, 17)], move |x| matmul(x, sizes, places))
-    };
+    let product =
+        |a: &[usize], b: &[usize], sizes: [usize; 3], places: &'static [(usize, usize)]| {
+            case("matmul", json!({}), vec![noise(a, 16), noise(b, 17)], move |x| {
+                matmul(x, sizes, places)
+            })
+        };
     vec![
         product(&[4, 3], &[3, 2], [4, 3, 2], &[(0, 0)]),
         product(&[2, 2, 3], &[3, 2], [4, 3, 2], &[(0, 0)]),
@@ -257,11 +285,20 @@ fn sequences() -> Vec<Case> {
     let updates = || vec![noise(&[6, 2, 3], 27), noise(&[6, 2], 28)];
     vec![
         case("causal_mask", json!({}), vec![noise(&[2, 3, 4], 20)], masked),
-        case("attention", json!({}), vec![heads(2, 21), heads(2, 22), heads(2, 23)], |x| attention(x, 0.5)),
-        case("attention", json!({"scale": 2}), vec![heads(2, 21), heads(1, 22), heads(1, 23)], |x| attention(x, 2.0)),
+        case("attention", json!({}), vec![heads(2, 21), heads(2, 22), heads(2, 23)], |x| {
+            attention(x, 0.5)
+        }),
+        case(
+            "attention",
+            json!({"scale": 2}),
+            vec![heads(2, 21), heads(1, 22), heads(1, 23)],
+            |x| attention(x, 2.0),
+        ),
         case("conv1d", json!({}), vec![u(), noise(&[2, 2], 25)], convolved),
         case("conv1d", json!({}), vec![noise(&[2, 3, 2], 24), noise(&[2, 2], 25)], convolved),
-        case("conv1d", json!({}), vec![u(), noise(&[1, 2], 25)], |x| zip(x, &[6, 2], |v| v[0] * v[1])),
+        case("conv1d", json!({}), vec![u(), noise(&[1, 2], 25)], |x| {
+            zip(x, &[6, 2], |v| v[0] * v[1])
+        }),
         case("scan", sizes.clone(), vec![u(), noise(&[1, 2], 25)], scanned),
         case("scan", json!({"shape": ["B", "T", "2"]}), vec![u(), noise(&[1, 2], 25)], scanned),
         case("scan_tv", json!({}), vec![u(), noise(&[6, 2], 26)], gated),
@@ -283,10 +320,23 @@ fn rotations() -> Vec<Case> {
     let placed = [heads(), vec![places]].concat();
     vec![
         case("rope", json!({}), heads(), rotated(4, 1e4, from_zero)),
-        case("rope", json!({"T": "T", "head_dim": "HD", "base": 500}), heads(), rotated(4, 500.0, from_zero)),
+        case(
+            "rope",
+            json!({"T": "T", "head_dim": "HD", "base": 500}),
+            heads(),
+            rotated(4, 500.0, from_zero),
+        ),
         case("rope", json!({"shape": ["T", "HD", 2]}), heads(), rotated(2, 1e4, from_zero)),
         case("rope", json!({"axes": ["T", 4, 4, 5, 2]}), heads(), rotated(4, 1e4, [5.0, 7.0, 9.0])),
-        case("rope", json!({"rope_dims": 2, "start": 3}), heads(), rotated(2, 1e4, [3.0, 4.0, 5.0])),
-        Case { differentiable: 2, ..case("rope", json!({}), placed, rotated(4, 1e4, [0.0, 5.0, 2.0])) },
+        case(
+            "rope",
+            json!({"rope_dims": 2, "start": 3}),
+            heads(),
+            rotated(2, 1e4, [3.0, 4.0, 5.0]),
+        ),
+        Case {
+            differentiable: 2,
+            ..case("rope", json!({}), placed, rotated(4, 1e4, [0.0, 5.0, 2.0]))
+        },
     ]
 }

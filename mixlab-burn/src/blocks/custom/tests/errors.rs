@@ -36,7 +36,8 @@ fn none() -> Json {
 
 #[test]
 fn a_block_needs_a_name_weights_and_operations() {
-    let expected = ["name", "weights", "ops"].map(|field| format!("blocks[0].{field}: a `custom` block needs `{field}`"));
+    let expected = ["name", "weights", "ops"]
+        .map(|field| format!("blocks[0].{field}: a `custom` block needs `{field}`"));
     assert_eq!(errors(json!({"type": "custom"})), expected);
     let wrong = json!({"type": "custom", "name": "n", "weights": 3, "ops": "add"});
     let found = errors(wrong);
@@ -92,36 +93,124 @@ fn hints_name_the_way_out() {
 #[test]
 fn shapes_that_do_not_fit_are_shown() {
     let cases = [
-        ("matmul", json!(["x", "v"]), none(), "[24, 16] and [1, 16]: the inner lengths `16` and `1` differ"),
-        ("concat", json!(["x", "w"]), json!({"axis": 1}), "[24, 16] and [16, 16]: the inputs do not match beside axis `1`"),
-        ("add", json!(["x", "w"]), none(), "[24, 16] and [16, 16]: lengths `24` and `16` do not match"),
-        ("outer", json!(["x", "w"]), none(), "[24, 16] and [16, 16]: lengths `24` and `16` do not match"),
+        (
+            "matmul",
+            json!(["x", "v"]),
+            none(),
+            "[24, 16] and [1, 16]: the inner lengths `16` and `1` differ",
+        ),
+        (
+            "concat",
+            json!(["x", "w"]),
+            json!({"axis": 1}),
+            "[24, 16] and [16, 16]: the inputs do not match beside axis `1`",
+        ),
+        (
+            "add",
+            json!(["x", "w"]),
+            none(),
+            "[24, 16] and [16, 16]: lengths `24` and `16` do not match",
+        ),
+        (
+            "outer",
+            json!(["x", "w"]),
+            none(),
+            "[24, 16] and [16, 16]: lengths `24` and `16` do not match",
+        ),
         ("softmax", json!(["x"]), json!({"axis": 2}), "[24, 16]: there is no axis `2`"),
         ("sum", json!(["x"]), json!({"axis": -3}), "[24, 16]: there is no axis `-3`"),
         ("reshape", json!(["x"]), none(), "[24, 16]: `shape` is missing"),
-        ("reshape", json!(["x"]), json!({"shape": ["T", "D"]}), "[24, 16]: `384` elements do not make [12, 16]"),
-        ("reshape", json!(["x"]), json!({"shape": [-1, -1]}), "[24, 16]: `384` elements do not make [-1, -1]"),
+        (
+            "reshape",
+            json!(["x"]),
+            json!({"shape": ["T", "D"]}),
+            "[24, 16]: `384` elements do not make [12, 16]",
+        ),
+        (
+            "reshape",
+            json!(["x"]),
+            json!({"shape": [-1, -1]}),
+            "[24, 16]: `384` elements do not make [-1, -1]",
+        ),
         ("reshape", json!(["x"]), json!({"shape": []}), "[24, 16]: `384` elements do not make []"),
-        ("reshape", json!(["x"]), json!({"shape": [0, "D"]}), "[24, 16]: a size is not positive or too large"),
-        ("reshape", json!(["x"]), json!({"shape": [-1], "axes": [-1]}), "[24, 16]: has both `shape` and `axes`"),
-        ("transpose", json!(["x"]), json!({"axes": [0, 0]}), "[24, 16]: `axes` [0, 0] is not an order of `2` axes"),
-        ("slice", json!(["x"]), json!({"axis": 1, "start": 16}), "[24, 16]: there is nothing from `16` to before `16` in an axis of `16`"),
+        (
+            "reshape",
+            json!(["x"]),
+            json!({"shape": [0, "D"]}),
+            "[24, 16]: a size is not positive or too large",
+        ),
+        (
+            "reshape",
+            json!(["x"]),
+            json!({"shape": [-1], "axes": [-1]}),
+            "[24, 16]: has both `shape` and `axes`",
+        ),
+        (
+            "transpose",
+            json!(["x"]),
+            json!({"axes": [0, 0]}),
+            "[24, 16]: `axes` [0, 0] is not an order of `2` axes",
+        ),
+        (
+            "slice",
+            json!(["x"]),
+            json!({"axis": 1, "start": 16}),
+            "[24, 16]: there is nothing from `16` to before `16` in an axis of `16`",
+        ),
         ("slice", json!(["x"]), json!({"step": 0}), "[24, 16]: `step` is `0`"),
         ("clamp", json!(["x"]), none(), "[24, 16]: there is no bound"),
-        ("clamp", json!(["x"]), json!({"min": 1, "max": 0}), "[24, 16]: `min` is `1` and `max` is `0`"),
+        (
+            "clamp",
+            json!(["x"]),
+            json!({"min": 1, "max": 0}),
+            "[24, 16]: `min` is `1` and `max` is `0`",
+        ),
         ("dropout", json!(["x"]), json!({"rate": 1.5}), "[24, 16]: `rate` is `1.5`"),
-        ("attention", json!(["x", "x", "x"]), none(), "[24, 16], [24, 16] and [24, 16]: these are not queries, keys and values"),
-        ("conv1d", json!(["w", "w"]), none(), "[16, 16] and [16, 16]: these are not a sequence and its taps"),
-        ("scan", json!(["x", "w"]), none(), "[24, 16] and [16, 16]: `decay` cannot be viewed as [16]"),
-        ("scan", json!(["x", "v"]), json!({"T": "D"}), "[24, 16] and [1, 16]: `384` elements cannot be viewed as [B, T, D] = [2, 16, 16]"),
-        ("scan_tv", json!(["x", "w"]), none(), "[24, 16] and [16, 16]: `g` cannot be viewed as [2, 12, 16]"),
-        ("matrix_scan", json!(["x", "x"]), none(), "[24, 16] and [24, 16]: `384` elements cannot be viewed as [B, T, Da, Db] = [2, 12, 24, 16]"),
+        (
+            "attention",
+            json!(["x", "x", "x"]),
+            none(),
+            "[24, 16], [24, 16] and [24, 16]: these are not queries, keys and values",
+        ),
+        (
+            "conv1d",
+            json!(["w", "w"]),
+            none(),
+            "[16, 16] and [16, 16]: these are not a sequence and its taps",
+        ),
+        (
+            "scan",
+            json!(["x", "w"]),
+            none(),
+            "[24, 16] and [16, 16]: `decay` cannot be viewed as [16]",
+        ),
+        (
+            "scan",
+            json!(["x", "v"]),
+            json!({"T": "D"}),
+            "[24, 16] and [1, 16]: `384` elements cannot be viewed as [B, T, D] = [2, 16, 16]",
+        ),
+        (
+            "scan_tv",
+            json!(["x", "w"]),
+            none(),
+            "[24, 16] and [16, 16]: `g` cannot be viewed as [2, 12, 16]",
+        ),
+        (
+            "matrix_scan",
+            json!(["x", "x"]),
+            none(),
+            "[24, 16] and [24, 16]: `384` elements cannot be viewed as [B, T, Da, Db] = [2, 12, 24, 16]",
+        ),
     ];
     for (op, inputs, params, shown) in cases {
         assert_eq!(op_error(op, inputs, params), format!("ops[0]: `{op}` of {shown}"));
     }
     let range = "there is nothing from `0` to before `0` in steps of `1`";
-    assert_eq!(op_error("arange", json!([]), json!({"end": 0})), format!("ops[0]: `arange`: {range}"));
+    assert_eq!(
+        op_error("arange", json!([]), json!({"end": 0})),
+        format!("ops[0]: `arange`: {range}")
+    );
     let full = op_error("full", json!([]), json!({"shape": [], "value": 1}));
     assert_eq!(full, "ops[0]: `full`: `shape` is empty");
 }
@@ -131,19 +220,35 @@ fn a_rotation_needs_pairs_and_matching_sizes() {
     let heads = |shape: Json| ("reshape", json!(["x"]), json!("q"), json!({"shape": shape}));
     let copy = ("scalar_mul", json!(["x"]), json!("x"), json!({"scalar": 1}));
     let cases = [
-        (json!(["B", 1, "T", "D"]), json!({"T": 16, "head_dim": 12}), "`T` is `16`, and the inputs have `12`"),
-        (json!(["B", 1, "T", "D"]), json!({"head_dim": 12}), "`head_dim` is `12`, and the inputs have `16`"),
+        (
+            json!(["B", 1, "T", "D"]),
+            json!({"T": 16, "head_dim": 12}),
+            "`T` is `16`, and the inputs have `12`",
+        ),
+        (
+            json!(["B", 1, "T", "D"]),
+            json!({"head_dim": 12}),
+            "`head_dim` is `12`, and the inputs have `16`",
+        ),
         (json!(["B", 16, "T", 1]), none(), "`1` channels do not make pairs"),
         (json!(["B", 1, "T", "D"]), json!({"rope_dims": 3}), "`3` channels do not make pairs"),
         (json!(["B", 1, "T", "D"]), json!({"base": 0}), "`base` is `0`, and must be positive"),
     ];
     for (shape, params, message) in cases {
-        let found = op_errors(&[heads(shape), ("rope", json!(["q", "q"]), json!(["q", "k"]), params), copy.clone()]);
+        let found = op_errors(&[
+            heads(shape),
+            ("rope", json!(["q", "q"]), json!(["q", "k"]), params),
+            copy.clone(),
+        ]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].ends_with(message), "{found:?}");
     }
     let shape = json!(["B", 1, "T", "D"]);
-    let found = op_errors(&[heads(shape), ("rope", json!(["q", "q", "v"]), json!(["q", "k"]), none()), copy]);
+    let found = op_errors(&[
+        heads(shape),
+        ("rope", json!(["q", "q", "v"]), json!(["q", "k"]), none()),
+        copy,
+    ]);
     assert!(found[0].ends_with("`16` positions for `12` tokens"), "{found:?}");
 }
 
@@ -152,8 +257,16 @@ fn params_are_reported_at_their_own_place() {
     let cases = [
         ("scalar_mul", none(), "ops[0].params: `scalar_mul`: `scalar` is missing"),
         ("softmax", json!({"axis": "Q"}), "ops[0].params.axis: `softmax`: `Q` is not a size"),
-        ("silu", json!({"eps": 1}), "ops[0].params.eps: `silu`: this operation has no parameter `eps`"),
-        ("slice", json!({"axes": [0, 1, 1, 0], "axis": 1}), "ops[0].params.axes: `slice`: gives the integers of this operation by position, and `axis` gives one again"),
+        (
+            "silu",
+            json!({"eps": 1}),
+            "ops[0].params.eps: `silu`: this operation has no parameter `eps`",
+        ),
+        (
+            "slice",
+            json!({"axes": [0, 1, 1, 0], "axis": 1}),
+            "ops[0].params.axes: `slice`: gives the integers of this operation by position, and `axis` gives one again",
+        ),
     ];
     for (op, params, expected) in cases {
         assert_eq!(op_error(op, json!(["x"]), params), expected);

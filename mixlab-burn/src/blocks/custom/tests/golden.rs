@@ -104,11 +104,8 @@ fn a_chain_of_elementwise_operations() {
 fn a_slice_by_position_and_the_same_by_name() {
     let weights = [("v", json!(["D", "2D"]))];
     for params in [json!({"axes": [16, 32, 1, 1]}), json!({"axis": 1, "start": "D", "end": 32})] {
-        let ops = [
-            matmul("x", "v", "a"),
-            ("slice", json!(["a"]), json!("b"), params),
-            residual("b"),
-        ];
+        let ops =
+            [matmul("x", "v", "a"), ("slice", json!(["a"]), json!("b"), params), residual("b")];
         assert_values(json!([block(&weights, &ops)]), [4.42846, 0.51256, 1.53823]);
     }
 }
@@ -116,7 +113,10 @@ fn a_slice_by_position_and_the_same_by_name() {
 #[test]
 fn rotated_queries_and_keys() {
     let weights = [("wq", json!(["D", "D"])), ("wk", json!(["D", "D"]))];
-    for sizes in [json!({"shape": ["T", "HD"], "base": 500}), json!({"head_dim": "HD", "T": "T", "base": 500})] {
+    for sizes in [
+        json!({"shape": ["T", "HD"], "base": 500}),
+        json!({"head_dim": "HD", "T": "T", "base": 500}),
+    ] {
         let mut ops = vec![matmul("x", "wq", "q"), matmul("x", "wk", "k")];
         for name in ["q", "k"] {
             let heads = json!({"shape": ["B", "T", "H", "HD"]});
@@ -162,7 +162,12 @@ fn a_scan_of_matrices() {
         ("outer", json!(["xk", "xv"]), json!("kv"), none()),
         matmul("x", "g", "xg"),
         unary("sigmoid", "xg", "xg"),
-        ("matrix_scan", json!(["kv", "xg"]), json!("st"), json!({"B": "B", "T": "T", "Da": "HD", "Db": "HD"})),
+        (
+            "matrix_scan",
+            json!(["kv", "xg"]),
+            json!("st"),
+            json!({"B": "B", "T": "T", "Da": "HD", "Db": "HD"}),
+        ),
         ("reshape", json!(["st"]), json!("st"), json!({"shape": ["BT", "D"]})),
         residual("st"),
     ];
@@ -206,7 +211,10 @@ fn a_weight_that_was_written_is_read_by_a_block_that_shares_it() {
 #[test]
 fn of_two_weights_with_one_name_the_last_is_read() {
     let weights = [("p", json!(["D", "D"])), ("p", json!(["D", "D"]))];
-    assert_values(json!([block(&weights, &[matmul("x", "p", "x")])]), [3.96433, -2.00503, -0.59687]);
+    assert_values(
+        json!([block(&weights, &[matmul("x", "p", "x")])]),
+        [3.96433, -2.00503, -0.59687],
+    );
 }
 
 #[test]

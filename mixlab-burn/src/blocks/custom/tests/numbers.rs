@@ -11,7 +11,8 @@ pub struct Host {
 pub fn noise(shape: &[usize], seed: u64) -> Host {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut draw = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f64::from(((state >> 40) as f32) / 8_388_608.0 - 1.0)
     };
     let data = (0..shape.iter().product()).map(|_| draw()).collect();

@@ -12,7 +12,6 @@ use super::numbers::{Host, noise};
 use crate::blocks::Flow;
 use crate::blocks::custom::ops::{Call, ROWS, Row, run};
 use crate::blocks::custom::params::{Params, Site};
-use crate::blocks::custom::reference;
 use crate::blocks::custom::shape::{Extent, Symbols};
 
 type Train = Autodiff<Flex>;
@@ -33,7 +32,11 @@ fn tensor<B: mixlab_ops::Backend>(data: &[f64], shape: &[usize]) -> Tensor<B, 1>
 }
 
 /// All outputs of an operation in a row. The inputs are flat.
-fn outputs<B: mixlab_ops::Backend>(case: &Case, inputs: &[Tensor<B, 1>], training: bool) -> Tensor<B, 1> {
+fn outputs<B: mixlab_ops::Backend>(
+    case: &Case,
+    inputs: &[Tensor<B, 1>],
+    training: bool,
+) -> Tensor<B, 1> {
     let row = Row::find(case.op).expect("a row of the table");
     let params = params(row, &case.params);
     let site = Site { params: &params, extent: EXTENT };
@@ -72,7 +75,8 @@ fn leaves<B: mixlab_ops::Backend>(case: &Case) -> Vec<Tensor<B, 1>> {
 #[test]
 fn every_operation_has_the_values_of_its_naive_form() {
     for case in all() {
-        let got = outputs::<Flex>(&case, &leaves(&case), false).into_data().to_vec::<f32>().unwrap();
+        let got =
+            outputs::<Flex>(&case, &leaves(&case), false).into_data().to_vec::<f32>().unwrap();
         compare(&format!("{} {}", case.op, case.params), &got, &(case.naive)(&case.inputs));
     }
 }
@@ -97,8 +101,9 @@ fn every_gradient_is_that_of_finite_differences() {
             };
             // A condition is a number to the naive form, and has no slope away from 0.
             let skipped = |i: usize| case.op == "where" && n == 0 && case.inputs[0].data[i] == 0.0;
-            let expected: Vec<_> =
-                (0..case.inputs[n].data.len()).map(|i| if skipped(i) { 0.0 } else { slope(i) }).collect();
+            let expected: Vec<_> = (0..case.inputs[n].data.len())
+                .map(|i| if skipped(i) { 0.0 } else { slope(i) })
+                .collect();
             let got = match leaf.grad(&grads) {
                 Some(grad) => grad.into_data().to_vec::<f32>().unwrap(),
                 None => vec![0.0; expected.len()],
@@ -153,13 +158,4 @@ fn dropout_in_training_keeps_or_drops_whole_elements() {
     let kept = got.iter().filter(|v| **v != 0.0).count();
     assert!(got.iter().all(|v| *v == 0.0 || (v - 1.0 / 0.75).abs() < 1e-6));
     assert!((2850..3150).contains(&kept), "{kept} of 4000 kept");
-}
-
-#[test]
-fn the_reference_page_has_a_line_for_every_row() {
-    let page = reference::markdown();
-    assert_eq!(page.lines().count(), 2 + ROWS.len());
-    let line = "| `clamp` | a | `min`: number, optional, `max`: number, optional | `a`, but not below";
-    assert!(page.contains(line), "{page}");
-    assert!(page.contains("| `rmsnorm` = `rms_norm` | a, scale | `eps`: number = 0.00001 |"), "{page}");
 }
