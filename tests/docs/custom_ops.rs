@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 
 use mixlab_burn::blocks::custom::ops::{ROWS, Row};
-use mixlab_burn::blocks::custom::{Default, Kind, Param};
+use mixlab_burn::blocks::custom::{Kind, Param, Presence};
 
 use super::root;
 
@@ -84,17 +84,17 @@ fn result(row: &Row) -> String {
 }
 
 fn param(param: &Param) -> String {
-    let Param { name, kind, default } = param;
+    let Param { name, kind, presence } = param;
     let kind = match kind {
         Kind::Int => "size",
         Kind::Float => "number",
         Kind::List => "sizes",
         Kind::Positional => return format!("`{name}`: all sizes in one list, by position"),
     };
-    match default {
-        Default::Required => format!("`{name}`: {kind}"),
-        Default::Unset => format!("`{name}`: {kind}, optional"),
-        Default::Is(value) => format!("`{name}`: {kind} = {value}"),
+    match presence {
+        Presence::Required => format!("`{name}`: {kind}"),
+        Presence::Optional => format!("`{name}`: {kind}, optional"),
+        Presence::Default(value) => format!("`{name}`: {kind} = {value}"),
     }
 }
 

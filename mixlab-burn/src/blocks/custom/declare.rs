@@ -32,17 +32,9 @@ impl Planner<'_, '_> {
             self.failed = true;
             return None;
         }
-        let CustomWeight { name, .. } = weight;
-        if name == "x" {
-            let message = "a weight called `x` cannot be read: `x` is the residual stream";
-            self.scope.warn(&format!("{path}.name"), message);
-        }
-        if self.spec.weights[..index].iter().any(|earlier| earlier.name == *name) {
-            let message = format!("`{name}` is declared again: operations see only the last one");
-            self.scope.warn(&format!("{path}.name"), message);
-        }
+        self.warn_of_name(&path, index, weight);
         let shape = self.weight_shape(&path, weight)?;
-        let rank = shape.len();
+        let (name, rank) = (&weight.name, shape.len());
         if rank > MAX_RANK {
             let message = format!("`{name}` has `{rank}` axes");
             let hint = format!("a weight has at most {MAX_RANK}; declare a matrix, and reshape it");
@@ -57,6 +49,18 @@ impl Planner<'_, '_> {
             return None;
         }
         Some(Declared { name: name.clone(), shape })
+    }
+
+    fn warn_of_name(&mut self, path: &str, index: usize, weight: &CustomWeight) {
+        let name = &weight.name;
+        if name == "x" {
+            let message = "a weight called `x` cannot be read: `x` is the residual stream";
+            self.scope.warn(&format!("{path}.name"), message);
+        }
+        if self.spec.weights[..index].iter().any(|earlier| earlier.name == *name) {
+            let message = format!("`{name}` is declared again: operations see only the last one");
+            self.scope.warn(&format!("{path}.name"), message);
+        }
     }
 
     /// The sizes of a weight, which exists before there is any batch: `B` is 1.

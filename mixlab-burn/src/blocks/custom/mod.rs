@@ -44,6 +44,7 @@
 
 mod declare;
 mod fault;
+mod operation;
 pub mod ops;
 mod params;
 mod plan;
@@ -59,7 +60,7 @@ use crate::config::BlockSpec;
 
 pub use declare::Declared;
 pub use fault::Fault;
-pub use params::{Default, Kind, Misplaced, Param, Params, Site};
+pub use params::{Kind, Misplaced, Param, Params, Presence, Site};
 pub use program::{Instruction, Program, Refusal};
 pub use shape::Extent;
 pub use weights::{CustomWeights, NamedParam, Ranked};

@@ -58,7 +58,7 @@ impl<B: Backend> NamedParam<B> {
     /// A weight of zeros; those with two axes or more are still to be drawn.
     ///
     /// # Panics
-    /// If `shape` has no axis or more than [`MAX_RANK`].
+    /// If `shape` has no axis or more than four.
     pub fn zeros(name: &str, shape: &[usize], device: &B::Device) -> Self {
         fn start<B: Backend, const D: usize>(
             shape: &[usize],

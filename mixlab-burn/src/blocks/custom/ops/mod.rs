@@ -1,4 +1,4 @@
-//! The operations of `custom` blocks: the machinery of the [`table`].
+//! The operations of `custom` blocks: the machinery of the table.
 //!
 //! A row says everything about one operation: its names, inputs, number of outputs and parameters,
 //! a shape rule that planning and execution share, and how it runs on a backend.

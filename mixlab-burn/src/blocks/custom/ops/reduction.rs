@@ -64,6 +64,12 @@ pub fn layer_norm<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let rank = call.shapes[0].len();
     let align = |x| with_rank::<B>(x, rank);
     let y = align(reshape::<B>(lower(normed), &shape));
-    let y = inputs.next().map_or(y.clone(), |scale| B::float_mul(y, align(scale)));
-    vec![inputs.next().map_or(y.clone(), |bias| B::float_add(y, align(bias)))]
+    let y = match inputs.next() {
+        Some(scale) => B::float_mul(y, align(scale)),
+        None => y,
+    };
+    vec![match inputs.next() {
+        Some(bias) => B::float_add(y, align(bias)),
+        None => y,
+    }]
 }

@@ -5,7 +5,7 @@
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Activation, Backend};
 
-use super::super::params::{Default, Kind, Param};
+use super::super::params::{Kind, Param, Presence};
 use super::{Call, Row, elementwise as el, layout, product, reduction, rotation, sequence};
 
 macro_rules! ops {
@@ -23,7 +23,7 @@ macro_rules! ops {
             params: &[$( Param {
                 name: stringify!($param),
                 kind: Kind::$kind,
-                default: ops!(@default $($default)?),
+                presence: ops!(@presence $($default)?),
             } ),*],
             shapes: $shapes,
         } ),+];
@@ -42,9 +42,9 @@ macro_rules! ops {
             }
         }
     };
-    (@default) => { Default::Required };
-    (@default unset) => { Default::Unset };
-    (@default $value:tt) => { Default::Is($value) };
+    (@presence) => { Presence::Required };
+    (@presence unset) => { Presence::Optional };
+    (@presence $value:tt) => { Presence::Default($value) };
 }
 
 ops! {
@@ -60,7 +60,7 @@ ops! {
     /// `a / b`, without any guard against 0.
     "div" ["a", "b"] -> 1 {} el::broadcast_shape, |c| el::binary(c, B::float_div);
     /// `a · scalar`.
-    "scalar_mul" ["a"] -> 1 {scalar: Float} el::same_shape, |c| el::scaled(c);
+    "scalar_mul" ["a"] -> 1 {scalar: Float} el::same_shape, el::scaled::<B>;
     /// `−a`.
     "neg" ["a"] -> 1 {} el::same_shape, |c| el::unary(c, B::float_neg);
     /// `a²`.
@@ -71,7 +71,7 @@ ops! {
     "rsqrt" ["a"] -> 1 {} el::same_shape,
         |c| el::unary(c, |a| B::float_recip(B::float_sqrt(a)));
     /// `a` to the power of `exponent`.
-    "pow" ["a"] -> 1 {exponent: Float} el::same_shape, |c| el::power(c);
+    "pow" ["a"] -> 1 {exponent: Float} el::same_shape, el::power::<B>;
     /// `eᵃ`.
     "exp" ["a"] -> 1 {} el::same_shape, |c| el::unary(c, B::float_exp);
     /// Natural logarithm.
@@ -79,7 +79,7 @@ ops! {
     /// `|a|`.
     "abs" ["a"] -> 1 {} el::same_shape, |c| el::unary(c, B::float_abs);
     /// `a`, but not below `min` nor above `max`; one of them may be left out.
-    "clamp" ["a"] -> 1 {min: Float = unset, max: Float = unset} el::clamp_shape, |c| el::clamp(c);
+    "clamp" ["a"] -> 1 {min: Float = unset, max: Float = unset} el::clamp_shape, el::clamp::<B>;
     /// Hyperbolic tangent.
     "tanh" ["a"] -> 1 {} el::same_shape, |c| el::unary(c, B::float_tanh);
     /// `1 / (1 + e⁻ᵃ)`.
@@ -91,7 +91,7 @@ ops! {
     /// `½a(1 + tanh(0.7978845608(a + 0.044715a³)))`.
     "gelu" ["a"] -> 1 {} el::same_shape, |c| el::activation(c, Activation::Gelu);
     /// `ln(1 + eᵃ)`.
-    "softplus" ["a"] -> 1 {} el::same_shape, |c| el::softplus(c);
+    "softplus" ["a"] -> 1 {} el::same_shape, el::softplus::<B>;
     /// The larger of `a` and `b`, element by element.
     "maximum" ["a", "b"] -> 1 {} el::broadcast_shape, |c| el::extreme(c, true);
     /// The smaller of `a` and `b`, element by element.
@@ -109,9 +109,9 @@ ops! {
     /// 1 where `a = b`, else 0; no gradient.
     "equal" ["a", "b"] -> 1 {} el::broadcast_shape, |c| el::compare(c, |a, b| a.equal(b));
     /// `a` where `condition` is not 0, else `b`.
-    "where" ["condition", "a", "b"] -> 1 {} el::broadcast_shape, |c| el::choose(c);
+    "where" ["condition", "a", "b"] -> 1 {} el::broadcast_shape, el::choose::<B>;
     /// In training, each element is kept with probability `1 − rate` and divided by that.
-    "dropout" ["a"] -> 1 {rate: Float} el::dropout_shape, |c| el::dropout(c);
+    "dropout" ["a"] -> 1 {rate: Float} el::dropout_shape, el::dropout::<B>;
 
     /// Sum over `axis`, which keeps length 1.
     "sum" ["a"] -> 1 {axis: Int = (-1.0)} reduction::reduced_shape,
@@ -133,10 +133,10 @@ ops! {
         |c| reduction::reduce(c, B::softmax);
     /// `a / √(mean(a²) + eps) ⊙ scale`, mean over the last axis.
     "rmsnorm" | "rms_norm" ["a", "scale"] -> 1 {eps: Float = 1e-5} el::broadcast_shape,
-        |c| reduction::rms_norm(c);
+        reduction::rms_norm::<B>;
     /// `(a − mean(a)) / √(var(a) + eps) ⊙ scale + bias`, over the last axis.
     "layernorm" | "layer_norm" ["a", "scale?", "bias?"] -> 1 {eps: Float = 1e-5}
-        el::broadcast_shape, |c| reduction::layer_norm(c);
+        el::broadcast_shape, reduction::layer_norm::<B>;
 
     /// `a` with the sizes `shape`; one of them may be `-1`, for what is left. `axes` means the same.
     "reshape" ["a"] -> 1 {shape: List = unset, axes: List = unset} layout::reshape_shape,
@@ -162,33 +162,33 @@ ops! {
     /// `a[…, i]·b[…, j]`: `[M, a]` and `[M, b]` to `[M, a, b]`.
     "outer" ["a", "b"] -> 1 {} product::outer_shape, product::outer::<B>;
     /// `a` with −10⁹ where the last axis is ahead of the one before it.
-    "causal_mask" ["a"] -> 1 {} sequence::mask_shape, |c| sequence::causal_mask(c);
+    "causal_mask" ["a"] -> 1 {} sequence::mask_shape, sequence::causal_mask::<B>;
     /// Causal `softmax(scale·q kᵀ) v` on `[B, H, T, hd]`, `scale` being `1/√hd` if left out. `k` and
     /// `v` may have fewer heads, a divisor of `H`.
     "attention" ["q", "k", "v"] -> 1 {scale: Float = unset} sequence::attention_shape,
-        |c| sequence::attend(c);
+        sequence::attend::<B>;
     /// Rotates the pairs (0, 1), (2, 3) … of the first `rope_dims` channels of `q` and `k`
     /// `[B, H, T, hd]` by the positions `start + step·t`, or by `positions` `[T]`, cut to integers.
     "rope" ["q", "k", "positions?"] -> 2
         {shape: Positional = unset, axes: Positional = unset, T: Int = unset, head_dim: Int = unset,
          rope_dims: Int = unset, start: Int = 0.0, step: Int = 1.0, base: Float = 10000.0}
-        rotation::rope_shape, |c| rotation::rotate(c);
+        rotation::rope_shape, rotation::rotate::<B>;
     /// Causal convolution along `T` of each channel of `a` `[BT, C]` or `[…, T, C]` with its own
     /// taps `w` `[K, C]`; the last tap is for the present.
-    "conv1d" ["a", "w"] -> 1 {} sequence::conv1d_shape, |c| sequence::conv1d(c);
+    "conv1d" ["a", "w"] -> 1 {} sequence::conv1d_shape, sequence::conv1d::<B>;
     /// `h_t = g ⊙ h_{t−1} + (1 − g) ⊙ u_t` with `g = sigmoid(decay)`, `decay` `[D]`; `u` is viewed as
     /// `[B, T, D]`, the result is `[B·T, D]`.
     "scan" ["u", "decay"] -> 1
         {shape: Positional = unset, B: Int = unset, T: Int = unset, D: Int = unset}
-        sequence::scan_shape, |c| sequence::scan(c);
+        sequence::scan_shape, sequence::scan::<B>;
     /// `h_t = g_t ⊙ h_{t−1} + (1 − g_t) ⊙ u_t`, `g` used as it is; both are viewed as `[B, T, D]`,
     /// the result is `[B·T, D]`.
     "scan_tv" ["u", "g"] -> 1
         {shape: Positional = unset, B: Int = unset, T: Int = unset, D: Int = unset}
-        sequence::scan_tv_shape, |c| sequence::scan_tv(c);
+        sequence::scan_tv_shape, sequence::scan_tv::<B>;
     /// `H_t = g_t ⊙ H_{t−1} + U_t`, `g` used as it is; `U` is viewed as `[B, T, Da, Db]`, `g` as
     /// `[B, T, Da]`, the result is `[B·T, Da, Db]`.
     "matrix_scan" ["U", "g"] -> 1
         {shape: Positional = unset, B: Int = unset, T: Int = unset, Da: Int = unset, Db: Int = unset}
-        sequence::matrix_scan_shape, |c| sequence::matrix_scan(c);
+        sequence::matrix_scan_shape, sequence::matrix_scan::<B>;
 }

@@ -6,6 +6,8 @@ mod errors;
 mod golden;
 mod numbers;
 mod rows;
+mod shapes;
+mod warnings;
 
 use serde_json::{Value as Json, json};
 

@@ -4,6 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::{Tensor, TensorData};
 use burn_backend::tensor::FloatTensor;
 use burn_flex::Flex;
+use mixlab_ops::capture::{Capture, capture};
 use mixlab_ops::{lift, lower};
 use serde_json::{Value as Json, json};
 
@@ -13,6 +14,7 @@ use crate::blocks::Flow;
 use crate::blocks::custom::ops::{Call, ROWS, Row, run};
 use crate::blocks::custom::params::{Params, Site};
 use crate::blocks::custom::shape::{Extent, Symbols};
+use crate::blocks::custom::{CustomWeights, NamedParam};
 
 type Train = Autodiff<Flex>;
 
@@ -36,6 +38,7 @@ fn outputs<B: mixlab_ops::Backend>(
     case: &Case,
     inputs: &[Tensor<B, 1>],
     training: bool,
+    device: &B::Device,
 ) -> Tensor<B, 1> {
     let row = Row::find(case.op).expect("a row of the table");
     let params = params(row, &case.params);
@@ -48,8 +51,7 @@ fn outputs<B: mixlab_ops::Backend>(
     let inputs = inputs.iter().zip(&case.inputs).map(shaped).collect();
     let mut flow = Flow::new(EXTENT.batch, EXTENT.seq);
     flow.training = training;
-    let device = Default::default();
-    let call = Call { site, inputs, shapes: shapes.clone(), flow: &flow, device: &device };
+    let call = Call { site, inputs, shapes: shapes.clone(), flow: &flow, device };
     let found = run::<B>(case.op, call);
     assert_eq!(found.len(), row.outputs);
     let flat = found.into_iter().zip(shapes).map(|(y, shape)| {
@@ -75,8 +77,10 @@ fn leaves<B: mixlab_ops::Backend>(case: &Case) -> Vec<Tensor<B, 1>> {
 #[test]
 fn every_operation_has_the_values_of_its_naive_form() {
     for case in all() {
-        let got =
-            outputs::<Flex>(&case, &leaves(&case), false).into_data().to_vec::<f32>().unwrap();
+        let got = outputs::<Flex>(&case, &leaves(&case), false, &Default::default())
+            .into_data()
+            .to_vec::<f32>()
+            .unwrap();
         compare(&format!("{} {}", case.op, case.params), &got, &(case.naive)(&case.inputs));
     }
 }
@@ -86,7 +90,7 @@ fn every_gradient_is_that_of_finite_differences() {
     const STEP: f64 = 1e-5;
     for case in all().into_iter().filter(|case| case.differentiable > 0) {
         let leaves: Vec<_> = leaves::<Train>(&case).into_iter().map(Tensor::require_grad).collect();
-        let y = outputs(&case, &leaves, false);
+        let y = outputs(&case, &leaves, false, &Default::default());
         let weights = noise(&y.dims(), 99);
         let grads = (y * tensor(&weights.data, &weights.shape)).sum().backward();
         for (n, leaf) in leaves.iter().enumerate().take(case.differentiable) {
@@ -114,6 +118,25 @@ fn every_gradient_is_that_of_finite_differences() {
 }
 
 #[test]
+fn every_operation_can_be_captured() {
+    for case in all() {
+        let params = |device: &_| {
+            let param = |x: &Host| NamedParam::zeros("input", &[x.data.len()], device);
+            CustomWeights::<Capture> { params: case.inputs.iter().map(param).collect() }
+        };
+        let program = capture(params, |weights, session| {
+            let input = |param: &NamedParam<Capture>| lift::<_, 2>(param.matrix()).flatten(0, 1);
+            let inputs: Vec<_> = weights.params.iter().map(input).collect();
+            let device = session.device().clone();
+            session.output("y", outputs(&case, &inputs, false, &device));
+        });
+        let program = program.unwrap_or_else(|e| panic!("{}: {e}", case.op));
+        let found = program.value(program.outputs()[0].value).shape.num_elements();
+        assert_eq!(found, (case.naive)(&case.inputs).len(), "{}", case.op);
+    }
+}
+
+#[test]
 fn every_row_of_the_table_has_a_case() {
     let tested: Vec<_> = all().iter().map(|case| case.op).collect();
     let missing: Vec<_> =
@@ -136,7 +159,7 @@ fn softplus_keeps_its_slope_at_zero_and_far_away() {
     let inputs = vec![super::numbers::host(&[0.0, 90.0, -90.0], &[3])];
     let case = Case { inputs, ..case };
     let leaf = tensor::<Train>(&case.inputs[0].data, &[3]).require_grad();
-    let y = outputs(&case, std::slice::from_ref(&leaf), false);
+    let y = outputs(&case, std::slice::from_ref(&leaf), false, &Default::default());
     compare("softplus", &y.to_data().to_vec::<f32>().unwrap(), &[2f64.ln(), 90.0, 0.0]);
     let grads = y.sum().backward();
     let slopes = leaf.grad(&grads).unwrap().into_data().to_vec::<f32>().unwrap();
@@ -154,7 +177,10 @@ fn dropout_in_training_keeps_or_drops_whole_elements() {
         naive: Box::new(|x| x[0].data.clone()),
         differentiable: 0,
     };
-    let got = outputs::<Flex>(&case, &leaves(&case), true).into_data().to_vec::<f32>().unwrap();
+    let got = outputs::<Flex>(&case, &leaves(&case), true, &Default::default())
+        .into_data()
+        .to_vec::<f32>()
+        .unwrap();
     let kept = got.iter().filter(|v| **v != 0.0).count();
     assert!(got.iter().all(|v| *v == 0.0 || (v - 1.0 / 0.75).abs() < 1e-6));
     assert!((2850..3150).contains(&kept), "{kept} of 4000 kept");

@@ -1,60 +1,11 @@
-//! The `params` of an operation: what a row of the table declares, read from what was written.
-//!
-//! Parameters are read by name. Some operations also take all their integers in one list, `shape`
-//! or `axes`, in the order in which the row declares them: the only form that mixlab 0.10.1
-//! understands for them.
+//! Params from JSON.
 
 use serde_json::{Map, Value as Json};
 
-use super::fault::Fault;
-use super::shape::{Extent, Size, Symbols};
+use super::{Kind, Param, Params, Presence, Value};
+use crate::blocks::custom::fault::Fault;
+use crate::blocks::custom::shape::{Size, Symbols};
 use crate::config::nearest_hint;
-
-/// A parameter as a row declares it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Param {
-    /// Its key.
-    pub name: &'static str,
-    /// Its type.
-    pub kind: Kind,
-    /// What holds without it.
-    pub default: Default,
-}
-
-/// The type of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A size: an integer or a symbol.
-    Int,
-    /// A number.
-    Float,
-    /// A list of sizes.
-    List,
-    /// A list of all `Int` parameters of the row, in order; excludes their names.
-    Positional,
-}
-
-/// What holds when a parameter is left out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Default {
-    /// That is a mistake.
-    Required,
-    /// The operation finds out by itself, or does without.
-    Unset,
-    /// This value.
-    Is(f64),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Value {
-    Int(Size),
-    Float(f32),
-    List(Vec<Size>),
-}
-
-/// The parameters of one operation, defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Params(Vec<(&'static str, Value)>);
 
 /// A mistake in the parameter `key`; an empty key stands for the whole of `params`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,18 +43,6 @@ impl Params {
             wrong.extend(fill(declared, &mut values));
         }
         if wrong.is_empty() { Ok(Self(values)) } else { Err(wrong) }
-    }
-
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
-    }
-
-    /// The same parameters with the integers `names` holding each other's values: the `n`-th name
-    /// gets what the `n`-th of `from` had.
-    pub fn renamed(&self, from: &[&str], names: &[&'static str]) -> Self {
-        let value = |name: &str| self.get(name).expect("a row's own parameter").clone();
-        let renamed = names.iter().zip(from).map(|(name, old)| (*name, value(old)));
-        Self(renamed.collect())
     }
 }
 
@@ -173,15 +112,15 @@ fn fill(declared: &'static [Param], values: &mut Vec<(&'static str, Value)>) -> 
         if values.iter().any(|(name, _)| *name == param.name) {
             continue;
         }
-        match (param.default, param.kind) {
-            (Default::Is(value), Kind::Float) => {
+        match (param.presence, param.kind) {
+            (Presence::Default(value), Kind::Float) => {
                 values.push((param.name, Value::Float(value as f32)));
             }
-            (Default::Is(value), _) => {
+            (Presence::Default(value), _) => {
                 values.push((param.name, Value::Int(Size::Fixed(value as i64))));
             }
-            (Default::Unset, _) => {}
-            (Default::Required, _) => missing.push(Misplaced {
+            (Presence::Optional, _) => {}
+            (Presence::Required, _) => missing.push(Misplaced {
                 key: String::new(),
                 fault: Fault::new(
                     format!("`{}` is missing", param.name),
@@ -225,66 +164,21 @@ fn wrong_type(expected: &str, found: &Json) -> Fault {
     Fault::new(format!("expected {expected}, found `{found}`"), hint)
 }
 
-/// One execution of an operation as its shape rule sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
-    /// The operation's parameters.
-    pub params: &'a Params,
-    /// How much data there is.
-    pub extent: Extent,
-}
-
-impl Site<'_> {
-    /// An integer that may have been left out.
-    pub fn given(&self, name: &str) -> Option<i64> {
-        match self.params.get(name) {
-            Some(Value::Int(size)) => Some(size.at(self.extent)),
-            _ => None,
-        }
-    }
-
-    /// An integer that its row requires or gives a default.
-    pub fn int(&self, name: &str) -> i64 {
-        self.given(name).expect("a declared integer")
-    }
-
-    /// A number that may have been left out.
-    pub fn given_float(&self, name: &str) -> Option<f32> {
-        match self.params.get(name) {
-            Some(Value::Float(value)) => Some(*value),
-            _ => None,
-        }
-    }
-
-    /// A number that its row requires or gives a default.
-    pub fn float(&self, name: &str) -> f32 {
-        self.given_float(name).expect("a declared number")
-    }
-
-    /// A list that may have been left out.
-    pub fn list(&self, name: &str) -> Option<Vec<i64>> {
-        match self.params.get(name) {
-            Some(Value::List(sizes)) => {
-                Some(sizes.iter().map(|size| size.at(self.extent)).collect())
-            }
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::blocks::custom::params::Site;
+    use crate::blocks::custom::shape::Extent;
 
     const DECLARED: &[Param] = &[
-        Param { name: "shape", kind: Kind::Positional, default: Default::Unset },
-        Param { name: "axes", kind: Kind::Positional, default: Default::Unset },
-        Param { name: "T", kind: Kind::Int, default: Default::Unset },
-        Param { name: "step", kind: Kind::Int, default: Default::Is(1.0) },
-        Param { name: "base", kind: Kind::Float, default: Default::Is(1e4) },
-        Param { name: "sizes", kind: Kind::List, default: Default::Unset },
+        Param { name: "shape", kind: Kind::Positional, presence: Presence::Optional },
+        Param { name: "axes", kind: Kind::Positional, presence: Presence::Optional },
+        Param { name: "T", kind: Kind::Int, presence: Presence::Optional },
+        Param { name: "step", kind: Kind::Int, presence: Presence::Default(1.0) },
+        Param { name: "base", kind: Kind::Float, presence: Presence::Default(1e4) },
+        Param { name: "sizes", kind: Kind::List, presence: Presence::Optional },
     ];
     const SYMBOLS: Symbols = Symbols { dim: 16, vocab: 37, heads: 4 };
     const EXTENT: Extent = Extent { batch: 2, seq: 12 };
@@ -343,7 +237,7 @@ mod tests {
     #[test]
     fn a_required_parameter_must_be_there() {
         const REQUIRED: &[Param] =
-            &[Param { name: "scalar", kind: Kind::Float, default: Default::Required }];
+            &[Param { name: "scalar", kind: Kind::Float, presence: Presence::Required }];
         let found = Params::read(REQUIRED, &Map::new(), &SYMBOLS).unwrap_err();
         assert_eq!(found[0].fault.message, "`scalar` is missing");
     }
