@@ -12,7 +12,8 @@ impl<'a> Planner<'a, '_> {
     pub(super) fn op(&mut self, index: usize, op: &'a CustomOp) {
         let path = format!("ops[{index}]");
         let row = self.row(&path, op);
-        let params = row.and_then(|row| self.params(&path, op, row));
+        let readable = !self.scope.is_bad(&format!("{path}.params"));
+        let params = row.filter(|_| readable).and_then(|row| self.params(&path, op, row));
         let inputs = self.inputs(&path, op, row);
         let outputs = self.outputs(&path, op, row);
         let instruction = row.zip(params).zip(inputs).map(|((row, params), inputs)| {
@@ -63,10 +64,14 @@ impl<'a> Planner<'a, '_> {
         for (n, name) in op.inputs.iter().enumerate() {
             match self.names.get(name.as_str()) {
                 Some(slot) => slots.push(*slot),
+                None if self.scope.is_bad(&format!("{path}.inputs[{n}]")) => {}
                 None => self.refuse(&format!("{path}.inputs[{n}]"), self.undefined(name)),
             }
         }
         let row = row?;
+        if self.scope.is_bad(&format!("{path}.inputs")) {
+            return None;
+        }
         let (found, most) = (op.inputs.len(), row.inputs.len());
         if !(row.least_inputs()..=most).contains(&found) {
             let message = format!("`{}` has `{found}` inputs", row.name());
@@ -100,7 +105,9 @@ impl<'a> Planner<'a, '_> {
         let field = if op.outputs.is_empty() { "output" } else { "outputs" };
         let expected = row.map_or(names.len().max(1), |row| row.outputs);
         let name = &op.op;
-        if names.iter().any(|name| name.is_empty()) {
+        if ["output", "outputs"].iter().any(|field| self.scope.is_bad(&format!("{path}.{field}"))) {
+            self.failed = true;
+        } else if names.iter().any(|name| name.is_empty()) {
             let fault = Fault::new(format!("`{name}` has an output without a name"), "name it");
             self.refuse(&format!("{path}.{field}"), fault);
         } else if names.len() != expected {

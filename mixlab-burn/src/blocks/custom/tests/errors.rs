@@ -142,3 +142,21 @@ fn nothing_follows_from_sizes_that_are_wrong_themselves() {
     let paths: Vec<_> = error.problems().map(|p| p.path.as_str()).collect();
     assert_eq!(paths, ["model_dim"]);
 }
+
+#[test]
+fn a_value_of_a_wrong_type_is_reported_once() {
+    let mut wrong = block(&[("w", json!(["D"]))], &[]);
+    wrong["ops"] = json!([
+        {"op": "add", "inputs": "x", "output": "a"},
+        {"op": "add", "inputs": ["x", 1], "output": "b"},
+        {"op": "scalar_mul", "inputs": ["x"], "output": "c", "params": 3},
+        {"op": "silu", "inputs": ["x"], "output": 4},
+        {"inputs": ["x"], "output": "x"},
+    ]);
+    let found: Vec<_> =
+        errors(wrong).iter().map(|e| e.split(": ").next().unwrap().to_owned()).collect();
+    let expected = ["[0].inputs", "[1].inputs[1]", "[2].params", "[3].output", "[4].op"];
+    let mut found: Vec<_> = found.iter().map(|e| e.replace("blocks[0].ops", "")).collect();
+    found.sort();
+    assert_eq!(found, expected);
+}
