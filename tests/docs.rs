@@ -1,5 +1,6 @@
 //! What the documentation says is true: it is generated, or it is run.
 
+mod custom_ops;
 mod links;
 mod reference;
 mod snippets;

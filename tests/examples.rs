@@ -21,8 +21,17 @@ fn names(extension: &str) -> BTreeSet<String> {
 }
 
 /// Examples whose blocks exist.
-const PLANNED: [&str; 6] =
-    ["bigram_plain", "depth_recurrent", "gpt2_small", "gqa_8h4kv", "plain_3L", "softcap_plain"];
+const PLANNED: [&str; 9] = [
+    "bigram_plain",
+    "custom_geglu",
+    "depth_recurrent",
+    "gated_deltanet",
+    "gated_linear_attention",
+    "gpt2_small",
+    "gqa_8h4kv",
+    "plain_3L",
+    "softcap_plain",
+];
 
 /// FLOPs of a forward pass over one batch, by mixlab 0.10.1. It leaves out the bigram projection and
 /// the products inside of retention and of latents, so examples with those are not here.

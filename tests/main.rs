@@ -3,6 +3,7 @@
 mod backends;
 mod batches;
 mod cli;
+mod custom;
 mod docs;
 mod examples;
 mod golden;

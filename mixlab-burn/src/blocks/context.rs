@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, backend::Backend};
+use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Precision, linear};
 
 /// Keys and values of an attention block, both `[B, Hk, T, hd]`, keys already rotated.
@@ -24,12 +25,15 @@ pub struct Flow<B: Backend> {
     pub seq: usize,
     /// Position of the running block among all blocks, from 0.
     pub index: usize,
+    /// The block, counted likewise, whose weights the running block uses.
+    pub owner: usize,
     /// Whether this is a training pass, in which dropout acts.
     pub training: bool,
     /// Number format of matrix products.
     pub precision: Precision,
     x0: Option<Tensor<B, 2>>,
     key_values: HashMap<usize, KeyValue<B>>,
+    rewritten: HashMap<(usize, usize), FloatTensor<B>>,
 }
 
 impl<B: Backend> Flow<B> {
@@ -39,10 +43,12 @@ impl<B: Backend> Flow<B> {
             batch,
             seq,
             index: 0,
+            owner: 0,
             training: false,
             precision: Precision::default(),
             x0: None,
             key_values: HashMap::new(),
+            rewritten: HashMap::new(),
         }
     }
 
@@ -70,6 +76,17 @@ impl<B: Backend> Flow<B> {
     /// If that block published none; a plan allows no such reference.
     pub fn published(&self, index: usize) -> KeyValue<B> {
         self.key_values.get(&index).expect("the source block publishes before it is read").clone()
+    }
+
+    /// Makes `value` stand for the `weight`-th weight of the running block from here on, in other
+    /// blocks that share it too.
+    pub fn rewrite(&mut self, weight: usize, value: FloatTensor<B>) {
+        self.rewritten.insert((self.owner, weight), value);
+    }
+
+    /// What stands for the `weight`-th weight of the running block, if it was rewritten.
+    pub fn rewritten(&self, weight: usize) -> Option<FloatTensor<B>> {
+        self.rewritten.get(&(self.owner, weight)).cloned()
     }
 
     /// Splits `x` `[N, H·hd]` into heads `[B, H, T, hd]`.

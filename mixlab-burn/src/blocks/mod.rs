@@ -12,6 +12,7 @@ mod context;
 mod param;
 mod scope;
 
+pub mod custom;
 pub mod mlp;
 pub mod plain;
 pub mod swiglu;
@@ -133,5 +134,6 @@ blocks! {
         Plain: plain::Plain,
         Swiglu: swiglu::Swiglu,
         Mlp: mlp::Mlp,
+        Custom: custom::Custom,
     }
 }

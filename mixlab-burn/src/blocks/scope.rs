@@ -12,6 +12,8 @@ pub struct Scope<'a> {
     pub vocab: usize,
     /// Tokens in a row, `T`.
     pub seq_len: usize,
+    /// Rows of a training batch, `B`.
+    pub batch: usize,
     /// Whether residual branches end in a learned `[D]` scale.
     pub block_scales: bool,
     /// Whether blocks that can mix in the embedding stream do so.
@@ -30,6 +32,11 @@ impl Scope<'_> {
     pub fn error(&mut self, field: &str, message: impl Into<String>, hint: impl Into<String>) {
         let path = format!("blocks[{}].{field}", self.index);
         self.problems.error(path, message).hint(hint);
+    }
+
+    /// Whether an error was reported at `field` of this block or around it.
+    pub fn is_bad(&self, field: &str) -> bool {
+        self.problems.is_bad(&format!("blocks[{}].{field}", self.index))
     }
 
     /// Reports something in `field` of this block that is legal and surprising.

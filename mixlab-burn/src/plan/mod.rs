@@ -123,7 +123,8 @@ fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
     let vocab = positive(Some(config.vocab_size)).unwrap_or(1);
     let seq_len = positive(config.seq_len).unwrap_or(DEFAULT_SEQ_LEN);
     let training = training::plan(&config.training, seq_len, problems);
-    let steps = steps::<K>(config, Sizes { dim, vocab, seq_len }, problems);
+    let batch = training.batch_tokens / seq_len;
+    let steps = steps::<K>(config, Sizes { dim, vocab, seq_len, batch }, problems);
     if problems.has_errors() {
         return None;
     }
@@ -150,10 +151,11 @@ struct Sizes {
     dim: usize,
     vocab: usize,
     seq_len: usize,
+    batch: usize,
 }
 
 fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Vec<Step<K>> {
-    let Sizes { dim, vocab, seq_len } = sizes;
+    let Sizes { dim, vocab, seq_len, batch } = sizes;
     let mult = config.mlp_mult.filter(|m| *m != 0.0).unwrap_or(DEFAULT_MLP_MULT);
     let mut blocks = Vec::new();
     for (index, spec) in config.blocks.iter().enumerate() {
@@ -166,6 +168,7 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
             ffn: dim.max((dim as f64 * mult).round() as usize),
             vocab,
             seq_len,
+            batch,
             block_scales: config.block_scales.unwrap_or(false),
             resid_mix: config.resid_mix.unwrap_or(false),
             dropout: config.dropout.unwrap_or(0.0),

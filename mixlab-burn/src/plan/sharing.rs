@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::blocks::Block;
-use crate::config::{Config, Problems};
+use crate::config::{BlockSpec, Config, Problems};
 use crate::weights::{Weight, layout};
 use mixlab_ops::capture::Capture;
 
@@ -101,7 +101,9 @@ fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, proble
         problems.error(path, message).hint(hint);
         return;
     }
-    if by_group && spec.heads != first.heads {
+    // Without `heads`, or with none above 0, a `custom` block has one; others must give a number.
+    let heads = |spec: &BlockSpec| spec.heads.filter(|heads| *heads > 0).unwrap_or(1);
+    if by_group && heads(spec) != heads(first) {
         problems.error(path, format!("{who}: their `heads` differ")).hint(hint);
         return;
     }
