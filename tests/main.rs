@@ -6,3 +6,5 @@ mod cli;
 mod docs;
 mod examples;
 mod golden;
+mod isolation;
+mod recipe;
