@@ -127,29 +127,33 @@ fn relative(got: &[f32], expected: &[f32]) -> f64 {
 
 #[test]
 fn initial_weights_are_identical_and_so_are_the_files() {
+    let own = std::cell::Cell::new(0);
     every_case(|case| {
+        let expected = fs::read(case.path("init.safetensors")).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&expected).unwrap();
+        let about = header.metadata().as_ref().unwrap();
+        let metadata = match about["name"] == case.plan.name {
+            true => {
+                own.set(own.get() + 1);
+                Metadata::of(&case.plan)
+            }
+            // Several cases share a file, which describes one of them.
+            false => Metadata {
+                name: about["name"].clone(),
+                steps: about["steps"].parse().unwrap(),
+                seq_len: about["seq_len"].parse().unwrap(),
+                ..Metadata::of(&case.plan)
+            },
+        };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("init.safetensors");
-        // A file that several cases share carries the name of the first of them.
-        let original = case.path("init.safetensors");
-        let owner = original.parent().unwrap().canonicalize().unwrap();
-        let name = owner.file_name().unwrap().to_str().unwrap();
-        let own = name == case.folder.file_name().unwrap();
-        let named = if own { case.plan.name.clone() } else { name.to_string() };
-        let metadata = Metadata { name: named, ..Metadata::of(&case.plan) };
         weights::save(&case.model::<Flex>(), &path, &metadata).unwrap();
-        let (written, expected) = (fs::read(&path).unwrap(), fs::read(original).unwrap());
-        let payload = |bytes: &[u8]| {
-            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-            bytes[8 + header..].to_vec()
-        };
-        match (written == expected, payload(&written) == payload(&expected)) {
-            (true, _) => Ok(()),
-            (false, true) if !own => Ok(()),
-            (false, true) => Err("the headers differ".into()),
-            (false, false) => Err("the weights differ".into()),
+        match fs::read(&path).unwrap() == expected {
+            true => Ok(()),
+            false => Err("the files differ".into()),
         }
     });
+    assert!(own.get() >= 30, "{} files carry the name of their case", own.get());
 }
 
 #[test]
@@ -245,8 +249,8 @@ fn dropout_has_the_mean_loss_of_the_original() {
     assert!((spread / std - 1.0).abs() < 0.2, "spread {spread} instead of {std}");
 }
 
-/// Trains a case to its end, reading every loss.
-fn run(case: &Case) -> (Model<Train>, Vec<Logged>) {
+/// Trains a model of a case to its end, reading every loss.
+fn run(case: &Case, model: Model<Train>) -> (Model<Train>, Vec<Logged>) {
     let loader = Loader::new(&case.loader("train")).unwrap();
     let run = Run {
         batches: Prefetch::start(loader),
@@ -255,7 +259,7 @@ fn run(case: &Case) -> (Model<Train>, Vec<Logged>) {
         val_every: case.plan.training.steps,
     };
     let mut logged = Vec::new();
-    let trained = train(case.model::<Train>(), &Default::default(), run, |event| {
+    let trained = train(model, &Default::default(), run, |event| {
         if let Event::Logged(step) = event {
             logged.push(step);
         }
@@ -277,7 +281,7 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
         if case.plan.name == "dropout" {
             return Ok(());
         }
-        let (model, logged) = run(case);
+        let (model, logged) = run(case, case.model());
         let (losses, lrs) = (case.numbers("losses"), case.numbers("lrs"));
         if logged.len() != losses.len() {
             return Err(format!("{} steps instead of {}", logged.len(), losses.len()));
@@ -303,22 +307,44 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
 
 /// All weights together: a single gradient element that rounds to the other bfloat16 neighbour
 /// moves the small singular directions of one Muon update by up to 1e-2, in the original as here.
+/// Gradients of low rank, as those through a few latents, have many such directions; then the bound
+/// is twice what noise of a millionth in the initial weights does to this model.
 fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     let (start, end) = (case.tensors("init.safetensors"), case.tensors("final.safetensors"));
-    let square = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
-    };
-    let (mut error, mut change) = (0.0, 0.0);
-    for (i, (weight, got)) in layout(model).iter().zip(values(model)).enumerate() {
-        let name = weight.file_name(i);
-        error += square(&got, &end[&name]);
-        change += square(&start[&name], &end[&name]);
+    let named: Vec<String> =
+        layout(model).iter().enumerate().map(|(i, weight)| weight.file_name(i)).collect();
+    let got = values(model);
+    let change =
+        distance(named.iter().map(|name| &start[name]), named.iter().map(|name| &end[name]));
+    let relative = distance(&got, named.iter().map(|name| &end[name])) / change;
+    if relative <= 1e-3 {
+        return Ok(());
     }
-    let relative = (error / change).sqrt();
-    match relative <= 1e-3 {
+    let (disturbed, _) = run(case, disturbed(case.model()));
+    let bound = 2.0 * distance(&got, &values(&disturbed)) / change;
+    match relative <= bound {
         true => Ok(()),
-        false => Err(format!("final weights are off by {relative:e} of what training changed")),
+        false => Err(format!("final weights are off by {relative:e} > {bound:e} of the change")),
     }
+}
+
+/// Euclidean distance of two lists of weights.
+fn distance<'a>(
+    a: impl IntoIterator<Item = &'a Vec<f32>>,
+    b: impl IntoIterator<Item = &'a Vec<f32>>,
+) -> f64 {
+    let pairs = a.into_iter().zip(b).flat_map(|(a, b)| a.iter().zip(b));
+    pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+/// The model with every weight off by up to a millionth of itself.
+fn disturbed(model: Model<Train>) -> Model<Train> {
+    let initial = values(&model);
+    let noise = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0;
+    let moved = |values: &Vec<f32>| -> Vec<f32> {
+        values.iter().enumerate().map(|(i, v)| v * (1.0 + 1e-6 * noise(i))).collect()
+    };
+    weights::fill(model, |i, _| Some(moved(&initial[i])))
 }
 
 #[test]

@@ -7,3 +7,5 @@ mod custom;
 mod docs;
 mod examples;
 mod golden;
+mod isolation;
+mod recipe;

@@ -48,7 +48,7 @@ mod scan_tv;
 mod xsa;
 
 pub use activation::{Activate, Activation, Gate, activate, gated};
-pub use attention::{Attention, attention};
+pub use attention::{Attention, attention, full_attention};
 pub use cross_entropy::{CrossEntropy, cross_entropy};
 pub use linear::{Linear, Precision, linear};
 pub use matrix_scan::{MatrixScan, matrix_scan};

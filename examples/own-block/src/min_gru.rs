@@ -43,7 +43,11 @@ impl Block for MinGru {
             Some(value) => match value.as_u64() {
                 Some(inner @ 1..) => inner as usize,
                 _ => {
-                    scope.error("options.inner", format!("`{value}` is not a width"), "use 1 or more");
+                    scope.error(
+                        "options.inner",
+                        format!("`{value}` is not a width"),
+                        "use 1 or more",
+                    );
                     return None;
                 }
             },

@@ -18,6 +18,8 @@ pub struct Scope<'a> {
     pub block_scales: bool,
     /// Whether blocks that can mix in the embedding stream do so.
     pub resid_mix: bool,
+    /// Whether pairs of `plain` and `swiglu` run side by side.
+    pub parallel: bool,
     /// Dropout rate of residual branches.
     pub dropout: f32,
     /// Position of this block among all blocks, from 0.
@@ -69,5 +71,23 @@ impl Scope<'_> {
             return None;
         }
         Some(count)
+    }
+
+    /// [`Scope::heads`] of an attention that rotates whole heads: their width must be even.
+    pub fn rotary_heads(&mut self, spec: &BlockSpec) -> Option<usize> {
+        let heads = self.heads(spec)?;
+        let width = self.dim / heads;
+        if width.is_multiple_of(2) {
+            return Some(heads);
+        }
+        let message = format!("head width `{width}` is odd, and rotation needs pairs");
+        self.error("heads", message, "rotary channels come in pairs within one head");
+        None
+    }
+
+    /// Width of a recurrent state: `inner_dim` if it is positive, else `D`.
+    pub fn inner_dim(&self, spec: &BlockSpec) -> usize {
+        let given = spec.inner_dim.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        given.unwrap_or(self.dim)
     }
 }

@@ -38,9 +38,11 @@ fields! {
         /// Number of latents; 0 and below mean the default.
         num_latents: Option<i64> = "32 in `perceiver`, 4 in `bottleneck`";
         /// Stream that a `cross_attention` block attends to.
-        source_stream: Option<String> = "required by `cross_attention`";
+        source_stream: Option<String> = "required by `cross_attention`", Rule::Trimmed;
         /// Read for compatibility; no built-in block uses it.
         decay: Option<f64> = "unused";
+        /// Factor a token by which the heads of a `retnet` block fade at the start, in (1/e, 1).
+        initial_decay: Option<f64> = "e^−½ ≈ 0.607";
         /// Activation of an `mlp` block.
         activation: Option<String> = "silu",
             Rule::WordOf(&["silu", "gelu", "relu", "leaky_relu_sq"]);

@@ -170,6 +170,9 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
             flow.owner = step.owner;
             let weights = weights[step.owner].expect("an owner has weights");
             x = step.block.forward(weights, x, flow);
+            if let Some(name) = &step.stream {
+                flow.publish_stream(name, x.clone());
+            }
             if index < encoder_len {
                 encoded.push(x.clone());
             }

@@ -4,7 +4,9 @@
 //! blocks, and reports every problem of a config at once. Below it no function returns an error
 //! about a config.
 
+mod parallel;
 mod sharing;
+mod streams;
 mod training;
 
 use crate::blocks::{Block, Builtin, Scope};
@@ -35,6 +37,8 @@ pub struct Step<K> {
     pub block: K,
     /// The block (from 0) whose weights it uses; its own index if it has its own.
     pub owner: usize,
+    /// The name under which later blocks can read its output, if any.
+    pub stream: Option<String>,
 }
 
 /// A validated model and how to train it.
@@ -107,6 +111,11 @@ impl<K: Block> Plan<K> {
         self.training.batch_tokens / self.seq_len
     }
 
+    /// Whether no position reads a later one, so that the loss is that of a language model.
+    pub fn is_causal(&self) -> bool {
+        self.steps.iter().all(|step| step.block.causal())
+    }
+
     /// How many blocks form the U-Net's encoder; 0 without `unet`.
     pub fn encoder_len(&self) -> usize {
         if self.unet { self.steps.len() / 2 } else { 0 }
@@ -171,6 +180,7 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
             batch,
             block_scales: config.block_scales.unwrap_or(false),
             resid_mix: config.resid_mix.unwrap_or(false),
+            parallel: config.parallel_residual.unwrap_or(false),
             dropout: config.dropout.unwrap_or(0.0),
             index,
             specs: &config.blocks,
@@ -178,9 +188,14 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
         };
         blocks.push(K::plan(spec, &mut scope));
     }
+    parallel::check(config, problems);
+    streams::check_names(&config.blocks, problems);
+    streams::warn_of_future(&config.blocks, &blocks, problems);
     let owners = sharing::owners(config, &blocks, problems);
-    let blocks = blocks.into_iter().flatten();
-    blocks.zip(owners).map(|(block, owner)| Step { block, owner }).collect()
+    let blocks = blocks.into_iter().flatten().zip(owners).zip(&config.blocks);
+    blocks
+        .map(|((block, owner), spec)| Step { block, owner, stream: spec.stream.clone() })
+        .collect()
 }
 
 fn positive(value: Option<i64>) -> Option<usize> {

@@ -1,18 +1,20 @@
-//! Causal softmax attention (Vaswani et al., 2017) with grouped key/value heads (Ainslie et al.,
-//! 2023).
+//! Softmax attention (Vaswani et al., 2017) with grouped key/value heads (Ainslie et al., 2023),
+//! causal or over everything.
 //!
-//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`. With `L` the log-sum-exp of each score row, the
-//! gradient needs no stored `P`: `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
+//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`; only causal attention has the mask.
+//! With `L` the log-sum-exp of each score row, the gradient needs no stored `P`: `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
 //! `∂S = P ⊙ (∂P − Σ g ⊙ y)`, `∂q = scale · ∂S k`, `∂k = scale · ∂Sᵀ q`.
 
-use burn::tensor::{Bool, Shape, Tensor};
+use burn::tensor::{Int, Shape, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
 use crate::{Backend, Op, Spec, Tape, lift, lower};
 
-/// Attributes of [`attention`].
+/// Attributes of [`attention`] and [`full_attention`].
 #[derive(Clone, Debug)]
 pub struct Attention {
+    /// Whether a query sees only the keys at its own position and before.
+    pub causal: bool,
     /// Factor of the scores, usually `1/√hd`.
     pub scale: f32,
 }
@@ -25,7 +27,21 @@ pub fn attention<B: Backend>(
     v: Tensor<B, 4>,
     scale: f32,
 ) -> Tensor<B, 4> {
-    let outputs = B::execute(&Attention { scale }, [lower(q), lower(k), lower(v)], vec![]);
+    run(Attention { causal: true, scale }, [q, k, v])
+}
+
+/// Attention of `q` `[B, H, Tq, hd]` over all of `k` and `v` `[B, Hk, Tk, hd]`; `Hk` divides `H`.
+pub fn full_attention<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    scale: f32,
+) -> Tensor<B, 4> {
+    run(Attention { causal: false, scale }, [q, k, v])
+}
+
+fn run<B: Backend>(op: Attention, inputs: [Tensor<B, 4>; 3]) -> Tensor<B, 4> {
+    let outputs = B::execute(&op, inputs.map(lower), vec![]);
     lift(outputs.into_iter().next().expect("two outputs"))
 }
 
@@ -60,10 +76,14 @@ pub(crate) fn scores<B: burn::tensor::backend::Backend>(
     scale: f32,
 ) -> Tensor<B, 4> {
     let t = q.dims()[2];
-    let future = Tensor::<B, 2, Bool>::tril_mask([t, t], 0, &q.device());
+    let at = Tensor::<B, 1, Int>::arange(0..t as i64, &q.device()).float().cast(q.dtype());
+    // Arithmetic, not a boolean mask: Burn 0.21 fuses those into matrix products on CUDA, with
+    // loads of 16 bytes that its kernels then refuse.
+    let future = (at.clone().reshape([1, t]) - at.reshape([t, 1])).clamp(0.0, 1.0);
     // Finite, so that f16 and bf16 hold it, and far enough to vanish after exp.
     let masked = if q.dtype().size() < 4 { -3e4 } else { -1e9 };
-    (q * scale).matmul(k.swap_dims(2, 3)).mask_fill(future.unsqueeze(), masked)
+    let future: Tensor<B, 4> = future.unsqueeze();
+    (q * scale).matmul(k.swap_dims(2, 3)) * (-future.clone() + 1.0) + future * masked
 }
 
 /// `softmax(s) v` and the log-sum-exp `[B, H, T, 1]` of each row of `s`.
@@ -91,12 +111,26 @@ pub(crate) fn attend_gradient<B: burn::tensor::backend::Backend>(
     [p * (dp - (g * y).sum_dim(3)), dv]
 }
 
+impl Attention {
+    /// `scale · q kᵀ`, masked if causal, `[B, H, Tq, Tk]`.
+    fn scores<B: burn::tensor::backend::Backend>(
+        &self,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+    ) -> Tensor<B, 4> {
+        match self.causal {
+            true => scores(q, k, self.scale),
+            false => (q * self.scale).matmul(k.swap_dims(2, 3)),
+        }
+    }
+}
+
 impl Op<3> for Attention {
     const NAME: &'static str = "mixlab.attention";
     const GRADIENT: bool = true;
 
     fn attributes(&self) -> String {
-        format!(r#"{{"causal":true,"scale":{:e}}}"#, self.scale)
+        format!(r#"{{"causal":{},"scale":{:e}}}"#, self.causal, self.scale)
     }
 
     fn outputs(&self, [q, _, _]: &[Spec; 3]) -> Vec<Spec> {
@@ -112,7 +146,7 @@ impl Op<3> for Attention {
     ) -> Vec<FloatTensor<B>> {
         let [q, k, v] = [q, k, v].map(lift::<B, 4>);
         let heads = q.dims()[1];
-        let s = scores(q, repeat_heads(k, heads), self.scale);
+        let s = self.scores(q, repeat_heads(k, heads));
         attend(s, repeat_heads(v, heads)).map(lower).into()
     }
 
@@ -121,7 +155,7 @@ impl Op<3> for Attention {
         let outputs: [FloatTensor<B>; 2] = tape.outputs.try_into().expect("two outputs");
         let (heads, groups) = (q.dims()[1], k.dims()[1]);
         let (k, v) = (repeat_heads(k, heads), repeat_heads(v, heads));
-        let s = scores(q.clone(), k.clone(), self.scale);
+        let s = self.scores(q.clone(), k.clone());
         let [ds, dv] = attend_gradient(s, v, outputs.map(lift), lift(grad));
         let ds = ds * self.scale;
         let dq = ds.clone().matmul(k);
