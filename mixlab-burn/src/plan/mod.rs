@@ -4,6 +4,7 @@
 //! blocks, and reports every problem of a config at once. Below it no function returns an error
 //! about a config.
 
+mod caption;
 mod parallel;
 mod sharing;
 mod streams;
@@ -12,6 +13,7 @@ mod training;
 use crate::blocks::{Block, Builtin, Scope};
 use crate::config::{Config, ConfigError, Finding, Problems, Source};
 
+pub use caption::Read;
 pub use training::{Group, Optimizer, Phase, Training, WeightInit};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
@@ -39,6 +41,10 @@ pub struct Step<K> {
     pub owner: usize,
     /// The name under which later blocks can read its output, if any.
     pub stream: Option<String>,
+    /// Its type and settings as written, for people.
+    pub label: String,
+    /// What it reads beside the residual stream, for pictures.
+    pub reads: Vec<Read>,
 }
 
 /// A validated model and how to train it.
@@ -102,7 +108,15 @@ impl<K: Block> Plan<K> {
         let json = source.to_json();
         let plan = plan(config, &mut source.problems);
         let warnings = source.finish()?;
-        let plan = plan.expect("a config without errors has a plan");
+        let mut plan: Plan<K> = plan.expect("a config without errors has a plan");
+        let written = json.as_object().into_iter().flatten();
+        let written = written.filter(|(key, _)| key.eq_ignore_ascii_case("blocks"));
+        let written = written.last().and_then(|(_, blocks)| blocks.as_array());
+        for ((step, spec), json) in
+            plan.steps.iter_mut().zip(&config.blocks).zip(written.into_iter().flatten())
+        {
+            step.label = caption::label(spec, json);
+        }
         Ok(Planned { plan, warnings, config: json })
     }
 
@@ -194,7 +208,14 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
     let owners = sharing::owners(config, &blocks, problems);
     let blocks = blocks.into_iter().flatten().zip(owners).zip(&config.blocks);
     blocks
-        .map(|((block, owner), spec)| Step { block, owner, stream: spec.stream.clone() })
+        .enumerate()
+        .map(|(index, ((block, owner), spec))| Step {
+            block,
+            owner,
+            stream: spec.stream.clone(),
+            label: spec.kind.clone(),
+            reads: caption::reads(config, index),
+        })
         .collect()
 }
 

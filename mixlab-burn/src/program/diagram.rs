@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::blocks::Block;
-use crate::plan::Plan;
+use crate::plan::{Plan, Read};
 
 const ROW: usize = 38;
 const BOX: [usize; 2] = [330, 28];
@@ -43,9 +43,12 @@ pub fn diagram<K: Block>(plan: &Plan<K>) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">"
     ));
-    line("<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
+    line(
+        "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
           markerHeight=\"7\" orient=\"auto-start-reverse\"><path d=\"M0 0L8 4L0 8z\" \
-          fill=\"#555\"/></marker></defs>".into());
+          fill=\"#555\"/></marker></defs>"
+            .into(),
+    );
     line(format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>"));
     line(format!(
         "<text x=\"{}\" y=\"26\" font-size=\"16\" text-anchor=\"middle\">{}</text>",
@@ -60,7 +63,8 @@ pub fn diagram<K: Block>(plan: &Plan<K>) -> String {
 
 fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
     let row = |label: String| Row { label, note: String::new(), fill: "#f2f2f2" };
-    let bigram = plan.bigram.as_ref().map_or(String::new(), |b| format!(" + bigrams {}×{}", b.vocab, b.dim));
+    let bigram =
+        plan.bigram.as_ref().map_or(String::new(), |b| format!(" + bigrams {}×{}", b.vocab, b.dim));
     let mut rows = vec![row(format!("embedding {}×{}{bigram}", plan.vocab, plan.dim))];
     let shared: Vec<usize> = (0..plan.steps.len())
         .filter(|i| plan.steps.iter().enumerate().any(|(j, s)| s.owner == *i && j != *i))
@@ -83,7 +87,7 @@ fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
     rows
 }
 
-/// Skips of a U-Net, and what blocks say that they read. Row 0 is the embedding.
+/// Skips of a U-Net, and what else blocks read. Row 0 is the embedding.
 fn arcs<K: Block>(plan: &Plan<K>) -> Vec<Arc> {
     let encoder = plan.encoder_len();
     let skips = (encoder..plan.steps.len()).filter(|_| encoder > 0).map(|to| {
@@ -91,8 +95,12 @@ fn arcs<K: Block>(plan: &Plan<K>) -> Vec<Arc> {
         Arc { from: encoder - skip, to: to + 1, label: format!("skip {skip}") }
     });
     let reads = plan.steps.iter().enumerate().flat_map(|(to, step)| {
-        let reads = step.block.reads().into_iter();
-        reads.map(move |(from, label)| Arc { from: from.map_or(0, |f| f + 1), to: to + 1, label })
+        let arc = move |Read { from, what }: &Read| Arc {
+            from: from.map_or(0, |from| from + 1),
+            to: to + 1,
+            label: what.clone(),
+        };
+        step.reads.iter().map(arc)
     });
     skips.chain(reads).collect()
 }
@@ -171,4 +179,46 @@ fn clipped(text: &str, most: usize) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    fn picture(blocks: &str, more: &str) -> String {
+        let json = format!(
+            r#"{{"name": "a<b", "model_dim": 8, "vocab_size": 9, "seq_len": 4, {more}
+            "blocks": [{blocks}], "training": {{"batch_tokens": 8}}}}"#
+        );
+        diagram(&Plan::<crate::blocks::Builtin>::parse(&json, "c", &[]).unwrap().plan)
+    }
+
+    #[test]
+    fn rows_carry_type_and_settings() {
+        let svg = picture(r#"{"type": "plain", "heads": 2, "xsa": true}, {"type": "swiglu"}"#, "");
+        for text in ["a&lt;b", ">0  plain heads=2 xsa<", ">1  swiglu<", "embedding 9×8", "head 8×9"]
+        {
+            assert!(svg.contains(text), "{text} is not in {svg}");
+        }
+        assert!(!svg.contains("#b05010"), "there is nothing to draw an arc for");
+    }
+
+    #[test]
+    fn skips_sources_and_shared_weights_are_drawn() {
+        let plain = r#"{"type": "plain", "heads": 2}"#;
+        let svg = picture(
+            &[plain, plain, plain, r#"{"type": "plain", "heads": 2, "kv_source": 1}"#].join(","),
+            r#""unet": true, "recurrence": [0, 0, 2, 3],"#,
+        );
+        for text in [">skip 0<", ">skip 1<", ">k, v<", ">weights of 0<", FILLS[0]] {
+            assert!(svg.contains(text), "{text} is not in {svg}");
+        }
+    }
+
+    #[test]
+    fn arcs_that_overlap_take_different_lanes() {
+        let arc = |from, to| Arc { from, to, label: String::new() };
+        assert_eq!(lanes(&[arc(0, 9), arc(1, 3), arc(4, 5), arc(2, 6)]), [2, 0, 0, 1]);
+    }
 }
