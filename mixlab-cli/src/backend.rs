@@ -135,6 +135,7 @@ fn only_device(name: &str, device: usize) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "candle")]
+#[allow(deprecated)] // Burn 0.21 is the last release with it.
 fn candle(device: usize, job: impl Job) -> anyhow::Result<()> {
     only_device("candle", device)?;
     job.run::<Autodiff<burn_candle::Candle>>(burn_candle::CandleDevice::Cpu, "candle (cpu)")

@@ -1,11 +1,12 @@
-//! Blocks: what a model is a stack of. One file each, registered by one line of [`blocks!`].
+//! Blocks: what a model is a stack of. One file each, registered by one line of
+//! [`blocks!`](crate::blocks!).
 //!
 //! A block is a *config* — a plain struct of validated options that implements [`Block`] — and a
 //! Burn module of *weights* whose field names, order and shapes are the names, order and shapes in
 //! weight files. The config's `forward` takes the weights as an argument, because blocks may share
 //! one set of weights and still differ in their options.
 //!
-//! [`blocks!`] makes one block type out of several, and the result is a [`Block`] again: a
+//! [`blocks!`](crate::blocks!) makes one block type out of several, and the result is a [`Block`] again: a
 //! downstream crate adds its own to the built-in ones by naming [`Builtin`] as a variant.
 
 mod attend;

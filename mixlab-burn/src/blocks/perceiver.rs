@@ -196,7 +196,7 @@ mod tests {
         // then is the mean of the row, and twice that after its own attention.
         let block = Perceiver { dim: 2, heads: 1, latents: 2 };
         let identity = |name: &str| name.starts_with("wv") || name.starts_with("wo");
-        let weights = |name: &str, at: usize| match identity(name) && at % 3 == 0 {
+        let weights = |name: &str, at: usize| match identity(name) && at.is_multiple_of(3) {
             true => 1.0,
             false => 0.0,
         };

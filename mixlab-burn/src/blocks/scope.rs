@@ -65,8 +65,10 @@ impl Scope<'_> {
         };
         if !self.dim.is_multiple_of(count) {
             let message = format!("`{count}` does not divide model_dim `{}`", self.dim);
-            let divisors: Vec<String> =
-                (1..=self.dim).filter(|d| self.dim % d == 0).map(|d| d.to_string()).collect();
+            let divisors: Vec<String> = (1..=self.dim)
+                .filter(|d| self.dim.is_multiple_of(*d))
+                .map(|d| d.to_string())
+                .collect();
             self.error("heads", message, format!("use one of {}", divisors.join(", ")));
             return None;
         }

@@ -92,7 +92,7 @@ impl<K: Block> Plan<K> {
     /// All problems of the file at once, each with its line.
     pub fn read(path: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
         let (config, source) = Config::read(path, overrides)?;
-        Self::new(&config, source)
+        Self::of(&config, source)
     }
 
     /// Plans the config in `text`; `name` stands for the file in messages.
@@ -101,17 +101,17 @@ impl<K: Block> Plan<K> {
     /// All problems of the text at once, each with its line.
     pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
         let (config, source) = Config::parse(text, name, overrides)?;
-        Self::new(&config, source)
+        Self::of(&config, source)
     }
 
-    fn new(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {
+    fn of(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {
         let json = source.to_json();
         let plan = plan(config, &mut source.problems);
         let warnings = source.finish()?;
         let mut plan: Plan<K> = plan.expect("a config without errors has a plan");
         let written = json.as_object().into_iter().flatten();
-        let written = written.filter(|(key, _)| key.eq_ignore_ascii_case("blocks"));
-        let written = written.last().and_then(|(_, blocks)| blocks.as_array());
+        let mut written = written.filter(|(key, _)| key.eq_ignore_ascii_case("blocks"));
+        let written = written.next_back().and_then(|(_, blocks)| blocks.as_array());
         for ((step, spec), json) in
             plan.steps.iter_mut().zip(&config.blocks).zip(written.into_iter().flatten())
         {
