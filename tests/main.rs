@@ -8,4 +8,5 @@ mod docs;
 mod examples;
 mod golden;
 mod isolation;
+mod program;
 mod recipe;
