@@ -1,6 +1,12 @@
 //! Everything that spans crates, in one binary.
 
-mod batches;
 mod backends;
+mod batches;
 mod cli;
+mod custom;
+mod docs;
+mod examples;
 mod golden;
+mod isolation;
+mod program;
+mod recipe;

@@ -41,3 +41,8 @@ pub mod weights;
 
 /// The operations that blocks are written with.
 pub use mixlab_ops as ops;
+
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "cpu"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -93,6 +93,12 @@ pub struct Arch {
 pub struct Count {
     #[command(flatten)]
     pub config: ConfigFile,
+    /// List every operation of a forward pass, with shapes
+    #[arg(long)]
+    pub ops: bool,
+    /// Draw the architecture
+    #[arg(long, value_name = "FILE.svg")]
+    pub diagram: Option<PathBuf>,
 }
 
 #[derive(Args)]

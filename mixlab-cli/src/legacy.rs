@@ -59,7 +59,8 @@ pub fn translate(arguments: &[String]) -> Result<Vec<String>, String> {
         return Ok(arguments.to_vec());
     }
     let mut flags = read(rest)?;
-    let mode = flags.iter().rposition(|(name, _)| name == "mode").and_then(|at| flags[at].1.clone());
+    let mode =
+        flags.iter().rposition(|(name, _)| name == "mode").and_then(|at| flags[at].1.clone());
     let mode = mode.unwrap_or_else(|| "arch".into());
     flags.retain(|(name, _)| name != "mode");
     Ok(rewrite(program, &mode, flags))
@@ -82,9 +83,9 @@ fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
             None => (name, None),
         };
         let value = match value {
-            None if takes_value(name) => Some(
-                rest.next().cloned().ok_or_else(|| format!("flag `-{name}` needs a value"))?,
-            ),
+            None if takes_value(name) => {
+                Some(rest.next().cloned().ok_or_else(|| format!("flag `-{name}` needs a value"))?)
+            }
             value => value,
         };
         flags.push((name.to_string(), value));
@@ -105,9 +106,8 @@ fn takes_value(name: &str) -> bool {
 fn rewrite(program: &str, mode: &str, flags: Vec<Flag>) -> Vec<String> {
     let cli = Cli::command();
     let target = cli.find_subcommand(mode);
-    let accepts = |name: &str| {
-        target.is_none_or(|c| c.get_arguments().any(|a| a.get_long() == Some(name)))
-    };
+    let accepts =
+        |name: &str| target.is_none_or(|c| c.get_arguments().any(|a| a.get_long() == Some(name)));
     let elsewhere = |name: &str| {
         cli.get_subcommands().any(|c| c.get_arguments().any(|a| a.get_long() == Some(name)))
     };
@@ -120,7 +120,9 @@ fn rewrite(program: &str, mode: &str, flags: Vec<Flag>) -> Vec<String> {
         }
         match value.as_deref() {
             None => arguments.push(format!("--{name}")),
-            Some("true" | "t" | "T" | "1" | "TRUE" | "True") if SWITCHES.contains(&name.as_str()) => {
+            Some("true" | "t" | "T" | "1" | "TRUE" | "True")
+                if SWITCHES.contains(&name.as_str()) =>
+            {
                 arguments.push(format!("--{name}"));
             }
             Some("false" | "f" | "F" | "0" | "FALSE" | "False")

@@ -151,7 +151,14 @@ mod tests {
 
     #[test]
     fn floats_print_like_the_original() {
-        let cases = [(3e-4, "0.0003"), (1e-5, "1e-05"), (0.0, "0"), (0.02, "0.02"), (1e5, "100000"), (1e6, "1e+06")];
+        let cases = [
+            (3e-4, "0.0003"),
+            (1e-5, "1e-05"),
+            (0.0, "0"),
+            (0.02, "0.02"),
+            (1e5, "100000"),
+            (1e6, "1e+06"),
+        ];
         for (x, text) in cases {
             assert_eq!(shortest(x), text);
         }

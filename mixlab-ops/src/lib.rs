@@ -49,7 +49,7 @@ mod scan_tv;
 mod xsa;
 
 pub use activation::{Activate, ActivateGradient, Activation, Gate, GateGradient, activate, gated};
-pub use attention::{Attention, AttentionGradient, attention};
+pub use attention::{Attention, AttentionGradient, attention, full_attention};
 pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, cross_entropy};
 pub use linear::{Linear, LinearGradient, Precision, linear};
 pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};

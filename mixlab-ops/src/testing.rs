@@ -22,7 +22,8 @@ pub struct Host {
 pub fn noise(shape: &[usize], seed: u64) -> Host {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut draw = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f64::from(((state >> 40) as f32) / 8_388_608.0 - 1.0)
     };
     let data = (0..shape.iter().product()).map(|_| draw()).collect();
@@ -34,7 +35,10 @@ fn tensor<B: burn::tensor::backend::Backend>(x: &Host) -> Tensor<B, 1> {
     Tensor::from_data(TensorData::new(data, [x.data.len()]), &B::Device::default())
 }
 
-fn primitive<B: burn::tensor::backend::Backend>(flat: Tensor<B, 1>, shape: &[usize]) -> FloatTensor<B> {
+fn primitive<B: burn::tensor::backend::Backend>(
+    flat: Tensor<B, 1>,
+    shape: &[usize],
+) -> FloatTensor<B> {
     B::float_reshape(lower(flat), Shape::from(shape.to_vec()))
 }
 
@@ -55,10 +59,7 @@ pub fn check<O: Op<N>, const N: usize>(
         at += 1;
         primitive(leaf.clone(), &inputs[at - 1].shape)
     });
-    let specs = lifted.each_ref().map(|x| Spec {
-        shape: x.shape(),
-        dtype: x.dtype(),
-    });
+    let specs = lifted.each_ref().map(|x| Spec { shape: x.shape(), dtype: x.dtype() });
     let outputs = Train::execute(&op, lifted, int);
     for (output, spec) in outputs.iter().zip(op.outputs(&specs)) {
         assert_eq!(output.shape(), spec.shape, "declared shape");

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, backend::Backend};
-use mixlab_ops::{Precision, linear};
+use burn_backend::tensor::FloatTensor;
+use mixlab_ops::{Precision, linear, scan};
 
 /// Keys and values of an attention block, both `[B, Hk, T, hd]`, keys already rotated.
 #[derive(Clone, Debug)]
@@ -24,12 +25,17 @@ pub struct Flow<B: Backend> {
     pub seq: usize,
     /// Position of the running block among all blocks, from 0.
     pub index: usize,
+    /// The block, counted likewise, whose weights the running block uses.
+    pub owner: usize,
     /// Whether this is a training pass, in which dropout acts.
     pub training: bool,
     /// Number format of matrix products.
     pub precision: Precision,
     x0: Option<Tensor<B, 2>>,
     key_values: HashMap<usize, KeyValue<B>>,
+    rewritten: HashMap<(usize, usize), FloatTensor<B>>,
+    shared_norm: Option<Tensor<B, 2>>,
+    streams: HashMap<String, Tensor<B, 2>>,
 }
 
 impl<B: Backend> Flow<B> {
@@ -39,10 +45,14 @@ impl<B: Backend> Flow<B> {
             batch,
             seq,
             index: 0,
+            owner: 0,
             training: false,
             precision: Precision::default(),
             x0: None,
             key_values: HashMap::new(),
+            rewritten: HashMap::new(),
+            shared_norm: None,
+            streams: HashMap::new(),
         }
     }
 
@@ -72,10 +82,56 @@ impl<B: Backend> Flow<B> {
         self.key_values.get(&index).expect("the source block publishes before it is read").clone()
     }
 
-    /// Splits `x` `[N, H·hd]` into heads `[B, H, T, hd]`.
+    /// Makes `value` stand for the `weight`-th weight of the running block from here on, in other
+    /// blocks that share it too.
+    pub fn rewrite(&mut self, weight: usize, value: FloatTensor<B>) {
+        self.rewritten.insert((self.owner, weight), value);
+    }
+
+    /// What stands for the `weight`-th weight of the running block, if it was rewritten.
+    pub fn rewritten(&self, weight: usize) -> Option<FloatTensor<B>> {
+        self.rewritten.get(&(self.owner, weight)).cloned()
+    }
+
+    /// Leaves the running block's normed stream `[N, D]` for its partner in a parallel pair.
+    pub fn share_norm(&mut self, n: Tensor<B, 2>) {
+        self.shared_norm = Some(n);
+    }
+
+    /// The normed stream that the block before this one left.
+    ///
+    /// # Panics
+    /// If it left none; a plan pairs each reader with a block that does.
+    pub fn shared_norm(&mut self) -> Tensor<B, 2> {
+        self.shared_norm.take().expect("the first block of a pair leaves its normed stream")
+    }
+
+    /// Offers a block's output `[N, D]` to later blocks under `name`.
+    pub fn publish_stream(&mut self, name: &str, x: Tensor<B, 2>) {
+        self.streams.insert(name.into(), x);
+    }
+
+    /// The stream published under `name`.
+    ///
+    /// # Panics
+    /// If there is none; a plan allows no such reference.
+    pub fn stream(&self, name: &str) -> Tensor<B, 2> {
+        self.streams.get(name).expect("a stream is published before it is read").clone()
+    }
+
+    /// `x` `[N, C]` one token later: each row of the batch starts with zeros and loses its last
+    /// token.
+    pub fn shift(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [n, width] = x.dims();
+        let start = Tensor::<B, 3>::zeros([self.batch, 1, width], (&x.device(), x.dtype()));
+        let x = x.reshape([self.batch, self.seq, width]);
+        Tensor::cat(vec![start, x], 1).narrow(1, 0, self.seq).reshape([n, width])
+    }
+
+    /// Splits `x` `[B·L, H·hd]` into heads `[B, H, L, hd]`; `L` is `T` for the residual stream.
     pub fn split_heads(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 4> {
-        let width = x.dims()[1] / heads;
-        x.reshape([self.batch, self.seq, heads, width]).swap_dims(1, 2)
+        let [n, width] = x.dims();
+        x.reshape([self.batch, n / self.batch, heads, width / heads]).swap_dims(1, 2)
     }
 
     /// The inverse of [`Flow::split_heads`].
@@ -103,5 +159,11 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// `x W` in the precision of this pass, for `x` `[N, K]` and `weight` `[K, M]`.
     pub fn linear(&self, x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>) -> Tensor<B, 2> {
         linear(x, weight.val(), self.precision)
+    }
+
+    /// The moving average of `u` `[N, C]` along each row of the batch, with decays `gate` `[C]`.
+    pub fn scan(&self, u: Tensor<B, 2>, gate: Tensor<B, 1>) -> Tensor<B, 2> {
+        let [n, width] = u.dims();
+        scan(u.reshape([self.batch, self.seq, width]), gate).reshape([n, width])
     }
 }

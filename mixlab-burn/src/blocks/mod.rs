@@ -1,20 +1,33 @@
-//! Blocks: what a model is a stack of. One file each, registered by one line of [`blocks!`].
+//! Blocks: what a model is a stack of. One file each, registered by one line of
+//! [`blocks!`](crate::blocks!).
 //!
 //! A block is a *config* — a plain struct of validated options that implements [`Block`] — and a
 //! Burn module of *weights* whose field names, order and shapes are the names, order and shapes in
 //! weight files. The config's `forward` takes the weights as an argument, because blocks may share
 //! one set of weights and still differ in their options.
 //!
-//! [`blocks!`] makes one block type out of several, and the result is a [`Block`] again: a
+//! [`blocks!`](crate::blocks!) makes one block type out of several, and the result is a [`Block`] again: a
 //! downstream crate adds its own to the built-in ones by naming [`Builtin`] as a variant.
 
+mod attend;
 mod context;
 mod param;
 mod scope;
+#[cfg(all(test, feature = "cpu"))]
+pub(crate) mod testing;
 
+pub mod bottleneck;
+pub mod cross_attention;
+pub mod custom;
+pub mod mamba;
+pub mod mamba3;
 pub mod mlp;
+pub mod perceiver;
 pub mod plain;
+pub mod retnet;
+pub mod rwkv;
 pub mod swiglu;
+pub mod token_blend;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
@@ -22,12 +35,15 @@ use burn::tensor::{Tensor, backend::Backend};
 use crate::config::BlockSpec;
 
 pub use context::{Flow, KeyValue};
-pub(crate) use param::scaled;
 pub use param::{constant, matrix, ones, zeros};
+pub(crate) use param::{scaled, sigmoid};
 pub use scope::Scope;
 
 /// Added to the mean square of every RMS norm.
 pub const NORM_EPS: f32 = 1e-5;
+
+/// Base of the wavelengths of rotary positions.
+const ROPE_BASE: f32 = 10000.0;
 
 /// The options of one block, as a plan holds them.
 pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
@@ -40,6 +56,12 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Reads and checks the options. Problems go to `scope`, which knows the place; `None` means
     /// that there was at least one.
     fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self>;
+
+    /// Whether no position reads a later one. A config with a block in which one does gets a
+    /// warning: its loss is not that of a language model.
+    fn causal(&self) -> bool {
+        true
+    }
 
     /// Fresh weights: vectors at their start values, matrices still to be drawn.
     fn init<B: Backend>(&self, device: &B::Device) -> Self::Weights<B>;
@@ -101,6 +123,12 @@ macro_rules! blocks {
                 None
             }
 
+            fn causal(&self) -> bool {
+                match self {
+                    $(Self::$variant(config) => $crate::blocks::Block::causal(config)),+
+                }
+            }
+
             fn init<B: burn::tensor::backend::Backend>(&self, device: &B::Device) -> $weights<B> {
                 match self {
                     $(Self::$variant(config) => {
@@ -133,5 +161,14 @@ blocks! {
         Plain: plain::Plain,
         Swiglu: swiglu::Swiglu,
         Mlp: mlp::Mlp,
+        Mamba: mamba::Mamba,
+        Mamba3: mamba3::Mamba3,
+        Retnet: retnet::Retnet,
+        Rwkv: rwkv::Rwkv,
+        Perceiver: perceiver::Perceiver,
+        Bottleneck: bottleneck::Bottleneck,
+        CrossAttention: cross_attention::CrossAttention,
+        TokenBlend: token_blend::TokenBlend,
+        Custom: custom::Custom,
     }
 }

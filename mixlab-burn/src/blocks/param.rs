@@ -2,6 +2,7 @@
 
 use burn::module::{Initializer, Param};
 use burn::tensor::{Tensor, backend::Backend};
+use mixlab_ops::{Activation, activate};
 
 /// A matrix `[rows, columns]` for `y = x·W`. It stays zero until [`crate::weights::initialize`]
 /// draws it or a file replaces it.
@@ -22,6 +23,11 @@ pub fn zeros<B: Backend>(n: usize, device: &B::Device) -> Param<Tensor<B, 1>> {
 /// A vector `[n]` of `value`.
 pub fn constant<B: Backend>(n: usize, value: f32, device: &B::Device) -> Param<Tensor<B, 1>> {
     Initializer::Constant { value: value.into() }.init([n], device)
+}
+
+/// The logistic function of a vector `[n]`.
+pub(crate) fn sigmoid<B: mixlab_ops::Backend>(x: Tensor<B, 1>) -> Tensor<B, 1> {
+    activate(Activation::Sigmoid, x.unsqueeze()).squeeze_dim(0)
 }
 
 /// `y` `[N, D]` times the branch's learned scale, if it has one.

@@ -16,6 +16,9 @@
 //! rotated; `skip_attention` keeps the weights and drops the branch; `resid_mix` starts as random as
 //! any matrix unless `resid_mix_init` is `identity`.
 //!
+//! Under `parallel_residual` the `swiglu` after this block reads the same `n`, and adds its result
+//! last. There `rope_dims`, `xsa` and `skip_attention` have no effect, and `kv_source` is an error.
+//!
 //! ```json
 //! {"type": "plain", "heads": 8, "kv_heads": 4, "qk_gain": 1.5, "rope_dims": 16}
 //! ```
@@ -24,7 +27,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate, attention, rms_norm, rope, xsa};
 
-use super::{Block, Flow, KeyValue, NORM_EPS, Scope, constant, matrix, ones, scaled};
+use super::{Block, Flow, KeyValue, NORM_EPS, ROPE_BASE, Scope, constant, matrix, ones, scaled};
 use crate::config::BlockSpec;
 
 /// Options of a `plain` block.
@@ -48,6 +51,8 @@ pub struct Plain {
     pub xsa: bool,
     /// Leave the attention branch out.
     pub skip_attention: bool,
+    /// Whether the next block reads this one's normed stream.
+    pub parallel: bool,
     /// Whether both branches end in a learned scale.
     pub block_scales: bool,
     /// Whether the block first mixes in the embedding stream.
@@ -83,9 +88,6 @@ pub struct PlainWeights<B: Backend> {
     pub mlp_scale: Option<Param<Tensor<B, 1>>>,
 }
 
-/// Base of the rotary wavelengths.
-const ROPE_BASE: f32 = 10000.0;
-
 impl Block for Plain {
     type Weights<B: Backend> = PlainWeights<B>;
 
@@ -98,16 +100,21 @@ impl Block for Plain {
         let kv_heads = kv_heads(spec, heads, scope);
         let rope_dims = rope_dims(spec, heads, scope);
         let kv_source = kv_source(spec, scope);
+        let parallel = scope.parallel;
+        if parallel {
+            warn_of_ignored(spec, scope);
+        }
         let plain = Self {
             dim: scope.dim,
             ffn: scope.ffn,
             heads,
             kv_heads: kv_heads?,
             kv_source: kv_source?,
-            rope_dims: rope_dims?,
+            rope_dims: if parallel { scope.dim / heads } else { rope_dims? },
             qk_gain: spec.qk_gain.map(|gain| gain as f32).filter(|gain| *gain > 0.0),
-            xsa: spec.xsa.unwrap_or(false),
-            skip_attention: spec.skip_attention.unwrap_or(false),
+            xsa: !parallel && spec.xsa.unwrap_or(false),
+            skip_attention: !parallel && spec.skip_attention.unwrap_or(false),
+            parallel,
             block_scales: scope.block_scales,
             resid_mix: scope.resid_mix,
             dropout: scope.dropout,
@@ -157,6 +164,9 @@ impl Plain {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = rms_norm(x, w.norm_scale.val(), NORM_EPS);
+        if self.parallel {
+            flow.share_norm(n.clone());
+        }
         let q = flow.split_heads(flow.linear(n.clone(), &w.wq), self.heads);
         let (q, KeyValue { keys, values }) = match self.kv_source {
             Some(source) => (q, flow.published(source)),
@@ -233,11 +243,25 @@ fn rope_dims(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<us
         return Some(dims as usize);
     }
     let (field, message) = match spec.rope_dims {
-        None | Some(0) => ("heads", format!("head width `{width}` is odd, and rotation needs pairs")),
+        None | Some(0) => {
+            ("heads", format!("head width `{width}` is odd, and rotation needs pairs"))
+        }
         Some(n) => ("rope_dims", format!("`{n}` is not an even number in 2..={width}")),
     };
     scope.error(field, message, "rotary channels come in pairs within one head");
     None
+}
+
+/// Names the options that have no effect under `parallel_residual`, as in mixlab 0.10.1.
+fn warn_of_ignored(spec: &BlockSpec, scope: &mut Scope<'_>) {
+    let ignored = [
+        ("rope_dims", spec.rope_dims.is_some_and(|n| n != 0)),
+        ("xsa", spec.xsa == Some(true)),
+        ("skip_attention", spec.skip_attention == Some(true)),
+    ];
+    for (field, _) in ignored.into_iter().filter(|(_, given)| *given) {
+        scope.warn(field, "has no effect with `parallel_residual`");
+    }
 }
 
 /// The source block, from 0; `Some(None)` without one.
@@ -248,6 +272,7 @@ fn kv_source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Option<usize>> {
     };
     let specs = scope.specs;
     let problem = match specs.get(number - 1) {
+        _ if scope.parallel => Some("cannot be reused with `parallel_residual`".to_string()),
         _ if number > scope.index => Some("is not an earlier block".to_string()),
         None => Some("does not exist".to_string()),
         Some(source) if source.kind != "plain" => Some(format!("is a `{}` block", source.kind)),
@@ -257,14 +282,17 @@ fn kv_source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Option<usize>> {
         Some(source) if source.skip_attention == Some(true) => {
             Some("has skip_attention, so it has no keys and values".to_string())
         }
-        Some(source) if source.heads != spec.heads => Some("has another number of heads".to_string()),
+        Some(source) if source.heads != spec.heads => {
+            Some("has another number of heads".to_string())
+        }
         Some(source) if effective(source) != effective(spec) => {
             Some("has another number of kv_heads".to_string())
         }
         Some(_) => None,
     };
     let Some(problem) = problem else { return Some(Some(number - 1)) };
-    let hint = "`kv_source` counts blocks from 1 and names an earlier `plain` block with the same heads";
+    let hint =
+        "`kv_source` counts blocks from 1 and names an earlier `plain` block with the same heads";
     scope.error("kv_source", format!("block `{number}` {problem}"), hint);
     None
 }

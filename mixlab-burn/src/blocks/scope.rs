@@ -12,10 +12,14 @@ pub struct Scope<'a> {
     pub vocab: usize,
     /// Tokens in a row, `T`.
     pub seq_len: usize,
+    /// Rows of a training batch, `B`.
+    pub batch: usize,
     /// Whether residual branches end in a learned `[D]` scale.
     pub block_scales: bool,
     /// Whether blocks that can mix in the embedding stream do so.
     pub resid_mix: bool,
+    /// Whether pairs of `plain` and `swiglu` run side by side.
+    pub parallel: bool,
     /// Dropout rate of residual branches.
     pub dropout: f32,
     /// Position of this block among all blocks, from 0.
@@ -30,6 +34,11 @@ impl Scope<'_> {
     pub fn error(&mut self, field: &str, message: impl Into<String>, hint: impl Into<String>) {
         let path = format!("blocks[{}].{field}", self.index);
         self.problems.error(path, message).hint(hint);
+    }
+
+    /// Whether an error was reported at `field` of this block or around it.
+    pub fn is_bad(&self, field: &str) -> bool {
+        self.problems.is_bad(&format!("blocks[{}].{field}", self.index))
     }
 
     /// Reports something in `field` of this block that is legal and surprising.
@@ -56,11 +65,31 @@ impl Scope<'_> {
         };
         if !self.dim.is_multiple_of(count) {
             let message = format!("`{count}` does not divide model_dim `{}`", self.dim);
-            let divisors: Vec<String> =
-                (1..=self.dim).filter(|d| self.dim % d == 0).map(|d| d.to_string()).collect();
+            let divisors: Vec<String> = (1..=self.dim)
+                .filter(|d| self.dim.is_multiple_of(*d))
+                .map(|d| d.to_string())
+                .collect();
             self.error("heads", message, format!("use one of {}", divisors.join(", ")));
             return None;
         }
         Some(count)
+    }
+
+    /// [`Scope::heads`] of an attention that rotates whole heads: their width must be even.
+    pub fn rotary_heads(&mut self, spec: &BlockSpec) -> Option<usize> {
+        let heads = self.heads(spec)?;
+        let width = self.dim / heads;
+        if width.is_multiple_of(2) {
+            return Some(heads);
+        }
+        let message = format!("head width `{width}` is odd, and rotation needs pairs");
+        self.error("heads", message, "rotary channels come in pairs within one head");
+        None
+    }
+
+    /// Width of a recurrent state: `inner_dim` if it is positive, else `D`.
+    pub fn inner_dim(&self, spec: &BlockSpec) -> usize {
+        let given = spec.inner_dim.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        given.unwrap_or(self.dim)
     }
 }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Differs from the paper's SwiGLU in its gate, which is the plain sigmoid of a GLU, as in mixlab
-//! 0.10.1; the name is kept so that configs keep their meaning.
+//! 0.10.1; the name is kept so that configs keep their meaning. Under `parallel_residual` `n` is that
+//! of the `plain` block before, and there is no `ffn_norm_scale`.
 //!
 //! ```json
 //! {"type": "swiglu"}
@@ -26,6 +27,8 @@ pub struct Swiglu {
     pub dim: usize,
     /// Hidden width `F`.
     pub ffn: usize,
+    /// Whether the normed stream is that of the block before.
+    pub parallel: bool,
     /// Whether the branch ends in a learned scale.
     pub block_scales: bool,
     /// Dropout rate of the branch.
@@ -35,8 +38,8 @@ pub struct Swiglu {
 /// Weights of a `swiglu` block.
 #[derive(Module, Debug)]
 pub struct SwigluWeights<B: Backend> {
-    /// `[D]`, ones.
-    pub ffn_norm_scale: Param<Tensor<B, 1>>,
+    /// `[D]`, ones; unless the norm is that of the block before.
+    pub ffn_norm_scale: Option<Param<Tensor<B, 1>>>,
     /// `[D, F]`.
     pub w_gate: Param<Tensor<B, 2>>,
     /// `[D, F]`.
@@ -55,13 +58,13 @@ impl Block for Swiglu {
     }
 
     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
-        let Scope { dim, ffn, block_scales, dropout, .. } = *scope;
-        Some(Self { dim, ffn, block_scales, dropout })
+        let Scope { dim, ffn, parallel, block_scales, dropout, .. } = *scope;
+        Some(Self { dim, ffn, parallel, block_scales, dropout })
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> SwigluWeights<B> {
         SwigluWeights {
-            ffn_norm_scale: ones(self.dim, device),
+            ffn_norm_scale: (!self.parallel).then(|| ones(self.dim, device)),
             w_gate: matrix([self.dim, self.ffn], device),
             w_up: matrix([self.dim, self.ffn], device),
             w_down: matrix([self.ffn, self.dim], device),
@@ -75,7 +78,10 @@ impl Block for Swiglu {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let n = rms_norm(x.clone(), w.ffn_norm_scale.val(), NORM_EPS);
+        let n = match &w.ffn_norm_scale {
+            Some(scale) => rms_norm(x.clone(), scale.val(), NORM_EPS),
+            None => flow.shared_norm(),
+        };
         let (gate, up) = (flow.linear(n.clone(), &w.w_gate), flow.linear(n, &w.w_up));
         let y = flow.linear(gated(Activation::Sigmoid, gate, up), &w.w_down);
         x + flow.dropout(scaled(y, &w.mlp_scale), self.dropout)

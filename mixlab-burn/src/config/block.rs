@@ -19,30 +19,34 @@ fields! {
         stream: Option<String> = "not published", Rule::Trimmed;
         /// Number of attention heads (H).
         heads: Option<i64> = "required by attention blocks; 1 in `custom`";
-        /// Number of key/value heads; must divide `heads`, 0 means as many.
+        /// Number of key/value heads of `plain`; must divide `heads`, 0 means as many.
         kv_heads: Option<i64> = "`heads`", Rule::AtLeast(0.0);
-        /// Reads keys and values of the block with this number, counted from 1; 0 means its own.
+        /// Lets `plain` read keys and values of the block with this number, counted from 1; 0 and
+        /// below mean its own.
         kv_source: Option<i64> = "0";
-        /// Number of dimensions of each head that RoPE rotates; 0 means all.
+        /// Number of channels of each head of `plain` that RoPE rotates; 0 means all.
         rope_dims: Option<i64> = "0", Rule::Even;
-        /// Initial value of a learned gain on queries, one for each head; 0 means none.
+        /// Initial value of a learned gain on the attention scores of `plain`, one for each head; 0
+        /// means none.
         qk_gain: Option<f64> = "0", Rule::AtLeast(0.0);
-        /// Removes from the attention output its part along the token's own value.
+        /// Removes from the attention output of `plain` its part along the token's own value.
         xsa: Option<bool> = "false";
-        /// Keeps the attention weights, but leaves attention out.
+        /// Keeps the attention weights of `plain`, but leaves attention out.
         skip_attention: Option<bool> = "false";
-        /// Width of the recurrent state in `mamba` and `mamba3`; 0 means `model_dim`.
+        /// Width of the recurrent state in `mamba` and `mamba3`; 0 and below mean the default.
         inner_dim: Option<i64> = "`model_dim`";
-        /// Number of latents; 0 means the default of the type.
+        /// Number of latents; 0 and below mean the default.
         num_latents: Option<i64> = "32 in `perceiver`, 4 in `bottleneck`";
         /// Stream that a `cross_attention` block attends to.
-        source_stream: Option<String> = "required by `cross_attention`";
+        source_stream: Option<String> = "required by `cross_attention`", Rule::Trimmed;
         /// Read for compatibility; no built-in block uses it.
         decay: Option<f64> = "unused";
+        /// Factor a token by which the heads of a `retnet` block fade at the start, in (1/e, 1).
+        initial_decay: Option<f64> = "e^−½ ≈ 0.607";
         /// Activation of an `mlp` block.
         activation: Option<String> = "silu",
             Rule::WordOf(&["silu", "gelu", "relu", "leaky_relu_sq"]);
-        /// Slope of `leaky_relu_sq` below zero; 0 means the default.
+        /// Slope of `leaky_relu_sq` below zero; 0 means the default, with a warning.
         leaky_slope: Option<f64> = "0.5", Rule::AtLeast(0.0);
         /// Weights of a `custom` block, in the order of the weight file.
         weights: Vec<CustomWeight> = "[]";

@@ -14,7 +14,7 @@ fields! {
         name: String = "path of the file";
         /// Width of the residual stream (D).
         model_dim: i64 = required, Rule::Above(0.0);
-        /// Number of distinct tokens (V).
+        /// Number of distinct tokens (V), at most 65536.
         vocab_size: i64 = required, Rule::Above(0.0);
         /// Tokens per sequence (T); 0 and below mean the default.
         seq_len: Option<i64> = "128";
@@ -22,9 +22,9 @@ fields! {
         mlp_mult: Option<f64> = "2.67", Rule::AtLeast(0.0);
         /// Uses the transposed embedding as output head.
         tie_embeddings: Option<bool> = "false";
-        /// Learned scale on the residual branches of `plain` and `swiglu`.
+        /// Ends the residual branches of `plain` and `swiglu` in a learned scale.
         block_scales: Option<bool> = "false";
-        /// Learned mix of the stream and the embeddings before each `plain` block.
+        /// Begins each `plain` block with a learned mix of the stream and the embeddings.
         resid_mix: Option<bool> = "false";
         /// Start of `resid_mix`: drawn like a matrix, or the stream alone.
         resid_mix_init: Option<String> = "random", Rule::OneOf(&["random", "identity"]);
@@ -38,7 +38,7 @@ fields! {
         bigram_dim: Option<i64> = "`model_dim`", Rule::AtLeast(0.0);
         /// Soft limit c of the logits, c·tanh(z/c); 0 and below mean none.
         logit_softcap: Option<f32> = "0";
-        /// Share of a branch's outputs that training drops.
+        /// Share of the outputs of a branch of `plain` or `swiglu` that training drops.
         dropout: Option<f32> = "0", Rule::Within(0.0, 1.0);
         /// The blocks, in the order of the forward pass.
         blocks: Vec<BlockSpec> = required, Rule::NonEmpty;

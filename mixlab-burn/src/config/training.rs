@@ -3,12 +3,12 @@
 use super::fields::{Rule, fields};
 
 fields! {
-    /// Training as it was written. For most numbers 0 means the default; which
-    /// ones, the plan decides.
+    /// Training as it was written. What 0 means stands at each field and is decided by the plan.
     TrainingSpec {
-        /// Number of optimizer steps; with `phases`, their sum counts instead.
+        /// Number of optimizer steps; 0 and below mean the default. With `phases`, their sum counts
+        /// instead.
         steps: Option<i64> = "200";
-        /// Peak learning rate.
+        /// Peak learning rate; 0 and below mean the default.
         lr: Option<f64> = "3e-4";
         /// Stretches of constant learning rate that replace the schedule.
         phases: Vec<PhaseSpec> = "[]";
@@ -16,44 +16,44 @@ fields! {
         warmdown_steps: Option<i64> = "0", Rule::AtLeast(0.0);
         /// Validation loss (nats per token) at which training stops; 0 means never.
         target_val_loss: Option<f64> = "0", Rule::AtLeast(0.0);
-        /// Steps of test-time training before each evaluated batch; 0 means none.
+        /// Steps of test-time training on each evaluated batch; 0 means none.
         ttt_steps: Option<i64> = "0", Rule::AtLeast(0.0);
         /// What test-time training changes: all weights, or low-rank adapters.
         ttt_mode: Option<String> = "full", Rule::OneOf(&["full", "lora"]);
-        /// Learning rate of test-time training.
+        /// Learning rate of test-time training; 0 means the default.
         ttt_lr: Option<f64> = "1e-5", Rule::AtLeast(0.0);
-        /// Rank of the adapters of `ttt_mode` `lora`.
+        /// Rank of the adapters of `ttt_mode` `lora`; 0 means the default.
         ttt_rank: Option<i64> = "4", Rule::AtLeast(0.0);
         /// Peak speed of the hardware in TFLOP/s, to show the share that is used; 0 means not
         /// shown.
         hardware_tflops: Option<f64> = "0", Rule::AtLeast(0.0);
         /// Greatest norm of all gradients together; 0 means no limit.
         grad_clip: Option<f32> = "0", Rule::AtLeast(0.0);
-        /// Decoupled weight decay of all groups that set none.
+        /// Decoupled weight decay of the groups that set none; never acts on vectors.
         weight_decay: Option<f32> = "0.01", Rule::AtLeast(0.0);
-        /// Decay of the first moment in AdamW.
+        /// Decay of the first moment in AdamW; 0 means the default.
         beta1: Option<f32> = "0.9";
-        /// Decay of the second moment in AdamW.
+        /// Decay of the second moment in AdamW; 0 means the default.
         beta2: Option<f32> = "0.95";
-        /// Term that keeps AdamW from dividing by zero.
+        /// Term that keeps AdamW from dividing by zero; 0 means the default.
         epsilon: Option<f32> = "1e-8";
-        /// Seed of initial weights and batches.
+        /// Seed of initial weights, batches and dropout; 0 and below mean the default.
         seed: Option<i64> = "42";
-        /// Tokens per step (B·T); must be a multiple of `seq_len`.
+        /// Tokens per step (B·T), a multiple of `seq_len`; 0 and below mean the default.
         batch_tokens: Option<i64> = "1024";
-        /// Size in tokens of the pieces that are shuffled.
+        /// Size in tokens of the pieces that are shuffled; 0 and below mean the default.
         shuffle_chunk_tokens: Option<i64> = "`seq_len`";
-        /// Learning rate of the embeddings.
+        /// Learning rate of the embeddings; 0 means the default.
         embed_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
-        /// Learning rate of the matrices.
+        /// Learning rate of the matrices; 0 means the default.
         matrix_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
-        /// Learning rate of scales and other vectors.
+        /// Learning rate of scales and other vectors; 0 means the default.
         scalar_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
-        /// Learning rate of the output head.
+        /// Learning rate of the output head; 0 means the default.
         head_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
-        /// Momentum of the matrices.
+        /// Momentum of the matrices, with either optimizer; 0 means the default.
         muon_momentum: Option<f32> = "`beta1`", Rule::AtLeast(0.0);
-        /// Newton–Schulz iterations of Muon.
+        /// Newton–Schulz iterations of Muon; 0 and below mean the default.
         muon_backend_steps: Option<i64> = "5";
         /// Nesterov momentum in Muon.
         muon_nesterov: Option<bool> = "true";
@@ -67,7 +67,7 @@ fields! {
         qat_scope: Option<String> = "all", Rule::OneOf(&["all", "matrices"]);
         /// Distribution of initial matrices.
         weight_init: Option<String> = "xavier_uniform", Rule::OneOf(&["xavier_uniform", "normal"]);
-        /// Standard deviation of `weight_init` `normal`.
+        /// Standard deviation of `weight_init` `normal`; 0 and below mean the default.
         weight_init_std: Option<f32> = "0.02";
         /// Weight decay of the embeddings.
         embed_weight_decay: Option<f32> = "`weight_decay`", Rule::AtLeast(0.0);

@@ -167,8 +167,12 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
                 x = x + source.clone() * self.skip_weight[skip].val().unsqueeze();
             }
             flow.index = index;
+            flow.owner = step.owner;
             let weights = weights[step.owner].expect("an owner has weights");
             x = step.block.forward(weights, x, flow);
+            if let Some(name) = &step.stream {
+                flow.publish_stream(name, x.clone());
+            }
             if index < encoder_len {
                 encoded.push(x.clone());
             }

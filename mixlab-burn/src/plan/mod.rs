@@ -4,12 +4,16 @@
 //! blocks, and reports every problem of a config at once. Below it no function returns an error
 //! about a config.
 
+mod caption;
+mod parallel;
 mod sharing;
+mod streams;
 mod training;
 
 use crate::blocks::{Block, Builtin, Scope};
 use crate::config::{Config, ConfigError, Finding, Problems, Source};
 
+pub use caption::Read;
 pub use training::{Group, Optimizer, Phase, Training, WeightInit};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
@@ -35,6 +39,12 @@ pub struct Step<K> {
     pub block: K,
     /// The block (from 0) whose weights it uses; its own index if it has its own.
     pub owner: usize,
+    /// The name under which later blocks can read its output, if any.
+    pub stream: Option<String>,
+    /// Its type and settings as written, for people.
+    pub label: String,
+    /// What it reads beside the residual stream, for pictures.
+    pub reads: Vec<Read>,
 }
 
 /// A validated model and how to train it.
@@ -82,7 +92,7 @@ impl<K: Block> Plan<K> {
     /// All problems of the file at once, each with its line.
     pub fn read(path: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
         let (config, source) = Config::read(path, overrides)?;
-        Self::new(&config, source)
+        Self::of(&config, source)
     }
 
     /// Plans the config in `text`; `name` stands for the file in messages.
@@ -91,20 +101,33 @@ impl<K: Block> Plan<K> {
     /// All problems of the text at once, each with its line.
     pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
         let (config, source) = Config::parse(text, name, overrides)?;
-        Self::new(&config, source)
+        Self::of(&config, source)
     }
 
-    fn new(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {
+    fn of(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {
         let json = source.to_json();
         let plan = plan(config, &mut source.problems);
         let warnings = source.finish()?;
-        let plan = plan.expect("a config without errors has a plan");
+        let mut plan: Plan<K> = plan.expect("a config without errors has a plan");
+        let written = json.as_object().into_iter().flatten();
+        let mut written = written.filter(|(key, _)| key.eq_ignore_ascii_case("blocks"));
+        let written = written.next_back().and_then(|(_, blocks)| blocks.as_array());
+        for ((step, spec), json) in
+            plan.steps.iter_mut().zip(&config.blocks).zip(written.into_iter().flatten())
+        {
+            step.label = caption::label(spec, json);
+        }
         Ok(Planned { plan, warnings, config: json })
     }
 
     /// Rows of a training batch, `B`.
     pub fn batch(&self) -> usize {
         self.training.batch_tokens / self.seq_len
+    }
+
+    /// Whether no position reads a later one, so that the loss is that of a language model.
+    pub fn is_causal(&self) -> bool {
+        self.steps.iter().all(|step| step.block.causal())
     }
 
     /// How many blocks form the U-Net's encoder; 0 without `unet`.
@@ -123,7 +146,8 @@ fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
     let vocab = positive(Some(config.vocab_size)).unwrap_or(1);
     let seq_len = positive(config.seq_len).unwrap_or(DEFAULT_SEQ_LEN);
     let training = training::plan(&config.training, seq_len, problems);
-    let steps = steps::<K>(config, Sizes { dim, vocab, seq_len }, problems);
+    let batch = training.batch_tokens / seq_len;
+    let steps = steps::<K>(config, Sizes { dim, vocab, seq_len, batch }, problems);
     if problems.has_errors() {
         return None;
     }
@@ -150,10 +174,11 @@ struct Sizes {
     dim: usize,
     vocab: usize,
     seq_len: usize,
+    batch: usize,
 }
 
 fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Vec<Step<K>> {
-    let Sizes { dim, vocab, seq_len } = sizes;
+    let Sizes { dim, vocab, seq_len, batch } = sizes;
     let mult = config.mlp_mult.filter(|m| *m != 0.0).unwrap_or(DEFAULT_MLP_MULT);
     let mut blocks = Vec::new();
     for (index, spec) in config.blocks.iter().enumerate() {
@@ -166,8 +191,10 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
             ffn: dim.max((dim as f64 * mult).round() as usize),
             vocab,
             seq_len,
+            batch,
             block_scales: config.block_scales.unwrap_or(false),
             resid_mix: config.resid_mix.unwrap_or(false),
+            parallel: config.parallel_residual.unwrap_or(false),
             dropout: config.dropout.unwrap_or(0.0),
             index,
             specs: &config.blocks,
@@ -175,9 +202,21 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
         };
         blocks.push(K::plan(spec, &mut scope));
     }
+    parallel::check(config, problems);
+    streams::check_names(&config.blocks, problems);
+    streams::warn_of_future(&config.blocks, &blocks, problems);
     let owners = sharing::owners(config, &blocks, problems);
-    let blocks = blocks.into_iter().flatten();
-    blocks.zip(owners).map(|(block, owner)| Step { block, owner }).collect()
+    let blocks = blocks.into_iter().flatten().zip(owners).zip(&config.blocks);
+    blocks
+        .enumerate()
+        .map(|(index, ((block, owner), spec))| Step {
+            block,
+            owner,
+            stream: spec.stream.clone(),
+            label: spec.kind.clone(),
+            reads: caption::reads(config, index),
+        })
+        .collect()
 }
 
 fn positive(value: Option<i64>) -> Option<usize> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::blocks::Block;
-use crate::config::{Config, Problems};
+use crate::config::{BlockSpec, Config, Problems};
 use crate::weights::{Weight, layout};
 use mixlab_ops::capture::Capture;
 
@@ -21,7 +21,12 @@ pub fn owners<K: Block>(
         let repeats = recurrence.as_ref().map_or(i, |r| r[i]);
         if repeats != i {
             owners[i] = owners[repeats];
-            check(config, blocks, Sharing { block: i, owner: owners[i], by_group: false }, problems);
+            check(
+                config,
+                blocks,
+                Sharing { block: i, owner: owners[i], by_group: false },
+                problems,
+            );
         }
         let group = config.blocks[i].weight_group.as_deref().map(str::trim).unwrap_or("");
         if group.is_empty() {
@@ -32,7 +37,10 @@ pub fn owners<K: Block>(
             continue;
         }
         if owners[i] != i {
-            let message = format!("group `{group}` uses the weights of block `{owner}`, and recurrence those of `{}`", owners[i]);
+            let message = format!(
+                "group `{group}` uses the weights of block `{owner}`, and recurrence those of `{}`",
+                owners[i]
+            );
             problems
                 .error(format!("blocks[{i}].weight_group"), message)
                 .hint("share by one of the two, or make them agree");
@@ -52,7 +60,9 @@ fn recurrence(config: &Config, count: usize, problems: &mut Problems) -> Option<
     }
     if written.len() != count {
         let message = format!("has `{}` entries for `{count}` blocks", written.len());
-        problems.error("recurrence", message).hint("give each block an entry; its own index means own weights");
+        problems
+            .error("recurrence", message)
+            .hint("give each block an entry; its own index means own weights");
         return None;
     }
     let mut usable = Some(Vec::with_capacity(count));
@@ -91,7 +101,9 @@ fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, proble
         problems.error(path, message).hint(hint);
         return;
     }
-    if by_group && spec.heads != first.heads {
+    // Without `heads`, or with none above 0, a `custom` block has one; others must give a number.
+    let heads = |spec: &BlockSpec| spec.heads.filter(|heads| *heads > 0).unwrap_or(1);
+    if by_group && heads(spec) != heads(first) {
         problems.error(path, format!("{who}: their `heads` differ")).hint(hint);
         return;
     }

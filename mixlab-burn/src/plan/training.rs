@@ -192,6 +192,15 @@ fn check(spec: &TrainingSpec, problems: &mut Problems) {
             .error("training.qat_start", format!("`{start}` has no effect without `qat`"))
             .hint("set `qat` to `int8` or `int6`, or leave `qat_start` out");
     }
+    let later = [
+        ("qat", spec.qat.as_deref().is_some_and(|qat| qat != "none")),
+        ("swa_start", spec.swa_start.is_some_and(|start| start > 0)),
+    ];
+    for (field, _) in later.into_iter().filter(|(_, wanted)| *wanted) {
+        problems
+            .error(format!("training.{field}"), format!("`{field}` is not available yet"))
+            .hint("leave it out: training without it would not be what the config says");
+    }
     if !spec.phases.is_empty() {
         let explicit = [spec.embed_lr, spec.matrix_lr, spec.scalar_lr, spec.head_lr];
         if spec.lr.is_none() && explicit.iter().any(|lr| nonzero(*lr).is_some()) {

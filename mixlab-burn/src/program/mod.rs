@@ -1,5 +1,6 @@
 //! What a model consists of and what it costs, read off a captured forward pass.
 
+mod diagram;
 mod flops;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::model::{Model, Tokens};
 use crate::plan::Plan;
 use crate::weights::{Weight, layout};
 
+pub use diagram::diagram;
 pub use flops::node_flops;
 
 /// Captures the forward of a plan's model at its training batch. Allocates no weights.
@@ -56,7 +58,8 @@ impl Counts {
     /// As [`describe`].
     pub fn of<K: Block>(plan: &Arc<Plan<K>>) -> Result<Self, CaptureError> {
         let program = describe(plan)?;
-        let model = Model::<mixlab_ops::capture::Capture, K>::new(plan.clone(), &Default::default());
+        let model =
+            Model::<mixlab_ops::capture::Capture, K>::new(plan.clone(), &Default::default());
         let elements = |weights: &[Weight]| weights.iter().map(Weight::len).sum::<usize>();
         let weights = layout(&model);
         let shared = plan.steps.iter().enumerate().filter(|(i, step)| step.owner != *i);

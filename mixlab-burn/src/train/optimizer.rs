@@ -70,12 +70,19 @@ impl<B: Backend> Optimizer<B> {
         module.visit(&mut collect);
         let Collect { found, square_sum, .. } = collect;
         // min(1, c / (‖g‖ + 1e-6)), as a tensor of one element.
-        let clip = self.settings.grad_clip.zip(square_sum).map(|(bound, square_sum)| {
-            ((square_sum.sqrt() + 1e-6).recip() * bound).clamp_max(1.0)
-        });
+        let clip =
+            self.settings.grad_clip.zip(square_sum).map(|(bound, square_sum)| {
+                ((square_sum.sqrt() + 1e-6).recip() * bound).clamp_max(1.0)
+            });
         self.time += 1;
         let lr_scale = lr / self.settings.base_lr;
-        module.map(&mut Apply { optimizer: self, found: found.into_iter(), index: 0, clip, lr_scale })
+        module.map(&mut Apply {
+            optimizer: self,
+            found: found.into_iter(),
+            index: 0,
+            clip,
+            lr_scale,
+        })
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Weight {
 }
 
 impl Weight {
-    fn new(name: String, shape: Vec<usize>) -> Self {
+    pub(crate) fn new(name: String, shape: Vec<usize>) -> Self {
         let kind = match (name.as_str(), shape.len()) {
             ("embed" | "bigram_table", _) => Kind::Embed,
             ("head", _) => Kind::Head,
@@ -64,18 +64,24 @@ impl Weight {
     }
 }
 
-/// The parts of the path to a parameter.
+/// The parts of the path to a parameter, and whether each is only a position in a list.
 #[derive(Default)]
-struct Path(Vec<String>);
+struct Path(Vec<(String, bool)>);
 
 impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.0.push((name.into(), container == "Vec"));
+    }
+
+    fn exit(&mut self) {
+        self.0.pop();
+    }
+
     /// The weight's name: the last part, with the part before it if that is only a position.
     fn name(&self) -> String {
         match self.0.as_slice() {
-            [.., list, position] if position.parse::<usize>().is_ok() => {
-                format!("{list}_{position}")
-            }
-            [.., name] => name.clone(),
+            [.., (list, _), (position, true)] => format!("{list}_{position}"),
+            [.., (name, _)] => name.clone(),
             [] => String::new(),
         }
     }
@@ -88,11 +94,11 @@ pub fn layout<B: Backend, M: Module<B>>(module: &M) -> Vec<Weight> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
             self.1.push(Weight::new(self.0.name(), param.lazy_shape().to_vec()));
         }
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.0.push(name.into());
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.0.pop();
+            self.0.exit();
         }
     }
     let mut layout = Layout(Path::default(), Vec::new());
@@ -121,10 +127,7 @@ pub fn fill<B: Backend, M: Module<B>>(
 ) -> M {
     struct Fill<S>(Path, usize, S);
     impl<B: Backend, S: FnMut(usize, &Weight) -> Option<Vec<f32>>> ModuleMapper<B> for Fill<S> {
-        fn map_float<const D: usize>(
-            &mut self,
-            param: Param<Tensor<B, D>>,
-        ) -> Param<Tensor<B, D>> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
             let weight = Weight::new(self.0.name(), param.lazy_shape().to_vec());
             let index = self.1;
             self.1 += 1;
@@ -133,11 +136,11 @@ pub fn fill<B: Backend, M: Module<B>>(
             let (id, device) = (param.id, param.lazy_device());
             param.transform_for_load(Tensor::from_data(data, &device), id)
         }
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.0.push(name.into());
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.0.pop();
+            self.0.exit();
         }
     }
     module.map(&mut Fill(Path::default(), 0, source))

@@ -92,15 +92,17 @@ pub fn save<B: Backend, M: Module<B>>(
     let header = header(&weights, metadata);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let made = folder.map_or(Ok(()), std::fs::create_dir_all);
-    let written = made.and_then(|()| replace_file(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
-        for values in values(module) {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            file.write_all(&bytes)?;
-        }
-        Ok(())
-    }));
+    let written = made.and_then(|()| {
+        replace_file(path, |file| {
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(header.as_bytes())?;
+            for values in values(module) {
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                file.write_all(&bytes)?;
+            }
+            Ok(())
+        })
+    });
     written.map_err(|source| WeightError::Io { action: "write", path: path.into(), source })?;
     Ok(weights.len())
 }
@@ -184,7 +186,11 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> {
 }
 
 /// `q · scale[row]`, with the scales in the tensor `{name}.scale`.
-fn dequantize(file: &SafeTensors<'_>, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+fn dequantize(
+    file: &SafeTensors<'_>,
+    name: &str,
+    view: &TensorView<'_>,
+) -> Result<Vec<f32>, String> {
     let scales = file
         .tensor(&format!("{name}.scale"))
         .map_err(|_| format!("is quantized, and `{name}.scale` is missing"))?;

@@ -54,7 +54,11 @@ impl<K: Block> Job for Train<'_, K> {
     {
         let Self { options, plan, config, feed } = self;
         let name = &plan.name;
-        let say = |line: String| if !options.quiet { println!("{line}") };
+        let say = |line: String| {
+            if !options.quiet {
+                println!("{line}")
+            }
+        };
         let counts = Counts::of(&plan)?;
         say(format!(
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={backend}, precision={}",
@@ -65,7 +69,11 @@ impl<K: Block> Job for Train<'_, K> {
         match &options.safetensors_load {
             Some(path) => {
                 model = weights::load(model, path)?;
-                say(format!("  [{name}] loaded {} weights from {}", counts.weights, path.display()));
+                say(format!(
+                    "  [{name}] loaded {} weights from {}",
+                    counts.weights,
+                    path.display()
+                ));
             }
             None => model = Model::init(plan.clone(), &device),
         }

@@ -1,7 +1,8 @@
 //! `count`: parameters, operations and FLOPs of a config, without allocating its weights.
 
+use anyhow::Context;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::program::Counts;
+use mixlab_burn::program::{Counts, describe, diagram};
 
 use crate::cli;
 use crate::report::flops;
@@ -26,5 +27,14 @@ pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
     println!("Forward FLOPs: {}", flops(counts.forward_flops));
     println!("Training step FLOPs: {}", flops(counts.training_flops()));
     println!("FLOPs per token: {}", flops(counts.flops_per_token()));
+    println!("Total size (bfloat16, in MB): {:.2}", (2 * unique) as f64 / MIB);
+    if options.ops {
+        print!("\n{}", describe(&plan)?);
+    }
+    if let Some(path) = &options.diagram {
+        let failed = || format!("cannot write `{}`", path.display());
+        std::fs::write(path, diagram(&plan)).with_context(failed)?;
+        println!("drew {}", path.display());
+    }
     Ok(())
 }

@@ -50,7 +50,10 @@ fn print(options: &cli::Prepare, report: &PrepareReport) {
         );
     }
     for stale in &split.stale {
-        eprintln!("warning: `{}` is left from an earlier run, and the globs match it", stale.display());
+        eprintln!(
+            "warning: `{}` is left from an earlier run, and the globs match it",
+            stale.display()
+        );
     }
 }
 
@@ -72,7 +75,13 @@ mod tests {
 
     #[test]
     fn thousands_are_grouped() {
-        let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (439_530, "439,530"), (1_234_567, "1,234,567")];
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (439_530, "439,530"),
+            (1_234_567, "1,234,567"),
+        ];
         for (n, text) in cases {
             assert_eq!(grouped(n), text);
         }

@@ -14,9 +14,7 @@ fn naive(kind: Activation, x: f64) -> f64 {
     match kind {
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::Gelu => {
-            0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044715 * x * x * x)).tanh())
-        }
+        Activation::Gelu => 0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044715 * x * x * x)).tanh()),
         Activation::Relu => x.max(0.0),
         Activation::LeakyReluSquared { slope } => {
             let l = if x > 0.0 { x } else { f64::from(slope) * x };

@@ -1,22 +1,24 @@
-//! Causal attention for burn-flex: one head at a time, a block of query rows at a time, and only the
-//! keys that the block sees. Scores live in a buffer of one block.
+//! Attention for burn-flex: one head at a time, a block of query rows at a time, and only the keys
+//! that the block sees. Scores live in a buffer of one block.
 
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
 
+use super::Attention;
 use crate::plumbing::cpu::{
-    Heads, Matrix, Product, exp, joined, maximum, multiply, parallel, sum, tensor, wide,
+    Heads as View, Matrix, Product, exp, joined, maximum, multiply, parallel, sum, tensor, wide,
 };
 
 /// Query rows of a block.
 const BLOCK: usize = 64;
 
-/// Softmax attention whose scores may fade with distance.
-pub(crate) struct Causal {
-    q: Heads,
-    k: Heads,
-    v: Heads,
+/// The inputs and options of softmax attention, whose scores may fade with distance.
+pub(crate) struct Heads {
+    q: View,
+    k: View,
+    v: View,
+    causal: bool,
     /// Factor of the dot products.
     scale: f32,
     /// How much a step of distance lowers a score, by query head; empty for not at all.
@@ -26,9 +28,9 @@ pub(crate) struct Causal {
 /// What the gradient reads besides the inputs: the outputs of the forward, and the gradient of the
 /// first of them.
 pub(crate) struct Outcome {
-    y: Heads,
+    y: View,
     log_sum_exp: FlexTensor,
-    g: Heads,
+    g: View,
 }
 
 /// The part of the gradient that one key/value head of one batch row makes up.
@@ -40,15 +42,50 @@ struct Share {
     ddecay: Vec<f32>,
 }
 
+/// Some query rows of a head, and how many keys the last of them sees.
+#[derive(Clone)]
+struct Block {
+    batch: usize,
+    head: usize,
+    rows: Range<usize>,
+    keys: usize,
+}
+
 impl Outcome {
     pub fn new([y, log_sum_exp, g]: [&FlexTensor; 3]) -> Self {
-        Self { y: Heads::new(y), log_sum_exp: log_sum_exp.to_contiguous(), g: Heads::new(g) }
+        Self { y: View::new(y), log_sum_exp: log_sum_exp.to_contiguous(), g: View::new(g) }
     }
 }
 
-impl Causal {
-    pub fn new([q, k, v]: [&FlexTensor; 3], scale: f32, decay: Vec<f32>) -> Self {
-        Self { q: Heads::new(q), k: Heads::new(k), v: Heads::new(v), scale, decay }
+impl Heads {
+    pub fn new(inputs: [&FlexTensor; 3], op: &Attention, decay: Vec<f32>) -> Self {
+        let [q, k, v] = inputs.map(View::new);
+        Self { q, k, v, causal: op.causal, scale: op.scale, decay }
+    }
+
+    /// The blocks of a head.
+    fn blocks(&self, batch: usize, head: usize) -> impl Iterator<Item = Block> {
+        let t = self.q.dims[2];
+        (0..t).step_by(BLOCK).map(move |first| {
+            let rows = first..t.min(first + BLOCK);
+            Block { batch, head, keys: self.seen(rows.end - 1), rows }
+        })
+    }
+
+    /// How many keys the query at `row` sees.
+    #[inline(always)]
+    fn seen(&self, row: usize) -> usize {
+        if self.causal { row + 1 } else { self.k.dims[2] }
+    }
+
+    /// Memory for the scores of a block.
+    fn buffer(&self) -> Vec<f32> {
+        vec![0.0; BLOCK.min(self.q.dims[2]) * self.k.dims[2]]
+    }
+
+    /// The key/value head that a query head reads.
+    fn group(&self, head: usize) -> usize {
+        head * self.k.dims[1] / self.q.dims[1]
     }
 
     /// The result `[B, H, T, hd]` and the log-sum-exp of each row of scores, `[B, H, T, 1]`.
@@ -61,57 +98,49 @@ impl Causal {
         [joined(&parts, self.q.dims), tensor(sums, [b, h, t, 1])]
     }
 
-    fn group(&self, head: usize) -> usize {
-        head * self.k.dims[1] / self.q.dims[1]
-    }
-
     fn head(&self, batch: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
         let [_, _, t, hd] = self.q.dims;
         let v = self.v.matrix(batch, self.group(head));
         let (mut y, mut sums) = (vec![0.0; t * hd], vec![0.0; t]);
-        let mut buffer = vec![0.0; BLOCK.min(t) * t];
-        for rows in blocks(t) {
-            let p = self.scores(&mut buffer, rows.clone(), batch, head);
-            let end = rows.end;
+        let mut buffer = self.buffer();
+        for block in self.blocks(batch, head) {
+            let p = self.scores(&mut buffer, &block);
+            let Block { rows, keys, .. } = block;
+            let to = &mut y[rows.start * hd..];
             wide(
                 #[inline(always)]
                 || {
-                    for (row, p) in rows.clone().zip(p.chunks_mut(end)) {
-                        sums[row] = softmax(&mut p[..=row]);
-                        p[row + 1..].fill(0.0);
+                    for (row, p) in rows.zip(p.chunks_mut(keys)) {
+                        let (seen, future) = p.split_at_mut(self.seen(row));
+                        sums[row] = softmax(seen);
+                        future.fill(0.0);
                     }
                 },
             );
-            let to = &mut y[rows.start * hd..];
-            multiply(to, hd, Matrix::whole(p, end), v.rows(0..end), Product::default());
+            multiply(to, hd, Matrix::whole(p, keys), v.rows(0..keys), Product::default());
         }
         (y, sums)
     }
 
-    /// Scores of `rows` with all keys up to the last of them; those of the future mean nothing.
-    fn scores<'a>(
-        &self,
-        buffer: &'a mut [f32],
-        rows: Range<usize>,
-        batch: usize,
-        head: usize,
-    ) -> &'a mut [f32] {
-        let s = &mut buffer[..rows.len() * rows.end];
-        let k = self.k.matrix(batch, self.group(head)).rows(0..rows.end);
+    /// Scores of a block; those of the future mean nothing.
+    fn scores<'a>(&self, buffer: &'a mut [f32], block: &Block) -> &'a mut [f32] {
+        let Block { batch, head, rows, keys } = block.clone();
+        let s = &mut buffer[..rows.len() * keys];
+        let k = self.k.matrix(batch, self.group(head)).rows(0..keys);
         let q = self.q.matrix(batch, head).rows(rows.clone());
         let product = Product { factor: self.scale, ..Product::default() };
-        multiply(s, rows.end, q, k.transposed(), product);
+        multiply(s, keys, q, k.transposed(), product);
         if let Some(&decay) = self.decay.get(head) {
-            for (row, s) in rows.clone().zip(s.chunks_mut(rows.end)) {
-                wide(
-                    #[inline(always)]
-                    || {
+            wide(
+                #[inline(always)]
+                || {
+                    for (row, s) in rows.zip(s.chunks_mut(keys)) {
                         for (j, s) in s[..=row].iter_mut().enumerate() {
                             *s -= decay * (row as i32 - j as i32) as f32;
                         }
-                    },
-                );
-            }
+                    }
+                },
+            );
         }
         s
     }
@@ -137,40 +166,39 @@ impl Causal {
     }
 
     fn share(&self, outcome: &Outcome, batch: usize, group: usize) -> Share {
-        let [_, h, t, hd] = self.q.dims;
-        let size = h / self.k.dims[1];
+        let ([_, h, queries, hd], [_, groups, keys, _]) = (self.q.dims, self.k.dims);
+        let size = h / groups;
         let mut share = Share {
-            dq: vec![vec![0.0; t * hd]; size],
-            dk: vec![0.0; t * hd],
-            dv: vec![0.0; t * hd],
+            dq: vec![vec![0.0; queries * hd]; size],
+            dk: vec![0.0; keys * hd],
+            dv: vec![0.0; keys * hd],
             ddecay: vec![0.0; size],
         };
-        let mut buffers = [0, 1].map(|_| vec![0.0; BLOCK.min(t) * t]);
-        for (n, rows) in (0..size).flat_map(|n| blocks(t).map(move |rows| (n, rows))) {
-            let head = group * size + n;
-            self.add_block(&mut share, outcome, (batch, head, rows), &mut buffers);
+        let mut buffers = [self.buffer(), self.buffer()];
+        for block in (0..size).flat_map(|n| self.blocks(batch, group * size + n)) {
+            self.add_block(&mut share, outcome, &block, &mut buffers);
         }
         share
     }
 
-    /// Adds what the block of query `rows` of a head makes of the gradient.
+    /// Adds what a block makes of the gradient.
     fn add_block(
         &self,
         share: &mut Share,
         outcome: &Outcome,
-        (batch, head, rows): (usize, usize, Range<usize>),
+        block: &Block,
         [p, ds]: &mut [Vec<f32>; 2],
     ) {
-        let (hd, end) = (self.q.dims[3], rows.end);
-        let group = self.group(head);
+        let Block { batch, head, rows, keys } = block.clone();
+        let (hd, group) = (self.q.dims[3], self.group(head));
         let n = head - group * share.dq.len();
-        let [k, v] = [&self.k, &self.v].map(|x| x.matrix(batch, group).rows(0..end));
+        let [k, v] = [&self.k, &self.v].map(|x| x.matrix(batch, group).rows(0..keys));
         let [q, g] = [&self.q, &outcome.g].map(|x| x.matrix(batch, head).rows(rows.clone()));
-        let p = self.scores(p, rows.clone(), batch, head);
+        let p = self.scores(p, block);
         let ds = &mut ds[..p.len()];
-        multiply(ds, end, g, v.transposed(), Product::default());
-        share.ddecay[n] -= self.score_gradient(p, ds, outcome, (batch, head, rows.clone()));
-        let [p, ds] = [&*p, &*ds].map(|x| Matrix::whole(x, end));
+        multiply(ds, keys, g, v.transposed(), Product::default());
+        share.ddecay[n] -= self.score_gradient([p, ds], outcome, block);
+        let [p, ds] = [&*p, &*ds].map(|x| Matrix::whole(x, keys));
         let add = Product { add: true, ..Product::default() };
         let scaled = Product { factor: self.scale, ..add };
         multiply(&mut share.dv, hd, p.transposed(), g, add);
@@ -178,41 +206,30 @@ impl Causal {
         multiply(&mut share.dq[n][rows.start * hd..], hd, ds, k, Product { add: false, ..scaled });
     }
 
-    /// Turns scores `p` into probabilities and their gradient `ds` into that of the scores. Returns
-    /// the sum of the latter, each times its distance, if scores fade.
-    fn score_gradient(
-        &self,
-        p: &mut [f32],
-        ds: &mut [f32],
-        outcome: &Outcome,
-        (batch, head, rows): (usize, usize, Range<usize>),
-    ) -> f32 {
+    /// Turns scores `p` into probabilities, and `ds` from their gradient into that of the scores.
+    /// Returns the sum of the latter, each times its distance, if scores fade.
+    fn score_gradient(&self, [p, ds]: [&mut [f32]; 2], outcome: &Outcome, block: &Block) -> f32 {
+        let Block { batch, head, rows, keys } = block.clone();
         let [_, h, t, hd] = self.q.dims;
         let sums = &outcome.log_sum_exp.storage::<f32>()[(batch * h + head) * t..][..t];
         let mut apart = 0.0;
         wide(
             #[inline(always)]
             || {
-                let width = rows.end;
-                for (row, (p, ds)) in
-                    rows.clone().zip(p.chunks_mut(width).zip(ds.chunks_mut(width)))
-                {
-                    let (g, y) = (outcome.g.row(batch, head, row), outcome.y.row(batch, head, row));
+                for (row, (p, ds)) in rows.zip(p.chunks_mut(keys).zip(ds.chunks_mut(keys))) {
+                    let [g, y] = [&outcome.g, &outcome.y].map(|x| x.row(batch, head, row));
                     let mean = sum(hd, |s, i| g[i].mul_add(y[i], s));
-                    for p in p[..=row].iter_mut() {
-                        *p = exp(*p - sums[row]);
-                    }
-                    // One if the log-sum-exp were exact; that of large scores has few decimals.
-                    let total = sum(row + 1, |s, j| s + p[j]);
-                    for (p, ds) in p.iter_mut().zip(ds.iter_mut()).take(row + 1) {
-                        *p /= total;
+                    let (p, future) = p.split_at_mut(self.seen(row));
+                    future.fill(0.0);
+                    let (ds, future) = ds.split_at_mut(p.len());
+                    future.fill(0.0);
+                    probabilities(p, sums[row]);
+                    for (ds, p) in ds.iter_mut().zip(p) {
                         *ds = *p * (*ds - mean);
                     }
-                    p[row + 1..].fill(0.0);
-                    ds[row + 1..].fill(0.0);
                     if !self.decay.is_empty() {
-                        apart +=
-                            sum(row + 1, |s, j| ds[j].mul_add((row as i32 - j as i32) as f32, s));
+                        let distance = |j| (row as i32 - j as i32) as f32;
+                        apart += sum(ds.len(), |s, j| ds[j].mul_add(distance(j), s));
                     }
                 }
             },
@@ -221,8 +238,17 @@ impl Causal {
     }
 }
 
-fn blocks(t: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..t).step_by(BLOCK).map(move |first| first..t.min(first + BLOCK))
+/// Scores into probabilities, given their log-sum-exp.
+#[inline(always)]
+fn probabilities(s: &mut [f32], log_sum_exp: f32) {
+    for s in s.iter_mut() {
+        *s = exp(*s - log_sum_exp);
+    }
+    // One if the log-sum-exp were exact; that of large scores has few decimals.
+    let total = sum(s.len(), |sum, i| sum + s[i]);
+    for s in s.iter_mut() {
+        *s /= total;
+    }
 }
 
 /// Normalises the exponentials of a row of scores in place and returns the log of their sum.

@@ -1,23 +1,26 @@
-//! Causal softmax attention (Vaswani et al., 2017) with grouped key/value heads (Ainslie et al.,
-//! 2023).
+//! Softmax attention (Vaswani et al., 2017) with grouped key/value heads (Ainslie et al., 2023),
+//! causal or over everything.
 //!
-//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`. With `L` the log-sum-exp of each score row, the
-//! gradient needs no stored `P`: `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
+//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`; only causal attention has the mask.
+//! With `L` the log-sum-exp of each score row, the gradient needs no stored `P`:
+//! `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
 //! `∂S = P ⊙ (∂P − Σ g ⊙ y)`, `∂q = scale · ∂S k`, `∂k = scale · ∂Sᵀ q`.
 
 #[cfg(feature = "cpu")]
 pub(crate) mod cpu;
 
-use burn::tensor::{Bool, Shape, Tensor};
+use burn::tensor::{Int, Shape, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
-/// Attributes of [`attention`].
+/// Attributes of [`attention`] and [`full_attention`].
 #[derive(Clone, Debug)]
 pub struct Attention {
+    /// Whether a query sees only the keys at its own position and before.
+    pub causal: bool,
     /// Factor of the scores, usually `1/√hd`.
     pub scale: f32,
 }
@@ -25,8 +28,8 @@ pub struct Attention {
 /// The gradients of [`Attention`], of its inputs, its outputs and the gradient of the first output.
 #[derive(Clone, Debug)]
 pub struct AttentionGradient {
-    /// Factor of the scores, usually `1/√hd`.
-    pub scale: f32,
+    /// The op whose gradients these are.
+    pub of: Attention,
 }
 
 /// Causal attention of `q` `[B, H, T, hd]` over `k` and `v` `[B, Hk, T, hd]`; `Hk` divides `H`,
@@ -37,7 +40,21 @@ pub fn attention<B: Backend>(
     v: Tensor<B, 4>,
     scale: f32,
 ) -> Tensor<B, 4> {
-    let outputs = B::execute(&Attention { scale }, [lower(q), lower(k), lower(v)], vec![]);
+    run(Attention { causal: true, scale }, [q, k, v])
+}
+
+/// Attention of `q` `[B, H, Tq, hd]` over all of `k` and `v` `[B, Hk, Tk, hd]`; `Hk` divides `H`.
+pub fn full_attention<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    scale: f32,
+) -> Tensor<B, 4> {
+    run(Attention { causal: false, scale }, [q, k, v])
+}
+
+fn run<B: Backend>(op: Attention, inputs: [Tensor<B, 4>; 3]) -> Tensor<B, 4> {
+    let outputs = B::execute(&op, inputs.map(lower), vec![]);
     lift(outputs.into_iter().next().expect("two outputs"))
 }
 
@@ -72,10 +89,14 @@ pub(crate) fn scores<B: burn::tensor::backend::Backend>(
     scale: f32,
 ) -> Tensor<B, 4> {
     let t = q.dims()[2];
-    let future = Tensor::<B, 2, Bool>::tril_mask([t, t], 0, &q.device());
+    let at = Tensor::<B, 1, Int>::arange(0..t as i64, &q.device()).float().cast(q.dtype());
+    // Arithmetic, not a boolean mask: Burn 0.21 fuses those into matrix products on CUDA, with
+    // loads of 16 bytes that its kernels then refuse.
+    let future = (at.clone().reshape([1, t]) - at.reshape([t, 1])).clamp(0.0, 1.0);
     // Finite, so that f16 and bf16 hold it, and far enough to vanish after exp.
     let masked = if q.dtype().size() < 4 { -3e4 } else { -1e9 };
-    (q * scale).matmul(k.swap_dims(2, 3)).mask_fill(future.unsqueeze(), masked)
+    let future: Tensor<B, 4> = future.unsqueeze();
+    (q * scale).matmul(k.swap_dims(2, 3)) * (-future.clone() + 1.0) + future * masked
 }
 
 /// `softmax(s) v` and the log-sum-exp `[B, H, T, 1]` of each row of `s`.
@@ -103,12 +124,26 @@ pub(crate) fn attend_gradient<B: burn::tensor::backend::Backend>(
     [p * (dp - (g * y).sum_dim(3)), dv]
 }
 
+impl Attention {
+    /// `scale · q kᵀ`, masked if causal, `[B, H, Tq, Tk]`.
+    fn scores<B: burn::tensor::backend::Backend>(
+        &self,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+    ) -> Tensor<B, 4> {
+        match self.causal {
+            true => scores(q, k, self.scale),
+            false => (q * self.scale).matmul(k.swap_dims(2, 3)),
+        }
+    }
+}
+
 impl Op<3> for Attention {
     const NAME: &'static str = "mixlab.attention";
     const GRADIENT: bool = true;
 
     fn attributes(&self) -> String {
-        format!(r#"{{"causal":true,"scale":{:e}}}"#, self.scale)
+        format!(r#"{{"causal":{},"scale":{:e}}}"#, self.causal, self.scale)
     }
 
     fn outputs(&self, [q, _, _]: &[Spec; 3]) -> Vec<Spec> {
@@ -124,20 +159,19 @@ impl Op<3> for Attention {
     ) -> Vec<FloatTensor<B>> {
         let [q, k, v] = [q, k, v].map(lift::<B, 4>);
         let heads = q.dims()[1];
-        let s = scores(q, repeat_heads(k, heads), self.scale);
+        let s = self.scores(q, repeat_heads(k, heads));
         attend(s, repeat_heads(v, heads)).map(lower).into()
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 3>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let ([q, k, v], [y, log_sum_exp]) = (tape.inputs, all(tape.outputs));
         let inputs = [q, k, v, y, log_sum_exp, grad];
-        all(B::execute(&AttentionGradient { scale: self.scale }, inputs, vec![]))
+        all(B::execute(&AttentionGradient { of: self.clone() }, inputs, vec![]))
     }
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        let causal = cpu::Causal::new(inputs.each_ref(), self.scale, vec![]);
-        Some(causal.forward().into())
+        Some(cpu::Heads::new(inputs.each_ref(), self, vec![]).forward().into())
     }
 }
 
@@ -145,7 +179,7 @@ impl Op<6> for AttentionGradient {
     const NAME: &'static str = "mixlab.attention_gradient";
 
     fn attributes(&self) -> String {
-        Attention { scale: self.scale }.attributes()
+        self.of.attributes()
     }
 
     fn outputs(&self, [q, k, v, ..]: &[Spec; 6]) -> Vec<Spec> {
@@ -160,9 +194,9 @@ impl Op<6> for AttentionGradient {
         let [q, k, v, y, log_sum_exp, g] = inputs.map(lift::<B, 4>);
         let (heads, groups) = (q.dims()[1], k.dims()[1]);
         let (k, v) = (repeat_heads(k, heads), repeat_heads(v, heads));
-        let s = scores(q.clone(), k.clone(), self.scale);
+        let s = self.of.scores(q.clone(), k.clone());
         let [ds, dv] = attend_gradient(s, v, [y, log_sum_exp], g);
-        let ds = ds * self.scale;
+        let ds = ds * self.of.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
         vec![lower(dq), lower(sum_groups(dk, groups)), lower(sum_groups(dv, groups))]
@@ -171,8 +205,8 @@ impl Op<6> for AttentionGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 6], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [q, k, v, y, log_sum_exp, g] = inputs;
-        let causal = cpu::Causal::new([q, k, v], self.scale, vec![]);
-        let [dq, dk, dv, _] = causal.gradient(&cpu::Outcome::new([y, log_sum_exp, g]));
+        let heads = cpu::Heads::new([q, k, v], &self.of, vec![]);
+        let [dq, dk, dv, _] = heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g]));
         Some(vec![dq, dk, dv])
     }
 }

@@ -1,16 +1,18 @@
 use super::Attention;
 use crate::testing::{Host, check, noise};
 
-fn naive([q, k, v]: &[Host; 3], scale: f64) -> Vec<f64> {
-    let [b, h, t, hd] = q.shape[..] else { panic!("rank 4") };
-    let hk = k.shape[1];
+fn naive([q, k, v]: &[Host; 3], op: &Attention) -> Vec<f64> {
+    let [b, h, tq, hd] = q.shape[..] else { panic!("rank 4") };
+    let [_, hk, tk, _] = k.shape[..] else { panic!("rank 4") };
     let mut y = Vec::with_capacity(q.data.len());
-    for (batch, head, i) in (0..b * h * t).map(|n| (n / t / h, n / t % h, n % t)) {
+    for (batch, head, i) in (0..b * h * tq).map(|n| (n / tq / h, n / tq % h, n % tq)) {
         let row = |x: &[f64], at: usize| x[at * hd..(at + 1) * hd].to_vec();
-        let query = row(&q.data, (batch * h + head) * t + i);
-        let first = (batch * hk + head * hk / h) * t;
+        let query = row(&q.data, (batch * h + head) * tq + i);
+        let first = (batch * hk + head * hk / h) * tk;
+        let scale = f64::from(op.scale);
         let dot = |key: Vec<f64>| query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * scale;
-        let weights: Vec<f64> = (0..=i).map(|j| dot(row(&k.data, first + j)).exp()).collect();
+        let seen = if op.causal { i + 1 } else { tk };
+        let weights: Vec<f64> = (0..seen).map(|j| dot(row(&k.data, first + j)).exp()).collect();
         let total: f64 = weights.iter().sum();
         y.extend((0..hd).map(|c| {
             let found = weights.iter().enumerate().map(|(j, w)| w * v.data[(first + j) * hd + c]);
@@ -22,8 +24,23 @@ fn naive([q, k, v]: &[Host; 3], scale: f64) -> Vec<f64> {
 
 #[test]
 fn values_and_gradients_are_those_of_a_naive_loop() {
-    for (b, h, hk, t, hd) in [(1, 1, 1, 1, 2), (2, 4, 2, 2, 5), (2, 2, 1, 63, 8), (1, 2, 2, 130, 4)] {
-        let inputs = [noise(&[b, h, t, hd], 9), noise(&[b, hk, t, hd], 10), noise(&[b, hk, t, hd], 11)];
-        check(Attention { scale: 0.7 }, inputs, &[], |x| naive(x, f64::from(0.7f32)));
+    for (b, h, hk, t, hd) in [(1, 1, 1, 1, 2), (2, 4, 2, 2, 5), (2, 2, 1, 63, 8), (1, 2, 2, 130, 4)]
+    {
+        let inputs =
+            [noise(&[b, h, t, hd], 9), noise(&[b, hk, t, hd], 10), noise(&[b, hk, t, hd], 11)];
+        let op = Attention { causal: true, scale: 0.7 };
+        check(op.clone(), inputs, &[], |x| naive(x, &op));
+    }
+}
+
+#[test]
+fn full_attention_takes_any_number_of_keys() {
+    for (b, h, hk, tq, tk, hd) in
+        [(1, 1, 1, 1, 3, 2), (2, 4, 2, 5, 2, 3), (2, 2, 2, 7, 33, 4), (1, 2, 1, 40, 6, 8)]
+    {
+        let inputs =
+            [noise(&[b, h, tq, hd], 9), noise(&[b, hk, tk, hd], 10), noise(&[b, hk, tk, hd], 11)];
+        let op = Attention { causal: false, scale: 0.7 };
+        check(op.clone(), inputs, &[], |x| naive(x, &op));
     }
 }

@@ -39,9 +39,8 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         }
         let nodes = inputs.each_ref().map(|x| x.node.clone());
         let inputs = inputs.map(|x| x.primitive);
-        let prepared = Backward::<B, N>::prepare::<C>(Recorded(op.clone()), nodes)
-            .compute_bound()
-            .stateful();
+        let prepared =
+            Backward::<B, N>::prepare::<C>(Recorded(op.clone()), nodes).compute_bound().stateful();
         let (first, rest) = match prepared {
             OpsKind::Tracked(prep) => {
                 let outputs = B::execute(op, inputs.clone(), ints.clone());

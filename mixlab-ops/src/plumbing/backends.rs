@@ -19,7 +19,9 @@ impl Backend for burn_flex::Flex {
 #[cfg(feature = "ndarray")]
 impl Backend for burn_ndarray::NdArray {}
 
+// Burn 0.21 is the last release with it.
 #[cfg(feature = "candle")]
+#[allow(deprecated)]
 impl Backend for burn_candle::Candle {}
 
 #[cfg(feature = "cube")]

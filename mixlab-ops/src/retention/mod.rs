@@ -12,7 +12,7 @@ use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cpu")]
-use crate::attention::cpu;
+use crate::attention::{Attention, cpu};
 use crate::attention::{attend, attend_gradient, scores};
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
@@ -66,6 +66,12 @@ impl Retention {
         let faded = scores(q, k, self.scale).reshape([b, h * t * t]) - fade.reshape([1, h * t * t]);
         [faded.reshape([b, h, t, t]), distances]
     }
+
+    #[cfg(feature = "cpu")]
+    fn heads(&self, inputs: [&FlexTensor; 3], decay: &FlexTensor) -> cpu::Heads {
+        let attention = Attention { causal: true, scale: self.scale };
+        cpu::Heads::new(inputs, &attention, decay.to_contiguous().storage().to_vec())
+    }
 }
 
 impl Op<4> for Retention {
@@ -101,8 +107,7 @@ impl Op<4> for Retention {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [q, k, v, decay] = inputs;
-        let decay = decay.to_contiguous().storage().to_vec();
-        Some(cpu::Causal::new([q, k, v], self.scale, decay).forward().into())
+        Some(self.heads([q, k, v], decay).forward().into())
     }
 }
 
@@ -138,9 +143,8 @@ impl Op<7> for RetentionGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 7], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [q, k, v, decay, y, log_sum_exp, g] = inputs;
-        let decay = decay.to_contiguous().storage().to_vec();
-        let causal = cpu::Causal::new([q, k, v], self.scale, decay);
-        Some(causal.gradient(&cpu::Outcome::new([y, log_sum_exp, g])).into())
+        let heads = Retention { scale: self.scale }.heads([q, k, v], decay);
+        Some(heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g])).into())
     }
 }
 

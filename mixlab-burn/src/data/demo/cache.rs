@@ -38,11 +38,11 @@ mod tests {
             let find = |name: &str| pairs.iter().find(|(n, _)| *n == name);
             cache_root(|name| find(name).map(|(_, value)| value.into()))
         };
-        let xdg = [("XDG_CACHE_HOME", "/cache"), ("HOME", "/home/me")];
+        let xdg = [("XDG_CACHE_HOME", "/cache"), ("HOME", "/people/me")];
         assert_eq!(with(&xdg), Some("/cache".into()));
         if cfg!(target_os = "linux") {
-            let relative = [("XDG_CACHE_HOME", "cache"), ("HOME", "/home/me")];
-            assert_eq!(with(&relative), Some("/home/me/.cache".into()));
+            let relative = [("XDG_CACHE_HOME", "cache"), ("HOME", "/people/me")];
+            assert_eq!(with(&relative), Some("/people/me/.cache".into()));
         }
         assert_eq!(with(&[]), None);
     }

@@ -83,7 +83,9 @@ impl Metrics {
 
     fn write(&mut self, line: Value) -> anyhow::Result<()> {
         let Some(file) = &mut self.0 else { return Ok(()) };
-        writeln!(file, "{line}").and_then(|()| file.flush()).context("cannot write the metrics file")
+        writeln!(file, "{line}")
+            .and_then(|()| file.flush())
+            .context("cannot write the metrics file")
     }
 }
 

@@ -1,0 +1,167 @@
+//! One operation of a `custom` block, checked: its name, parameters, inputs, outputs and shapes.
+
+use super::fault::Fault;
+use super::ops::{Dims, ROWS, Row};
+use super::params::{Params, Site};
+use super::plan::Planner;
+use super::program::Instruction;
+use crate::config::{CustomOp, nearest, nearest_hint};
+
+impl<'a> Planner<'a, '_> {
+    /// Plans one operation, and gives its outputs their names.
+    pub(super) fn op(&mut self, index: usize, op: &'a CustomOp) {
+        let path = format!("ops[{index}]");
+        let row = self.row(&path, op);
+        let readable = !self.scope.is_bad(&format!("{path}.params"));
+        let params = row.filter(|_| readable).and_then(|row| self.params(&path, op, row));
+        let inputs = self.inputs(&path, op, row);
+        let outputs = self.outputs(&path, op, row);
+        let instruction = row.zip(params).zip(inputs).map(|((row, params), inputs)| {
+            let outputs = (self.shapes.len()..).take(row.outputs).collect();
+            Instruction { op: row.name(), params, inputs, outputs }
+        });
+        let shapes = instruction.as_ref().and_then(|i| self.output_shapes(&path, op, i));
+        for (n, name) in outputs.iter().enumerate() {
+            self.names.insert(name, self.shapes.len());
+            self.shapes.push(shapes.as_ref().and_then(|shapes| shapes.get(n).cloned()));
+        }
+        self.failed |= instruction.is_none();
+        self.instructions.extend(instruction);
+    }
+
+    fn row(&mut self, path: &str, op: &CustomOp) -> Option<&'static Row> {
+        let field = format!("{path}.op");
+        if self.scope.is_bad(&field) {
+            return None;
+        }
+        let row = Row::find(&op.op);
+        if row.is_none() {
+            let known: Vec<_> = ROWS.iter().map(Row::name).collect();
+            let hint = nearest_hint(&op.op, "operations", &known);
+            self.refuse(&field, Fault::new(format!("there is no operation `{}`", op.op), hint));
+        }
+        row
+    }
+
+    fn params(&mut self, path: &str, op: &CustomOp, row: &'static Row) -> Option<Params> {
+        match Params::read(row.params, &op.params, &self.symbols) {
+            Ok(params) => Some(params),
+            Err(wrong) => {
+                for mistake in wrong {
+                    let dot = if mistake.key.is_empty() { "" } else { "." };
+                    let field = format!("{path}.params{dot}{}", mistake.key);
+                    let message = format!("`{}`: {}", row.name(), mistake.fault.message);
+                    self.refuse(&field, Fault { message, hint: mistake.fault.hint });
+                }
+                None
+            }
+        }
+    }
+
+    /// The slots that the operation reads, if their number is right and all are known.
+    fn inputs(&mut self, path: &str, op: &CustomOp, row: Option<&Row>) -> Option<Vec<usize>> {
+        let mut slots = Vec::new();
+        for (n, name) in op.inputs.iter().enumerate() {
+            match self.names.get(name.as_str()) {
+                Some(slot) => slots.push(*slot),
+                None if self.scope.is_bad(&format!("{path}.inputs[{n}]")) => {}
+                None => self.refuse(&format!("{path}.inputs[{n}]"), self.undefined(name)),
+            }
+        }
+        let row = row?;
+        if self.scope.is_bad(&format!("{path}.inputs")) {
+            return None;
+        }
+        let (found, most) = (op.inputs.len(), row.inputs.len());
+        if !(row.least_inputs()..=most).contains(&found) {
+            let message = format!("`{}` has `{found}` inputs", row.name());
+            let hint = match row.inputs {
+                [] => "it takes none".to_owned(),
+                names => format!("it takes {}", names.join(", ")),
+            };
+            self.refuse(&format!("{path}.inputs"), Fault::new(message, hint));
+            return None;
+        }
+        (slots.len() == found).then_some(slots)
+    }
+
+    fn undefined(&self, name: &str) -> Fault {
+        let written_by = |op: &CustomOp| output_names(op).any(|output| output == name);
+        let hint = match self.spec.ops.iter().position(written_by) {
+            Some(op) => format!("`ops[{op}]` writes it, which comes later"),
+            None => match nearest(name, self.names.keys().copied()) {
+                Some(found) => format!("did you mean `{found}`?"),
+                None => {
+                    "inputs are `x`, weights of this block and results of earlier operations".into()
+                }
+            },
+        };
+        Fault::new(format!("nothing is called `{name}` at this point"), hint)
+    }
+
+    /// The names that the operation writes; as many as were given, whether or not they fit.
+    fn outputs(&mut self, path: &str, op: &'a CustomOp, row: Option<&Row>) -> Vec<&'a str> {
+        let names: Vec<&str> = output_names(op).collect();
+        let field = if op.outputs.is_empty() { "output" } else { "outputs" };
+        let expected = row.map_or(names.len().max(1), |row| row.outputs);
+        let name = &op.op;
+        if ["output", "outputs"].iter().any(|field| self.scope.is_bad(&format!("{path}.{field}"))) {
+            self.failed = true;
+        } else if names.iter().any(|name| name.is_empty()) {
+            let fault = Fault::new(format!("`{name}` has an output without a name"), "name it");
+            self.refuse(&format!("{path}.{field}"), fault);
+        } else if names.len() != expected {
+            let message = format!("`{name}` names `{}` outputs and has `{expected}`", names.len());
+            let hint = match expected {
+                1 => "give one name as `output`",
+                _ => "give the names of all its results as `outputs`",
+            };
+            self.refuse(&format!("{path}.{field}"), Fault::new(message, hint));
+        }
+        names
+    }
+
+    /// The shapes of the results, if those of the inputs are known and fit.
+    fn output_shapes(&mut self, path: &str, op: &CustomOp, i: &Instruction) -> Option<Vec<Dims>> {
+        let inputs: Option<Vec<Dims>> =
+            i.inputs.iter().map(|slot| self.shapes[*slot].clone()).collect();
+        let inputs = inputs?;
+        match i.shapes(self.extent, &inputs) {
+            Ok(shapes) => {
+                self.warn_of_other_reading(path, op, i, &inputs);
+                Some(shapes)
+            }
+            Err(fault) => {
+                self.refuse(path, fault);
+                None
+            }
+        }
+    }
+
+    /// Four named integers of a slice also have a meaning by position, to mixlab 0.10.1.
+    fn warn_of_other_reading(
+        &mut self,
+        path: &str,
+        op: &CustomOp,
+        i: &Instruction,
+        inputs: &[Dims],
+    ) {
+        const COLLECTED: [&str; 4] = ["axis", "start", "end", "step"];
+        let row = Row::find("slice").expect("the table has it");
+        if i.op != row.name() || !COLLECTED.iter().all(|name| op.params.contains_key(*name)) {
+            return;
+        }
+        let params = i.params.renamed(&COLLECTED, &["start", "end", "step", "axis"]);
+        let site = Site { params: &params, extent: self.extent };
+        if (row.shapes)(&site, inputs).is_ok() {
+            let message = "`slice` reads these four by name; mixlab 0.10.1 takes axis, start, end, step for start, end, step, axis: give those as `axes` if you want that, or leave out `step` if it is 1";
+            self.scope.warn(&format!("{path}.params"), message);
+        }
+    }
+}
+
+/// What an operation writes: `outputs`, or else `output`.
+fn output_names(op: &CustomOp) -> impl Iterator<Item = &str> {
+    let only = op.output.as_deref().filter(|_| op.outputs.is_empty());
+    op.outputs.iter().map(String::as_str).chain(only)
+}

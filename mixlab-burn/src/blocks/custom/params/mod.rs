@@ -1,0 +1,118 @@
+//! The `params` of an operation: what a row of the table declares, read from what was written.
+//!
+//! Parameters are read by name. Some operations also take all their integers in one list, `shape`
+//! or `axes`, in the order in which the row declares them: the only form that mixlab 0.10.1
+//! understands for them.
+
+mod read;
+
+use super::shape::{Extent, Size};
+
+pub use read::Misplaced;
+
+/// A parameter as a row declares it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Param {
+    /// Its key.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether it must be there, and what holds if not.
+    pub presence: Presence,
+}
+
+/// The type of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A size: an integer or a symbol.
+    Int,
+    /// A number.
+    Float,
+    /// A list of sizes.
+    List,
+    /// A list of all `Int` parameters of the row, in order; excludes their names.
+    Positional,
+}
+
+/// What holds when a parameter is left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Presence {
+    /// Leaving it out is a mistake.
+    Required,
+    /// The operation finds out by itself, or does without.
+    Optional,
+    /// This value holds.
+    Default(f64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Int(Size),
+    Float(f32),
+    List(Vec<Size>),
+}
+
+/// The parameters of one operation, defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params(Vec<(&'static str, Value)>);
+
+impl Params {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The same parameters with the integers `names` holding each other's values: the `n`-th name
+    /// gets what the `n`-th of `from` had.
+    pub fn renamed(&self, from: &[&str], names: &[&'static str]) -> Self {
+        let value = |name: &str| self.get(name).expect("a row's own parameter").clone();
+        let renamed = names.iter().zip(from).map(|(name, old)| (*name, value(old)));
+        Self(renamed.collect())
+    }
+}
+
+/// One execution of an operation as its shape rule sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// The operation's parameters.
+    pub params: &'a Params,
+    /// How much data there is.
+    pub extent: Extent,
+}
+
+impl Site<'_> {
+    /// An integer that may have been left out.
+    pub fn given(&self, name: &str) -> Option<i64> {
+        match self.params.get(name) {
+            Some(Value::Int(size)) => Some(size.at(self.extent)),
+            _ => None,
+        }
+    }
+
+    /// An integer that its row requires or gives a default.
+    pub fn int(&self, name: &str) -> i64 {
+        self.given(name).expect("a declared integer")
+    }
+
+    /// A number that may have been left out.
+    pub fn given_float(&self, name: &str) -> Option<f32> {
+        match self.params.get(name) {
+            Some(Value::Float(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A number that its row requires or gives a default.
+    pub fn float(&self, name: &str) -> f32 {
+        self.given_float(name).expect("a declared number")
+    }
+
+    /// A list that may have been left out.
+    pub fn list(&self, name: &str) -> Option<Vec<i64>> {
+        match self.params.get(name) {
+            Some(Value::List(sizes)) => {
+                Some(sizes.iter().map(|size| size.at(self.extent)).collect())
+            }
+            _ => None,
+        }
+    }
+}

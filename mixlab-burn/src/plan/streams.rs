@@ -1,0 +1,89 @@
+//! What flows between blocks: published streams have names of their own, and information that
+//! flows backwards in time is worth a warning.
+
+use crate::blocks::Block;
+use crate::config::{BlockSpec, Problems};
+
+/// Reports names of published streams that are already taken.
+pub fn check_names(specs: &[BlockSpec], problems: &mut Problems) {
+    for (index, spec) in specs.iter().enumerate() {
+        let Some(name) = &spec.stream else { continue };
+        let first = specs[..index].iter().position(|spec| spec.stream.as_ref() == Some(name));
+        let taken = match (name.as_str(), first) {
+            ("x", _) => "the name of the residual stream".to_string(),
+            ("x0", _) => "the name of the embedding stream".to_string(),
+            (_, Some(first)) => format!("already published by block `{first}`"),
+            (_, None) => continue,
+        };
+        let path = format!("blocks[{index}].stream");
+        problems.error(path, format!("`{name}` is {taken}")).hint("choose another name");
+    }
+}
+
+/// Gives one warning for all blocks in which a position reads later ones.
+pub fn warn_of_future<K: Block>(
+    specs: &[BlockSpec],
+    blocks: &[Option<K>],
+    problems: &mut Problems,
+) {
+    let sees = |block: &Option<K>| block.as_ref().is_some_and(|block| !block.causal());
+    let found: Vec<usize> = (0..blocks.len()).filter(|i| sees(&blocks[*i])).collect();
+    let Some((first, others)) = found.split_first() else { return };
+    let others: Vec<String> = others.iter().map(|i| format!("`{i}`")).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        [other] => format!(" (and so in block {other})"),
+        list => format!(" (and so in blocks {})", list.join(", ")),
+    };
+    let message = format!(
+        "in a `{}` block every position sees the tokens after it{others}: the loss is not that of a language model",
+        specs[*first].kind
+    );
+    problems.warn(format!("blocks[{first}].type"), message);
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use crate::blocks::Builtin;
+    use crate::blocks::testing::{errors, planned, warnings};
+
+    #[test]
+    fn a_stream_needs_a_name_of_its_own() {
+        let json = r#"{"type": "mlp", "stream": "low"}, {"type": "mlp", "stream": "x"},
+            {"type": "mlp", "stream": " low "}, {"type": "mlp", "stream": "x0"},
+            {"type": "mlp", "stream": ""}"#;
+        assert_eq!(
+            errors::<Builtin>(json),
+            [
+                "blocks[1].stream: `x` is the name of the residual stream",
+                "blocks[2].stream: `low` is already published by block `0`",
+                "blocks[3].stream: `x0` is the name of the embedding stream",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_step_knows_what_it_publishes() {
+        let json = r#"{"type": "mlp", "stream": "low"}, {"type": "mlp"}"#;
+        let steps = planned::<Builtin>(json).unwrap().plan.steps;
+        assert_eq!((steps[0].stream.as_deref(), steps[1].stream.as_deref()), (Some("low"), None));
+    }
+
+    #[test]
+    fn blocks_that_see_the_future_get_one_warning() {
+        assert_eq!(warnings::<Builtin>(r#"{"type": "retnet", "heads": 2}"#), [""; 0]);
+        let perceiver = r#"{"type": "perceiver", "heads": 2}"#;
+        let bottleneck = r#"{"type": "bottleneck", "heads": 2}"#;
+        let cross = r#"{"type": "cross_attention", "heads": 2, "source_stream": "x"}"#;
+        for block in [perceiver, bottleneck, cross] {
+            let json = format!(r#"{{"type": "mlp"}}, {block}"#);
+            let [warning] = warnings::<Builtin>(&json).try_into().unwrap();
+            assert!(warning.starts_with("blocks[1].type: in a `"), "{warning}");
+            assert!(!planned::<Builtin>(&json).unwrap().plan.is_causal());
+        }
+        let json = format!(r#"{perceiver}, {{"type": "mlp"}}, {cross}, {bottleneck}"#);
+        let [warning] = warnings::<Builtin>(&json).try_into().unwrap();
+        let expected = "blocks[0].type: in a `perceiver` block every position sees the tokens after it (and so in blocks `2`, `3`):";
+        assert!(warning.starts_with(expected), "{warning}");
+    }
+}

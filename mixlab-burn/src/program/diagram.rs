@@ -1,0 +1,224 @@
+//! The architecture as a picture (SVG): one row a block, in order of execution from top to bottom;
+//! arcs for what a block reads beside the stream; one colour for blocks that share weights.
+
+use std::fmt::Write;
+
+use crate::blocks::Block;
+use crate::plan::{Plan, Read};
+
+const ROW: usize = 38;
+const BOX: [usize; 2] = [330, 28];
+const LEFT: usize = 230;
+const WIDTH: usize = 800;
+const TOP: usize = 50;
+/// Horizontal distance between arcs that overlap.
+const LANE: usize = 26;
+/// Fills of shared weights; a block with weights of its own is white.
+const FILLS: [&str; 6] = ["#cfe8fc", "#d8f0d0", "#fde3c8", "#eadcf7", "#fbd7dc", "#e8e6c9"];
+
+/// One box of the picture.
+struct Row {
+    label: String,
+    /// What stands beside the box.
+    note: String,
+    fill: &'static str,
+}
+
+/// An arc from one row to a later one.
+struct Arc {
+    from: usize,
+    to: usize,
+    label: String,
+}
+
+/// Draws the model of `plan`.
+pub fn diagram<K: Block>(plan: &Plan<K>) -> String {
+    let rows = rows(plan);
+    let arcs = arcs(plan);
+    let lanes = lanes(&arcs);
+    let height = TOP + rows.len() * ROW + 20;
+    let mut svg = String::new();
+    let mut line = |text: String| writeln!(svg, "{text}").expect("strings grow");
+    line(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">"
+    ));
+    line(
+        "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
+          markerHeight=\"7\" orient=\"auto-start-reverse\"><path d=\"M0 0L8 4L0 8z\" \
+          fill=\"#555\"/></marker></defs>"
+            .into(),
+    );
+    line(format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>"));
+    line(format!(
+        "<text x=\"{}\" y=\"26\" font-size=\"16\" text-anchor=\"middle\">{}</text>",
+        LEFT + BOX[0] / 2,
+        escaped(&plan.name)
+    ));
+    rows.iter().enumerate().for_each(|(at, row)| line(row.draw(at, at + 1 < rows.len())));
+    arcs.iter().zip(lanes).for_each(|(arc, lane)| line(arc.draw(lane)));
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
+    let row = |label: String| Row { label, note: String::new(), fill: "#f2f2f2" };
+    let bigram =
+        plan.bigram.as_ref().map_or(String::new(), |b| format!(" + bigrams {}×{}", b.vocab, b.dim));
+    let mut rows = vec![row(format!("embedding {}×{}{bigram}", plan.vocab, plan.dim))];
+    let shared: Vec<usize> = (0..plan.steps.len())
+        .filter(|i| plan.steps.iter().enumerate().any(|(j, s)| s.owner == *i && j != *i))
+        .collect();
+    for (index, step) in plan.steps.iter().enumerate() {
+        let group = shared.iter().position(|owner| *owner == step.owner);
+        let mut note = match step.owner == index {
+            true => String::new(),
+            false => format!("weights of {}", step.owner),
+        };
+        if let Some(stream) = &step.stream {
+            note = format!("{note} → {stream}");
+        }
+        let fill = group.map_or("white", |g| FILLS[g % FILLS.len()]);
+        rows.push(Row { label: format!("{index}  {}", step.label), note, fill });
+    }
+    let tied = if plan.tie_embeddings { "tied head" } else { "head" };
+    let cap = plan.softcap.map_or(String::new(), |cap| format!(", capped at ±{cap}"));
+    rows.push(row(format!("norm, {tied} {}×{}{cap}", plan.dim, plan.vocab)));
+    rows
+}
+
+/// Skips of a U-Net, and what else blocks read. Row 0 is the embedding.
+fn arcs<K: Block>(plan: &Plan<K>) -> Vec<Arc> {
+    let encoder = plan.encoder_len();
+    let skips = (encoder..plan.steps.len()).filter(|_| encoder > 0).map(|to| {
+        let skip = (to - encoder).min(encoder - 1);
+        Arc { from: encoder - skip, to: to + 1, label: format!("skip {skip}") }
+    });
+    let reads = plan.steps.iter().enumerate().flat_map(|(to, step)| {
+        let arc = move |Read { from, what }: &Read| Arc {
+            from: from.map_or(0, |from| from + 1),
+            to: to + 1,
+            label: what.clone(),
+        };
+        step.reads.iter().map(arc)
+    });
+    skips.chain(reads).collect()
+}
+
+/// A lane for each arc, such that arcs of one lane do not overlap; short arcs lie inside.
+fn lanes(arcs: &[Arc]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..arcs.len()).collect();
+    order.sort_by_key(|i| (arcs[*i].to - arcs[*i].from, arcs[*i].from));
+    let mut lanes = vec![0; arcs.len()];
+    let mut taken: Vec<Vec<usize>> = Vec::new();
+    for i in order {
+        let free = taken.iter().position(|lane| {
+            lane.iter().all(|j| arcs[*j].to < arcs[i].from || arcs[i].to < arcs[*j].from)
+        });
+        lanes[i] = free.unwrap_or(taken.len());
+        if free.is_none() {
+            taken.push(Vec::new());
+        }
+        taken[lanes[i]].push(i);
+    }
+    lanes
+}
+
+impl Row {
+    fn draw(&self, at: usize, arrow: bool) -> String {
+        let y = TOP + at * ROW;
+        let (middle, [width, height]) = (LEFT + BOX[0] / 2, BOX);
+        let mut svg = format!(
+            "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"5\" \
+             fill=\"{}\" stroke=\"#555\"/><text x=\"{middle}\" y=\"{}\" \
+             text-anchor=\"middle\">{}</text>",
+            self.fill,
+            y + 18,
+            escaped(&clipped(&self.label, 52))
+        );
+        if !self.note.is_empty() {
+            let (x, y) = (LEFT - 10, y + 18);
+            let note = escaped(&clipped(&self.note, 34));
+            svg += &format!(
+                "<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\" fill=\"#555\">{note}</text>"
+            );
+        }
+        if arrow {
+            let (from, to) = (y + height, y + ROW);
+            svg += &format!(
+                "<path d=\"M{middle} {from}V{to}\" stroke=\"#555\" marker-end=\"url(#tip)\"/>"
+            );
+        }
+        svg
+    }
+}
+
+impl Arc {
+    fn draw(&self, lane: usize) -> String {
+        let right = LEFT + BOX[0];
+        let [from, to] = [(self.from, 20), (self.to, 8)].map(|(row, dy)| TOP + row * ROW + dy);
+        let bend = (right + 30 + lane * LANE).min(WIDTH - 60);
+        let middle = (from + to) / 2;
+        format!(
+            "<path d=\"M{right} {from}C{bend} {from} {bend} {to} {right} {to}\" fill=\"none\" \
+             stroke=\"#b05010\" marker-end=\"url(#tip)\"/><text x=\"{}\" y=\"{}\" \
+             fill=\"#b05010\" font-size=\"10\">{}</text>",
+            (right + 3 * bend) / 4 + 4,
+            middle + 4,
+            escaped(&self.label)
+        )
+    }
+}
+
+fn clipped(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    fn picture(blocks: &str, more: &str) -> String {
+        let json = format!(
+            r#"{{"name": "a<b", "model_dim": 8, "vocab_size": 9, "seq_len": 4, {more}
+            "blocks": [{blocks}], "training": {{"batch_tokens": 8}}}}"#
+        );
+        diagram(&Plan::<crate::blocks::Builtin>::parse(&json, "c", &[]).unwrap().plan)
+    }
+
+    #[test]
+    fn rows_carry_type_and_settings() {
+        let svg = picture(r#"{"type": "plain", "heads": 2, "xsa": true}, {"type": "swiglu"}"#, "");
+        for text in ["a&lt;b", ">0  plain heads=2 xsa<", ">1  swiglu<", "embedding 9×8", "head 8×9"]
+        {
+            assert!(svg.contains(text), "{text} is not in {svg}");
+        }
+        assert!(!svg.contains("#b05010"), "there is nothing to draw an arc for");
+    }
+
+    #[test]
+    fn skips_sources_and_shared_weights_are_drawn() {
+        let plain = r#"{"type": "plain", "heads": 2}"#;
+        let svg = picture(
+            &[plain, plain, plain, r#"{"type": "plain", "heads": 2, "kv_source": 1}"#].join(","),
+            r#""unet": true, "recurrence": [0, 0, 2, 3],"#,
+        );
+        for text in [">skip 0<", ">skip 1<", ">k, v<", ">weights of 0<", FILLS[0]] {
+            assert!(svg.contains(text), "{text} is not in {svg}");
+        }
+    }
+
+    #[test]
+    fn arcs_that_overlap_take_different_lanes() {
+        let arc = |from, to| Arc { from, to, label: String::new() };
+        assert_eq!(lanes(&[arc(0, 9), arc(1, 3), arc(4, 5), arc(2, 6)]), [2, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,160 @@
+//! The configs in `examples/`: all plan, and their notes say what they are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use burn_flex::Flex;
+use mixlab_burn::model::Model;
+use mixlab_burn::plan::Plan;
+use mixlab_burn::program::Counts;
+use mixlab_burn::weights::values;
+
+use crate::docs::root;
+
+/// Names of the files in `examples/` that end in `.{extension}`, without that.
+fn names(extension: &str) -> BTreeSet<String> {
+    let files = fs::read_dir(root().join("examples")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let matching = paths.filter(|path| path.extension().is_some_and(|e| e == extension));
+    matching.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+/// Examples whose blocks exist.
+const PLANNED: [&str; 9] = [
+    "bigram_plain",
+    "custom_geglu",
+    "depth_recurrent",
+    "gated_deltanet",
+    "gated_linear_attention",
+    "gpt2_small",
+    "gqa_8h4kv",
+    "plain_3L",
+    "softcap_plain",
+];
+
+/// FLOPs of a forward pass over one batch, by mixlab 0.10.1. It leaves out the bigram projection and
+/// the products inside of retention and of latents, so examples with those are not here.
+const FORWARD_FLOPS: [(&str, u64); 9] = [
+    ("plain_3L", 2_217_213_952),
+    ("softcap_plain", 2_217_213_952),
+    ("gqa_8h4kv", 2_116_550_656),
+    ("token_blend_plain", 254_672_896),
+    ("mamba_2L", 167_903_232),
+    ("rwkv_2L", 193_069_056),
+    ("custom_geglu", 245_891_072),
+    ("depth_recurrent", 335_872_000),
+    ("depth_recurrent_gqa", 140_137_463_808),
+];
+
+fn examples() -> Vec<String> {
+    names("json").into_iter().filter(|name| PLANNED.contains(&name.as_str())).collect()
+}
+
+fn plan(name: &str) -> Result<Arc<Plan>, String> {
+    let path = root().join("examples").join(format!("{name}.json"));
+    let planned = Plan::read(&path.display().to_string(), &[]).map_err(|e| e.to_string())?;
+    match planned.plan.name == name {
+        true => Ok(Arc::new(planned.plan)),
+        false => Err(format!("{name}.json: its `name` is `{}`", planned.plan.name)),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    groups.map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(",")
+}
+
+/// How a note states the size of a model.
+fn size(counts: &Counts) -> String {
+    let Counts { parameters, expanded, weights, .. } = *counts;
+    let text = format!("{} parameters in {weights} weights", grouped(parameters));
+    match parameters == expanded {
+        true => text,
+        false => format!("{text} ({} if no weights were shared)", grouped(expanded)),
+    }
+}
+
+fn note(name: &str) -> String {
+    let path = root().join("examples").join(format!("{name}.md"));
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Runs `check` on every example and reports all failures together.
+fn every_example(mut check: impl FnMut(&str, &Counts) -> Result<(), String>) {
+    let counts = |name: &str| Counts::of(&plan(name)?).map_err(|e| format!("{name}: {e}"));
+    let check = |name: &String| counts(name).and_then(|counts| check(name, &counts)).err();
+    let failures: Vec<_> = examples().iter().filter_map(check).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_example_plans_and_can_be_described() {
+    assert!(!examples().is_empty());
+    every_example(|_, _| Ok(()));
+}
+
+#[test]
+fn forward_flops_are_those_of_the_original_where_both_count_the_same_products() {
+    let mut compared = 0;
+    every_example(|name, counts| {
+        let Some((_, flops)) = FORWARD_FLOPS.iter().find(|(known, _)| *known == name) else {
+            return Ok(());
+        };
+        compared += 1;
+        match counts.forward_flops == *flops {
+            true => Ok(()),
+            false => Err(format!("{name}: {} instead of {flops}", counts.forward_flops)),
+        }
+    });
+    assert!(compared >= 4, "only {compared} examples were compared");
+}
+
+#[test]
+fn the_note_of_each_example_states_its_size() {
+    every_example(|name, counts| match size(counts) {
+        size if note(name).contains(&size) => Ok(()),
+        size => Err(format!("{name}.md does not say `{size}`")),
+    });
+}
+
+#[test]
+fn every_example_has_a_note_with_its_command_and_a_line_in_the_list() {
+    let mut notes = names("md");
+    assert!(notes.remove("README"));
+    assert_eq!(notes, names("json"));
+    let list = note("README");
+    for name in names("json") {
+        let command = format!("cargo run --release -- arch --config examples/{name}.json");
+        assert!(note(&name).contains(&command), "{name}.md lacks `{command}`");
+        assert!(list.contains(&format!("[{name}]({name}.md)")), "README.md lacks {name}");
+    }
+}
+
+/// First values of some weights of plain_3L as mixlab 0.10.1 draws them, by index.
+type Start = [(usize, [f32; 3]); 2];
+
+fn assert_start(overrides: &[&str], start: Start) {
+    let overrides: Vec<_> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    let path = root().join("examples/plain_3L.json");
+    let planned = Plan::read(&path.display().to_string(), &overrides).unwrap();
+    let model: Model<Flex> = Model::init(Arc::new(planned.plan), &Default::default());
+    let values = values(&model);
+    for (index, expected) in start {
+        for (value, expected) in values[index].iter().zip(expected) {
+            let error = (value - expected).abs();
+            assert!(error <= 1e-8, "weight {index}: {value} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn plain_3l_starts_with_the_weights_of_the_original() {
+    let embed = (0, [-0.018_326_778, -0.062_642_43, 0.015_024_654]);
+    assert_start(&[], [embed, (4, [0.135_937_35, -0.119_796_15, 0.015_772_747])]);
+    let embed = (0, [0.031_072_611, 0.002_505_121_8, -0.009_887_496]);
+    let normal = ["training.weight_init=normal", "training.weight_init_std=0.02"];
+    assert_start(&normal, [embed, (4, [-0.033_392_288, 0.043_450_7, -0.015_795_866])]);
+}
