@@ -60,8 +60,8 @@ pub(crate) fn sum(len: usize, add: impl Fn(f32, usize) -> f32) -> f32 {
     let mut strands = [0.0; WIDTH];
     let whole = len - len % WIDTH;
     for at in (0..whole).step_by(WIDTH) {
-        for i in 0..WIDTH {
-            strands[i] = add(strands[i], at + i);
+        for (i, strand) in strands.iter_mut().enumerate() {
+            *strand = add(*strand, at + i);
         }
     }
     for i in whole..len {
@@ -136,7 +136,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     const TERMS: [f32; 5] =
-        [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+        [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
     let (size, square) = (x.abs(), x * x);
     let mut p = TERMS[0];
     for term in &TERMS[1..] {

@@ -16,7 +16,7 @@ const TASK: usize = 1 << 14;
 pub(crate) fn parallel<T: Send, R: Send>(tasks: Vec<T>, body: impl Fn(T) -> R + Sync) -> Vec<R> {
     match tasks.len() {
         1 => tasks.into_iter().map(body).collect(),
-        _ => tasks.into_par_iter().map(|task| body(task)).collect(),
+        _ => tasks.into_par_iter().map(&body).collect(),
     }
 }
 
