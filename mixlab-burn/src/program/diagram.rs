@@ -9,10 +9,10 @@ use crate::plan::{Plan, Read};
 const ROW: usize = 38;
 const BOX: [usize; 2] = [330, 28];
 const LEFT: usize = 230;
-const WIDTH: usize = 800;
+const WIDTH: usize = 860;
 const TOP: usize = 50;
 /// Horizontal distance between arcs that overlap.
-const LANE: usize = 26;
+const LANE: usize = 22;
 /// Fills of shared weights; a block with weights of its own is white.
 const FILLS: [&str; 6] = ["#cfe8fc", "#d8f0d0", "#fde3c8", "#eadcf7", "#fbd7dc", "#e8e6c9"];
 
@@ -75,6 +75,10 @@ fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
             true => String::new(),
             false => format!("weights of {}", step.owner),
         };
+        // Arcs from the embedding to many blocks would hide all others.
+        for read in step.reads.iter().filter(|read| read.from.is_none()) {
+            note = format!("{note} + {}", read.what);
+        }
         if let Some(stream) = &step.stream {
             note = format!("{note} → {stream}");
         }
@@ -100,7 +104,7 @@ fn arcs<K: Block>(plan: &Plan<K>) -> Vec<Arc> {
             to: to + 1,
             label: what.clone(),
         };
-        step.reads.iter().map(arc)
+        step.reads.iter().filter(|read| read.from.is_some()).map(arc)
     });
     skips.chain(reads).collect()
 }
@@ -158,13 +162,12 @@ impl Arc {
         let right = LEFT + BOX[0];
         let [from, to] = [(self.from, 20), (self.to, 8)].map(|(row, dy)| TOP + row * ROW + dy);
         let bend = (right + 30 + lane * LANE).min(WIDTH - 60);
-        let middle = (from + to) / 2;
         format!(
             "<path d=\"M{right} {from}C{bend} {from} {bend} {to} {right} {to}\" fill=\"none\" \
              stroke=\"#b05010\" marker-end=\"url(#tip)\"/><text x=\"{}\" y=\"{}\" \
              fill=\"#b05010\" font-size=\"10\">{}</text>",
-            (right + 3 * bend) / 4 + 4,
-            middle + 4,
+            right + 12,
+            to + 12,
             escaped(&self.label)
         )
     }
