@@ -66,7 +66,9 @@ pub trait Job {
 fn keep_kernels() {
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    config.compilation.cache.get_or_insert(CacheConfig::Global);
+    if let Ok(root) = mixlab_burn::data::demo::default_cache_root() {
+        config.compilation.cache.get_or_insert(CacheConfig::File(root.join("mixlab/kernels")));
+    }
     CubeClRuntimeConfig::set(config);
 }
 

@@ -13,6 +13,7 @@
 pub mod backend;
 mod cli;
 mod commands;
+mod kernels;
 mod legacy;
 mod report;
 

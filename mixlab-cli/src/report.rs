@@ -97,6 +97,9 @@ impl<K: Block> Log<'_, K> {
             line += &format!(" val={val:.4}");
         }
         line += &format!(" lr={:.6}", logged.lr);
+        if logged.skipped > 0 {
+            line += &format!(" skipped={}", logged.skipped);
+        }
         if let Some(phase) = phase {
             line += &format!(" phase={}", self.plan.training.phases[phase].label);
         }
@@ -118,17 +121,22 @@ impl<K: Block> Log<'_, K> {
         line
     }
 
-    /// The line about where the time of a logged step went.
-    pub fn timing(&self, logged: &Logged) -> String {
+    /// The line about where the time of a logged step went; `kernels` are the distinct ones so far
+    /// and those of them that had to be compiled.
+    pub fn timing(&self, logged: &Logged, kernels: Option<(usize, usize)>) -> String {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
         let t = &logged.timing;
-        format!(
+        let mut line = format!(
             "  [{}] [timing] data={:.1}ms gpu={:.1}ms val={:.1}ms",
             self.plan.name,
             ms(t.data),
             ms(t.step),
             ms(t.validation)
-        )
+        );
+        if let Some((all, compiled)) = kernels {
+            line += &format!(" kernels={all} compiled={compiled}");
+        }
+        line
     }
 
     /// The summary of a run.

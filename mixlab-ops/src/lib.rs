@@ -6,8 +6,9 @@
 //!
 //! | backend | what `execute` does |
 //! |---|---|
-//! | GPU backends, ndarray, candle | the reference, with Burn's own operations |
+//! | `CubeBackend<R>`, `Fusion<…>` of it | the op's [kernels](Op::cube) if it has some, else the reference |
 //! | burn-flex | the op's fused [body](Op::cpu) if it has one, else the reference |
+//! | ndarray, candle | the reference, with Burn's own operations |
 //! | `Autodiff<B>` | the op's hand-written gradient if it has one, else autodiff of the reference |
 //! | [`Capture`](capture::Capture) | records one named node and computes nothing |
 //!
@@ -37,10 +38,14 @@ mod op;
 mod plumbing;
 
 mod activation;
+mod adamw;
 mod attention;
 mod cross_entropy;
+mod embedding;
+mod gradient_norm;
 mod linear;
 mod matrix_scan;
+mod muon;
 mod retention;
 mod rms_norm;
 mod rope;
@@ -49,15 +54,19 @@ mod scan_tv;
 mod xsa;
 
 pub use activation::{Activate, ActivateGradient, Activation, Gate, GateGradient, activate, gated};
+pub use adamw::AdamW;
 pub use attention::{Attention, AttentionGradient, attention, full_attention};
-pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, cross_entropy};
-pub use linear::{Linear, LinearGradient, Precision, linear};
+pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy, cross_entropy};
+pub use embedding::{Embedding, EmbeddingGradient, embedding};
+pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
+pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};
 pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
+pub use muon::{Momentum, MuonStep, Orthogonalize, orthogonalize};
 pub use op::{Backend, Op, Spec, Tape};
 pub(crate) use plumbing::all;
-pub use plumbing::{lift, lower};
+pub use plumbing::{fallbacks, lift, lower};
 pub use retention::{Retention, RetentionGradient, retention};
-pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm};
+pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm, rms_norm_to};
 pub use rope::{Rope, rope};
 pub use scan::{Scan, ScanGradient, scan};
 pub use scan_tv::{ScanTv, ScanTvGradient, scan_tv};

@@ -4,6 +4,8 @@ use core::fmt::Debug;
 
 use burn::tensor::{DType, Shape};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
@@ -19,12 +21,22 @@ pub struct Spec {
 /// What the forward of an op leaves behind for its gradient.
 #[derive(Clone, Debug)]
 pub struct Tape<B: burn::tensor::backend::Backend, const N: usize> {
-    /// The float inputs of the forward.
-    pub inputs: [FloatTensor<B>; N],
+    /// The float inputs of the forward; `None` where [`Op::trim`] dropped one.
+    pub inputs: [Option<FloatTensor<B>>; N],
     /// The integer inputs of the forward.
     pub ints: Vec<IntTensor<B>>,
     /// All outputs of the forward; the first one is the differentiable result.
     pub outputs: Vec<FloatTensor<B>>,
+}
+
+impl<B: burn::tensor::backend::Backend, const N: usize> Tape<B, N> {
+    /// All float inputs, for an op that drops none.
+    ///
+    /// # Panics
+    /// If [`Op::trim`] dropped one.
+    pub fn inputs(&mut self) -> [FloatTensor<B>; N] {
+        self.inputs.each_mut().map(|x| x.take().expect("the op keeps its inputs"))
+    }
 }
 
 /// An operation with `N` float inputs, any number of integer inputs (indices) and one
@@ -37,6 +49,9 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
 
     /// Whether [`Op::gradient`] is written by hand. If not, autodiff goes through the reference.
     const GRADIENT: bool = false;
+
+    /// Whether GPU backends run [`Op::cube`] instead of the reference.
+    const KERNEL: bool = false;
 
     /// The attributes as a compact JSON object, for captured programs.
     fn attributes(&self) -> String {
@@ -52,6 +67,9 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
         inputs: [FloatTensor<B>; N],
         ints: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>>;
+
+    /// Drops what the gradient does not read, so that it is freed after the forward.
+    fn trim<B: burn::tensor::backend::Backend>(&self, _tape: &mut Tape<B, N>) {}
 
     /// Gradients of the float inputs, given the gradient of the first output.
     ///
@@ -70,6 +88,28 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     fn cpu(&self, _inputs: &[FlexTensor; N], _ints: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         None
     }
+
+    /// Why [`Op::cube`] cannot take these inputs, so that the reference runs; [`fallbacks`] lists
+    /// it. `None` if it can.
+    ///
+    /// [`fallbacks`]: crate::fallbacks
+    #[cfg(feature = "cube")]
+    fn refusal<R: CubeRuntime>(&self, _inputs: &[CubeTensor<R>; N]) -> Option<String> {
+        None
+    }
+
+    /// The kernels for GPU backends: what the reference computes, in one or few launches. Inputs
+    /// have any layout and float type, and may be written over if [`CubeTensor::can_mut`] says so.
+    ///
+    /// Only called when [`Op::KERNEL`] is true and [`Op::refusal`] has nothing against it.
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        _inputs: [CubeTensor<R>; N],
+        _ints: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        unreachable!("`{}` has no kernel", Self::NAME)
+    }
 }
 
 /// A Burn backend that runs the operations of this crate.
@@ -83,5 +123,17 @@ pub trait Backend: burn::tensor::backend::Backend {
         ints: Vec<IntTensor<Self>>,
     ) -> Vec<FloatTensor<Self>> {
         op.reference::<Self>(inputs, &ints)
+    }
+
+    /// The type that activations may have when matrix products have bfloat16 operands: half as many
+    /// bytes to move. `None` where that would be slower.
+    fn half(_device: &Self::Device) -> Option<DType> {
+        None
+    }
+
+    /// Bytes of device memory that this process holds for tensors: their peak, since freed memory is
+    /// kept for later tensors. `None` where it is not known.
+    fn memory(_device: &Self::Device) -> Option<u64> {
+        None
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use burn::module::Param;
-use burn::tensor::{Distribution, Tensor, backend::Backend};
+use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Precision, linear, scan};
+use mixlab_ops::{Precision, linear, linear_to, rms_norm_to, scan};
+
+use super::NORM_EPS;
 
 /// Keys and values of an attention block, both `[B, Hk, T, hd]`, keys already rotated.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Flow<B: Backend> {
     pub training: bool,
     /// Number format of matrix products.
     pub precision: Precision,
+    /// Type of activations between matrix products; the residual stream stays in 32 bits.
+    pub activations: DType,
     x0: Option<Tensor<B, 2>>,
     key_values: HashMap<usize, KeyValue<B>>,
     rewritten: HashMap<(usize, usize), FloatTensor<B>>,
@@ -48,6 +52,7 @@ impl<B: Backend> Flow<B> {
             owner: 0,
             training: false,
             precision: Precision::default(),
+            activations: DType::F32,
             x0: None,
             key_values: HashMap::new(),
             rewritten: HashMap::new(),
@@ -140,6 +145,11 @@ impl<B: Backend> Flow<B> {
         x.swap_dims(1, 2).reshape([b * t, h * hd])
     }
 
+    /// `x` in the type of activations.
+    pub fn activation<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        x.cast(self.activations)
+    }
+
     /// In training, keeps each element with probability `1 − rate` and divides it by that; else
     /// returns `x` as it is.
     pub fn dropout(&self, x: Tensor<B, 2>, rate: f32) -> Tensor<B, 2> {
@@ -156,9 +166,20 @@ impl<B: Backend> Flow<B> {
 }
 
 impl<B: mixlab_ops::Backend> Flow<B> {
-    /// `x W` in the precision of this pass, for `x` `[N, K]` and `weight` `[K, M]`.
+    /// `x W` in the precision of this pass, for `x` `[N, K]` and `weight` `[K, M]`; of the type of
+    /// `x`.
     pub fn linear(&self, x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>) -> Tensor<B, 2> {
         linear(x, weight.val(), self.precision)
+    }
+
+    /// [`Flow::linear`] back into the residual stream: the result has 32 bits, whatever `x` has.
+    pub fn project(&self, x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>) -> Tensor<B, 2> {
+        linear_to(x, weight.val(), self.precision, DType::F32)
+    }
+
+    /// The stream `x` `[N, D]`, normed and scaled, as an activation.
+    pub fn norm(&self, x: Tensor<B, 2>, scale: &Param<Tensor<B, 1>>) -> Tensor<B, 2> {
+        rms_norm_to(x, scale.val(), NORM_EPS, self.activations)
     }
 
     /// The moving average of `u` `[N, C]` along each row of the batch, with decays `gate` `[C]`.

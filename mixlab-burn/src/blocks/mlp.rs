@@ -15,9 +15,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, activate, rms_norm};
+use mixlab_ops::{Activation, activate};
 
-use super::{Block, Flow, NORM_EPS, Scope, matrix, ones};
+use super::{Block, Flow, Scope, matrix, ones};
 use crate::config::BlockSpec;
 
 /// Options of an `mlp` block.
@@ -83,7 +83,7 @@ impl Block for Mlp {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let n = rms_norm(x.clone(), w.ffn_norm_scale.val(), NORM_EPS);
-        x + flow.linear(activate(self.activation, flow.linear(n, &w.w_up)), &w.w_down)
+        let n = flow.norm(x.clone(), &w.ffn_norm_scale);
+        x + flow.project(activate(self.activation, flow.linear(n, &w.w_up)), &w.w_down)
     }
 }

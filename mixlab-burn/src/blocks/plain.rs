@@ -25,9 +25,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, activate, attention, rms_norm, rope, xsa};
+use mixlab_ops::{Activation, activate, attention, rope, xsa};
 
-use super::{Block, Flow, KeyValue, NORM_EPS, ROPE_BASE, Scope, constant, matrix, ones, scaled};
+use super::{Block, Flow, KeyValue, ROPE_BASE, Scope, constant, matrix, ones, scaled};
 use crate::config::BlockSpec;
 
 /// Options of a `plain` block.
@@ -163,7 +163,7 @@ impl Plain {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let n = rms_norm(x, w.norm_scale.val(), NORM_EPS);
+        let n = flow.norm(x, &w.norm_scale);
         if self.parallel {
             flow.share_norm(n.clone());
         }
@@ -173,13 +173,13 @@ impl Plain {
             None => (self.rotate(q), self.own_key_value(w, n, flow)),
         };
         let q = match &w.qk_gain {
-            Some(gain) => q * gain.val().reshape([1, self.heads, 1, 1]),
+            Some(gain) => q * flow.activation(gain.val()).reshape([1, self.heads, 1, 1]),
             None => q,
         };
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
         let y = attention(q, keys, values.clone(), scale);
         let y = if self.xsa { xsa(y, values) } else { y };
-        let o = flow.linear(flow.merge_heads(y), &w.wo);
+        let o = flow.project(flow.merge_heads(y), &w.wo);
         flow.dropout(scaled(o, &w.attn_scale), self.dropout)
     }
 
@@ -208,7 +208,8 @@ impl Plain {
         x: Tensor<B, 2>,
         flow: &Flow<B>,
     ) -> Tensor<B, 2> {
-        let f = flow.linear(activate(Activation::Silu, flow.linear(x, &w.ff1)), &w.ff2);
+        let hidden = activate(Activation::Silu, flow.linear(flow.activation(x), &w.ff1));
+        let f = flow.project(hidden, &w.ff2);
         flow.dropout(scaled(f, &w.mlp_scale), self.dropout)
     }
 }

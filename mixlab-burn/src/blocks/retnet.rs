@@ -21,9 +21,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, activate, retention, rms_norm};
+use mixlab_ops::{Activation, activate, retention};
 
-use super::{Block, Flow, NORM_EPS, Scope, constant, matrix, ones, sigmoid};
+use super::{Block, Flow, Scope, constant, matrix, ones, sigmoid};
 use crate::config::BlockSpec;
 
 /// Options of a `retnet` block.
@@ -91,13 +91,14 @@ impl Block for Retnet {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let n = rms_norm(x.clone(), w.norm_scale.val(), NORM_EPS);
+        let n = flow.norm(x.clone(), &w.norm_scale);
         let [q, k, v] = [&w.wq, &w.wk, &w.wv]
             .map(|weight| flow.split_heads(flow.linear(n.clone(), weight), self.heads));
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
         let y = retention(q, k, v, sigmoid(w.decay.val()), scale);
-        let x = x + flow.linear(flow.merge_heads(y), &w.wo);
-        x.clone() + flow.linear(activate(Activation::Silu, flow.linear(x, &w.ff1)), &w.ff2)
+        let x = x + flow.project(flow.merge_heads(y), &w.wo);
+        let n = flow.activation(x.clone());
+        x + flow.project(activate(Activation::Silu, flow.linear(n, &w.ff1)), &w.ff2)
     }
 }
 

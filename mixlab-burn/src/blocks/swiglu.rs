@@ -15,9 +15,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, gated, rms_norm};
+use mixlab_ops::{Activation, gated};
 
-use super::{Block, Flow, NORM_EPS, Scope, matrix, ones, scaled};
+use super::{Block, Flow, Scope, matrix, ones, scaled};
 use crate::config::BlockSpec;
 
 /// Options of a `swiglu` block.
@@ -79,11 +79,11 @@ impl Block for Swiglu {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = match &w.ffn_norm_scale {
-            Some(scale) => rms_norm(x.clone(), scale.val(), NORM_EPS),
+            Some(scale) => flow.norm(x.clone(), scale),
             None => flow.shared_norm(),
         };
         let (gate, up) = (flow.linear(n.clone(), &w.w_gate), flow.linear(n, &w.w_up));
-        let y = flow.linear(gated(Activation::Sigmoid, gate, up), &w.w_down);
+        let y = flow.project(gated(Activation::Sigmoid, gate, up), &w.w_down);
         x + flow.dropout(scaled(y, &w.mlp_scale), self.dropout)
     }
 }

@@ -5,9 +5,10 @@ mod bigram;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::module::embedding;
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use mixlab_ops::{Activation, activate, cross_entropy, linear, rms_norm};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+use mixlab_ops::{
+    Activation, Precision, activate, capped_cross_entropy, embedding, linear, rms_norm,
+};
 
 use crate::blocks::{Block, Builtin, Flow, NORM_EPS, matrix, ones};
 use crate::data::batch::Batch;
@@ -109,6 +110,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         let mut flow = Flow::new(batch, seq);
         flow.training = training;
         flow.precision = self.plan.training.precision;
+        flow.activations = self.activations(&x.device());
         flow.set_x0(x.clone());
         let x = self.trunk(x, &mut flow);
         rms_norm(x, self.final_norm.val(), NORM_EPS)
@@ -126,24 +128,40 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         targets: Tensor<B, 1, Int>,
         training: bool,
     ) -> Tensor<B, 1> {
-        cross_entropy(self.logits(self.hidden(tokens, training)), targets)
+        let scores = self.scores(self.hidden(tokens, training));
+        capped_cross_entropy(scores, targets, self.plan.softcap)
     }
 
     /// Logits `[N, V]` of a final stream `[N, D]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        let precision = self.plan.training.precision;
-        let logits = match &self.head {
-            Some(head) => linear(hidden, head.val(), precision),
-            None => linear(hidden, self.embed.val().transpose(), precision),
-        };
+        let scores = self.scores(hidden).cast(DType::F32);
         match self.plan.softcap {
-            Some(cap) => activate(Activation::Softcap { cap }, logits),
-            None => logits,
+            Some(cap) => activate(Activation::Softcap { cap }, scores),
+            None => scores,
         }
     }
 
+    /// Logits before the softcap, as activations.
+    fn scores(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let precision = self.plan.training.precision;
+        let hidden_type = self.activations(&hidden.device());
+        let hidden = hidden.cast(hidden_type);
+        match &self.head {
+            Some(head) => linear(hidden, head.val(), precision),
+            None => linear(hidden, self.embed.val().transpose(), precision),
+        }
+    }
+
+    /// Type of activations: half as wide as the stream where products are, and the device likes it.
+    fn activations(&self, device: &B::Device) -> DType {
+        let half = (self.plan.training.precision == Precision::Bf16).then(|| B::half(device));
+        half.flatten().unwrap_or(DType::F32)
+    }
+
     fn embedded(&self, tokens: Tokens<B>) -> Tensor<B, 2> {
-        let rows = |table: &Param<Tensor<B, 2>>, ids| embedding(table.val(), ids).flatten(0, 1);
+        let rows = |table: &Param<Tensor<B, 2>>, ids: Tensor<B, 2, Int>| {
+            embedding(table.val(), ids.flatten(0, 1))
+        };
         let x = rows(&self.embed, tokens.ids);
         let (Some(table), Some(scale)) = (&self.bigram_table, &self.bigram_scale) else { return x };
         let ids = tokens.bigrams.expect("a model with bigrams is given bigram ids");

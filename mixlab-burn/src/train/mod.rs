@@ -1,6 +1,6 @@
 //! Training, top to bottom.
 
-mod muon;
+mod health;
 mod optimizer;
 mod schedule;
 
@@ -15,8 +15,8 @@ use crate::data::{Batch, DataError, Prefetch};
 use crate::eval::mean_loss;
 use crate::model::Model;
 
-pub use muon::orthogonalize;
-pub use optimizer::Optimizer;
+use health::{Watch, culprit};
+pub use optimizer::{Health, Optimizer};
 pub use schedule::Schedule;
 
 /// What a run reads and when it reports.
@@ -53,6 +53,10 @@ pub struct Logged {
     pub val_loss: Option<f64>,
     /// Learning rate of the update.
     pub lr: f32,
+    /// Norm of all gradients of the step, before it is bounded.
+    pub grad_norm: f32,
+    /// Updates of the run that were skipped so far, because a gradient was not finite.
+    pub skipped: usize,
     /// Tokens trained on so far.
     pub tokens: usize,
     /// Time since the start of training.
@@ -90,6 +94,8 @@ pub struct Trained<M> {
     pub elapsed: Duration,
     /// Time until the first loss was known, compilation of kernels included.
     pub first_step: Duration,
+    /// Bytes of device memory that training took, where that is known.
+    pub device_memory: Option<u64>,
 }
 
 /// Why a run stopped early.
@@ -110,6 +116,16 @@ pub enum TrainError {
         /// That loss.
         loss: f64,
     },
+    /// Gradients were infinite or NaN three times in a row; those updates were skipped.
+    #[error(
+        "the gradients are not finite at step `{step}`, for the third time in a row; nearest to the loss: {weight}\n  hint: lower `training.lr`, set `training.grad_clip`, or train with `--precision f32`"
+    )]
+    NotFinite {
+        /// The step at which this was found.
+        step: usize,
+        /// The weight nearest to the loss whose gradient is not finite.
+        weight: String,
+    },
 }
 
 /// Trains `model` by its plan. `observe` sees every event and may break off after a step.
@@ -123,7 +139,7 @@ pub fn train<A, K>(
     mut observe: impl FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Trained<Model<A, K>>, TrainError>
 where
-    A: AutodiffBackend + mixlab_ops::Backend,
+    A: AutodiffBackend<InnerBackend: mixlab_ops::Backend> + mixlab_ops::Backend,
     K: Block,
 {
     let plan = model.plan().clone();
@@ -137,6 +153,7 @@ where
     let mut first_step = Duration::ZERO;
     let mut phase = None;
     let mut done = 0;
+    let mut watch = Watch::<A::InnerBackend>::new();
 
     for step in 0..steps {
         let current = schedule.phase(step).map(|(index, _)| index);
@@ -152,7 +169,9 @@ where
         let (tokens, targets) = model.upload(&batch, device);
         let loss = model.losses(tokens, targets, true).mean();
         let lr = schedule.lr(step);
-        model = optimizer.step::<A, _>(model, &mut loss.backward(), lr);
+        let (updated, health) = optimizer.step::<A, _>(model, &mut loss.backward(), lr);
+        model = updated;
+        watch.push(health);
         done = step + 1;
         let stop = observe(Event::Step(step)).is_break();
         let validate = due(step, run.val_every) && !run.validation.is_empty();
@@ -160,6 +179,10 @@ where
             let loss: f64 = loss.inner().into_scalar().elem();
             let mut timing = Timing { data, step: begin.elapsed() - data, ..Timing::default() };
             first_step = if step == 0 { start.elapsed() } else { first_step };
+            if watch.read() {
+                let weight = culprit(&model, &batch, device);
+                return Err(TrainError::NotFinite { step, weight });
+            }
             if loss.is_nan() {
                 let (last, loss) = logs.last().map_or((0, loss), |l| (l.step, l.loss));
                 return Err(TrainError::NotANumber { step, last, loss });
@@ -169,7 +192,18 @@ where
             timing.validation = validated.elapsed();
             let tokens = done * plan.training.batch_tokens;
             let elapsed = start.elapsed();
-            logs.push(Logged { step, loss, val_loss, lr, tokens, elapsed, timing });
+            let (grad_norm, skipped) = (watch.norm, watch.skipped);
+            logs.push(Logged {
+                step,
+                loss,
+                val_loss,
+                lr,
+                grad_norm,
+                skipped,
+                tokens,
+                elapsed,
+                timing,
+            });
             let logged = logs[logs.len() - 1].clone();
             let reached = plan.training.target_val_loss.zip(val_loss).is_some_and(|(t, v)| v <= t);
             let stop = observe(Event::Logged(logged.clone())).is_break() || stop;
@@ -189,5 +223,6 @@ where
         steps: done,
         elapsed: start.elapsed(),
         first_step,
+        device_memory: A::memory(device),
     })
 }

@@ -3,11 +3,13 @@
 //! Runs on the backend without autodiff and never reads the device.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
+use mixlab_ops::{
+    AdamW, Backend, Momentum, MuonStep, Op, Precision, clip_factor, lift, lower, orthogonalize,
+};
 
-use super::muon::orthogonalize;
 use crate::plan::{Group, Optimizer as Algorithm, Training};
 use crate::weights::{Kind, Weight, layout};
 
@@ -20,14 +22,32 @@ struct Slot<B: Backend> {
     first: Option<FloatTensor<B>>,
     /// AdamW's second moment.
     second: Option<FloatTensor<B>>,
-    muon: bool,
+    /// Muon's place of the matrix among those of its shape.
+    place: Option<Place>,
     beta1: f32,
+}
+
+/// Which matrix of which batch.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    batch: usize,
+    index: usize,
+}
+
+/// All matrices of one shape, which Muon updates together.
+#[derive(Clone, Debug)]
+struct Batch<B: Backend> {
+    shape: [usize; 2],
+    count: usize,
+    /// Their updates `[count, rows, columns]`; between steps, only memory.
+    updates: Option<FloatTensor<B>>,
 }
 
 /// AdamW and Muon over the weights of one model.
 #[derive(Clone, Debug)]
 pub struct Optimizer<B: Backend> {
     slots: Vec<Slot<B>>,
+    batches: Vec<Batch<B>>,
     settings: Settings,
     /// Updates done.
     time: i32,
@@ -41,53 +61,91 @@ struct Settings {
     epsilon: f32,
     newton_schulz_steps: usize,
     nesterov: bool,
+    precision: Precision,
 }
+
+/// Multiplier of the gradients and their norm, `[factor, norm]`, on the device. A negative factor
+/// tells that the norm was not finite and nothing was updated.
+pub type Health<B> = Tensor<B, 1>;
 
 impl<B: Backend> Optimizer<B> {
     /// An optimizer for `module` with fresh state.
-    pub fn new<A: Backend, M: Module<A>>(module: &M, training: &Training) -> Self {
-        Self {
-            slots: layout(module).iter().map(|weight| Slot::new(weight, training)).collect(),
-            settings: Settings {
-                base_lr: training.lr as f32,
-                grad_clip: training.grad_clip,
-                beta2: training.beta2,
-                epsilon: training.epsilon,
-                newton_schulz_steps: training.muon_backend_steps,
-                nesterov: training.muon_nesterov,
-            },
-            time: 0,
-        }
+    pub fn new<A: burn::tensor::backend::Backend, M: Module<A>>(
+        module: &M,
+        training: &Training,
+    ) -> Self {
+        let mut batches = Vec::new();
+        let slots = layout(module).iter().map(|w| Slot::new(w, training, &mut batches)).collect();
+        let settings = Settings {
+            base_lr: training.lr as f32,
+            grad_clip: training.grad_clip,
+            beta2: training.beta2,
+            epsilon: training.epsilon,
+            newton_schulz_steps: training.muon_backend_steps,
+            nesterov: training.muon_nesterov,
+            precision: training.precision,
+        };
+        Self { slots, batches, settings, time: 0 }
     }
 
-    /// Updates `module` with the gradients in `grads` at learning rate `lr`.
-    pub fn step<A, M>(&mut self, module: M, grads: &mut A::Gradients, lr: f32) -> M
+    /// Updates `module` with the gradients in `grads` at learning rate `lr`; if their norm is not
+    /// finite, leaves weights and state as they are.
+    pub fn step<A, M>(&mut self, module: M, grads: &mut A::Gradients, lr: f32) -> (M, Health<B>)
     where
         A: AutodiffBackend<InnerBackend = B>,
         M: Module<A>,
     {
-        let mut collect = Collect::<A> { grads, found: Vec::new(), square_sum: None };
+        let mut collect = Collect::<A> { grads, found: Vec::new() };
         module.visit(&mut collect);
-        let Collect { found, square_sum, .. } = collect;
-        // min(1, c / (‖g‖ + 1e-6)), as a tensor of one element.
-        let clip =
-            self.settings.grad_clip.zip(square_sum).map(|(bound, square_sum)| {
-                ((square_sum.sqrt() + 1e-6).recip() * bound).clamp_max(1.0)
-            });
+        let mut found = collect.found;
+        let health = clip_factor::<B>(found.iter().flatten(), self.settings.grad_clip);
+        let health = health.expect("a model has weights that the loss depends on");
         self.time += 1;
+        self.orthogonalized(&mut found, &health);
         let lr_scale = lr / self.settings.base_lr;
-        module.map(&mut Apply {
-            optimizer: self,
-            found: found.into_iter(),
-            index: 0,
-            clip,
-            lr_scale,
-        })
+        let factor = lower(health.clone());
+        let found = found.into_iter();
+        let module = module.map(&mut Apply { optimizer: self, found, index: 0, factor, lr_scale });
+        (module, health)
+    }
+
+    /// Turns the gradients of Muon's matrices, which it takes, into updates in their batches.
+    fn orthogonalized(&mut self, found: &mut [Option<FloatTensor<B>>], health: &Health<B>) {
+        let Self { slots, batches, settings, .. } = self;
+        for (slot, grad) in slots.iter_mut().zip(found) {
+            let Some(Place { batch, index }) = slot.place else { continue };
+            let Batch { shape, count, updates } = &mut batches[batch];
+            let options = (&health.device(), DType::F32);
+            let zeros = || Tensor::<B, 2>::zeros(*shape, options);
+            let grad = grad.take().unwrap_or_else(|| lower(zeros()));
+            let buffer = slot.first.take().unwrap_or_else(|| lower(zeros()));
+            let [rows, columns] = *shape;
+            let fresh = || lower(Tensor::<B, 3>::zeros([*count, rows, columns], options));
+            let together = updates.take().unwrap_or_else(fresh);
+            let op = Momentum { momentum: slot.beta1, nesterov: settings.nesterov, index };
+            let inputs = [grad, lower(health.clone()), buffer, together];
+            let [together, buffer] = run::<B, _, 4, 2>(&op, inputs);
+            (*updates, slot.first) = (Some(together), Some(buffer));
+        }
+        for batch in batches {
+            let updates = batch.updates.take().map(lift::<B, 3>).expect("filled just now");
+            let steps = settings.newton_schulz_steps;
+            batch.updates = Some(lower(orthogonalize(updates, steps, settings.precision)));
+        }
     }
 }
 
+/// Runs an op with `M` outputs.
+fn run<B: Backend, O: Op<N>, const N: usize, const M: usize>(
+    op: &O,
+    inputs: [FloatTensor<B>; N],
+) -> [FloatTensor<B>; M] {
+    let outputs = B::execute(op, inputs, vec![]);
+    outputs.try_into().unwrap_or_else(|_| panic!("`{}` has {M} outputs", O::NAME))
+}
+
 impl<B: Backend> Slot<B> {
-    fn new(weight: &Weight, training: &Training) -> Self {
+    fn new(weight: &Weight, training: &Training, batches: &mut Vec<Batch<B>>) -> Self {
         let group = match weight.kind {
             Kind::Embed => training.embed,
             Kind::Head => training.head,
@@ -95,92 +153,78 @@ impl<B: Backend> Slot<B> {
             Kind::Matrix => training.matrix,
         };
         let matrix = weight.kind == Kind::Matrix;
+        let muon = matrix && training.optimizer == Algorithm::Muon;
         Self {
             group,
             decay: weight.shape.len() >= 2,
             first: None,
             second: None,
-            muon: matrix && training.optimizer == Algorithm::Muon,
+            place: muon.then(|| Place::next([weight.shape[0], weight.shape[1]], batches)),
             beta1: if matrix { training.muon_momentum } else { training.beta1 },
         }
     }
 
-    /// `previous · keep + new`, where a missing `previous` is zero.
-    fn accumulate<const D: usize>(
-        previous: &mut Option<FloatTensor<B>>,
-        keep: f32,
-        new: Tensor<B, D>,
-    ) -> Tensor<B, D> {
-        let sum = match previous.take() {
-            Some(previous) => lift(previous) * keep + new,
-            None => new,
-        };
-        *previous = Some(sum.clone().into_primitive().tensor());
-        sum
-    }
-
-    /// Kingma and Ba, 2015, with the decoupled decay of Loshchilov and Hutter, 2019.
-    fn adamw<const D: usize>(
-        &mut self,
-        grad: Tensor<B, D>,
-        time: i32,
-        settings: &Settings,
-    ) -> Tensor<B, D> {
-        let (beta1, beta2) = (self.beta1, settings.beta2);
-        let square = grad.clone() * grad.clone() * (1.0 - beta2);
-        let first = Self::accumulate(&mut self.first, beta1, grad * (1.0 - beta1));
-        let second = Self::accumulate(&mut self.second, beta2, square);
-        let unbiased = |moment: Tensor<B, D>, beta: f32| moment * (1.0 / (1.0 - beta.powi(time)));
-        unbiased(first, beta1) / (unbiased(second, beta2).sqrt() + settings.epsilon)
-    }
-
-    /// Jordan et al., 2024: orthogonalised momentum, larger for tall matrices.
-    fn muon(&mut self, grad: Tensor<B, 2>, settings: &Settings) -> Tensor<B, 2> {
-        let momentum = self.beta1;
-        let buffer = Self::accumulate(&mut self.first, momentum, grad.clone());
-        let update = if settings.nesterov { grad + buffer * momentum } else { buffer };
-        let [rows, columns] = update.dims();
-        let aspect = (rows as f32 / columns as f32).max(1.0).sqrt();
-        orthogonalize(update, settings.newton_schulz_steps) * aspect
-    }
-
-    fn update<const D: usize>(
-        &mut self,
-        value: Tensor<B, D>,
-        grad: Tensor<B, D>,
-        time: i32,
-        settings: &Settings,
-        lr_scale: f32,
-    ) -> Tensor<B, D> {
-        let update = match self.muon {
-            true => lift(lower(self.muon(lift(lower(grad)), settings))),
-            false => self.adamw(grad, time, settings),
-        };
-        let lr = self.group.lr * lr_scale;
+    /// The new value of the weight, by Muon from the updates in `batches`, else by AdamW.
+    fn update(&mut self, step: Step<'_, B>, value: FloatTensor<B>) -> FloatTensor<B> {
+        let lr = self.group.lr * step.lr_scale;
         let decay = if self.decay { lr * self.group.weight_decay } else { 0.0 };
-        let value = if decay > 0.0 { value.clone() - value * decay } else { value };
-        value - update * lr
+        if let Some(Place { batch, index }) = self.place {
+            let Batch { shape: [rows, columns], updates, .. } = &step.batches[batch];
+            // Larger for tall matrices.
+            let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
+            let op = MuonStep { lr: lr * aspect, decay, index };
+            let updates = updates.clone().expect("orthogonalized before");
+            let [value] = run::<B, _, 3, 1>(&op, [value, updates, step.factor]);
+            return value;
+        }
+        let (shape, device) = (value.shape(), B::float_device(&value));
+        let zeros = || B::float_zeros(shape.clone(), &device, FloatDType::F32);
+        let (grad, first, second) = (
+            step.grad.unwrap_or_else(zeros),
+            self.first.take().unwrap_or_else(zeros),
+            self.second.take().unwrap_or_else(zeros),
+        );
+        let Settings { beta2, epsilon, .. } = *step.settings;
+        let op = AdamW { lr, decay, beta1: self.beta1, beta2, epsilon, time: step.time };
+        let inputs = [value, grad, step.factor, first, second];
+        let [value, first, second] = run::<B, _, 5, 3>(&op, inputs);
+        (self.first, self.second) = (Some(first), Some(second));
+        value
     }
 }
 
-/// Takes the gradient of each weight, in order, and sums their squares.
+impl Place {
+    fn next<B: Backend>(shape: [usize; 2], batches: &mut Vec<Batch<B>>) -> Self {
+        let known = batches.iter().position(|b| b.shape == shape);
+        let batch = known.unwrap_or(batches.len());
+        if known.is_none() {
+            batches.push(Batch { shape, count: 0, updates: None });
+        }
+        batches[batch].count += 1;
+        Self { batch, index: batches[batch].count - 1 }
+    }
+}
+
+/// What all weights of one step have in common, and the gradient of one of them.
+struct Step<'a, B: Backend> {
+    settings: &'a Settings,
+    batches: &'a [Batch<B>],
+    factor: FloatTensor<B>,
+    /// `None` if the loss does not depend on the weight, which still decays, or Muon has it.
+    grad: Option<FloatTensor<B>>,
+    lr_scale: f32,
+    time: i32,
+}
+
+/// Takes the gradient of each weight, in order.
 struct Collect<'a, A: AutodiffBackend> {
     grads: &'a mut A::Gradients,
     found: Vec<Option<FloatTensor<A::InnerBackend>>>,
-    square_sum: Option<Tensor<A::InnerBackend, 1>>,
 }
 
-impl<A: AutodiffBackend> ModuleVisitor<A> for Collect<'_, A> {
+impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Collect<'_, A> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-        let grad = param.val().grad_remove(self.grads);
-        if let Some(grad) = &grad {
-            let square = (grad.clone() * grad.clone()).sum();
-            self.square_sum = Some(match self.square_sum.take() {
-                Some(sum) => sum + square,
-                None => square,
-            });
-        }
-        self.found.push(grad.map(lower));
+        self.found.push(param.val().grad_remove(self.grads).map(lower));
     }
 }
 
@@ -189,45 +233,21 @@ struct Apply<'a, B: Backend> {
     optimizer: &'a mut Optimizer<B>,
     found: std::vec::IntoIter<Option<FloatTensor<B>>>,
     index: usize,
-    clip: Option<Tensor<B, 1>>,
+    factor: FloatTensor<B>,
     lr_scale: f32,
 }
 
-impl<A: AutodiffBackend> ModuleMapper<A> for Apply<'_, A::InnerBackend> {
+impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Apply<'_, A::InnerBackend> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        let Optimizer { slots, settings, time } = &mut *self.optimizer;
+        let Optimizer { slots, settings, time, batches } = &mut *self.optimizer;
         let slot = &mut slots[self.index];
         self.index += 1;
-        let found = self.found.next().flatten();
+        let grad = self.found.next().flatten();
+        let (factor, lr_scale, time) = (self.factor.clone(), self.lr_scale, *time);
         param.map(|value| {
-            let value = value.inner();
-            let grad = match (found, &self.clip) {
-                (Some(grad), Some(clip)) => lift::<_, D>(grad) * clip.clone().reshape([1; D]),
-                (Some(grad), None) => lift(grad),
-                // A weight that the loss does not depend on still decays.
-                (None, _) => value.zeros_like(),
-            };
-            let value = slot.update(value, grad, *time, settings, self.lr_scale);
-            Tensor::from_inner(value).require_grad()
+            let step = Step { settings, batches, factor, grad, lr_scale, time };
+            let value = slot.update(step, lower(value.inner()));
+            Tensor::from_inner(lift(value)).require_grad()
         })
     }
-}
-
-fn lift<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(x))
-}
-
-fn lower<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
-    x.into_primitive().tensor()
-}
-
-/// Rounds `x` to the nearest bfloat16, kept in its own type.
-pub(super) fn round_to_bf16<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
-    let dtype = x.dtype();
-    if B::supports_dtype(&x.device(), DType::BF16) {
-        return x.cast(DType::BF16).cast(dtype);
-    }
-    // Veltkamp's splitting: the high 8 of 24 significant bits.
-    let scaled = x.clone() * 65_537.0;
-    scaled.clone() - (scaled - x)
 }

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -23,6 +24,7 @@ use mixlab_burn::weights::{self, Metadata};
 use crate::Interrupted;
 use crate::backend::{self, Job};
 use crate::cli;
+use crate::kernels;
 use crate::report::{self, Log};
 use metrics::Metrics;
 
@@ -64,6 +66,10 @@ impl<K: Block> Job for Train<'_, K> {
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={backend}, precision={}",
             counts.ops, counts.weights, counts.parameters, plan.training.precision
         ));
+        if options.timing {
+            kernels::count();
+        }
+        let waiting = kernels::explain_wait(backend);
         let start = Instant::now();
         let mut model = Model::<A, K>::new(plan.clone(), &device);
         match &options.safetensors_load {
@@ -83,7 +89,9 @@ impl<K: Block> Job for Train<'_, K> {
         let mut metrics = Metrics::open(options.metrics.as_deref())?;
         metrics.start(&plan, &config, &counts, backend)?;
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
-        let mut view = View { options, bar: bar(options, plan.training.steps), log, metrics };
+        let bar = bar(options, plan.training.steps);
+        let (waiting, told) = (Some(waiting), 0);
+        let mut view = View { options, bar, log, metrics, waiting, told };
         let stop = interrupt_flag()?;
         let mut failed = None;
         let trained = train(model, &device, feed.run, |event| {
@@ -132,6 +140,10 @@ struct View<'a, K: Block> {
     bar: ProgressBar,
     log: Log<'a, K>,
     metrics: Metrics,
+    /// Waits for the first loss.
+    waiting: Option<Sender<()>>,
+    /// Notes about slow paths that were printed.
+    told: usize,
 }
 
 impl<K: Block> View<'_, K> {
@@ -151,10 +163,12 @@ impl<K: Block> View<'_, K> {
                 ));
             }
             Event::Logged(logged) => {
+                self.waiting = None;
+                self.tell_of_slow_paths();
                 let phase = Schedule::new(&plan.training).phase(logged.step).map(|(i, _)| i);
                 self.say(self.log.line(&logged, phase));
                 if self.options.timing {
-                    self.say(self.log.timing(&logged));
+                    self.say(self.log.timing(&logged, kernels::counted()));
                 }
                 self.metrics.step(&logged)?;
             }
@@ -167,6 +181,14 @@ impl<K: Block> View<'_, K> {
             )),
         }
         Ok(())
+    }
+
+    fn tell_of_slow_paths(&mut self) {
+        let notes = mixlab_burn::ops::fallbacks();
+        for note in &notes[self.told.min(notes.len())..] {
+            self.bar.suspend(|| eprintln!("note: {note}"));
+        }
+        self.told = notes.len();
     }
 
     fn say(&self, line: String) {

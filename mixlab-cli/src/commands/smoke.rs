@@ -52,7 +52,8 @@ impl Job for Smoke {
         let (tokens, targets) = model.upload(&batch, &device);
         let loss = model.losses(tokens.clone(), targets.clone(), true).mean();
         let mut optimizer = Optimizer::new(&model, &plan.training);
-        let model = optimizer.step::<A, _>(model, &mut loss.backward(), plan.training.lr as f32);
+        let (model, _) =
+            optimizer.step::<A, _>(model, &mut loss.backward(), plan.training.lr as f32);
         let loss: f64 = loss.inner().into_scalar().elem();
         if !loss.is_finite() {
             bail!("health check: the training loss is `{loss}`");

@@ -11,9 +11,13 @@
 
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod kernel;
 
 use burn::tensor::{Tensor, activation as act};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
@@ -155,6 +159,7 @@ pub fn gated<B: Backend>(kind: Activation, gate: Tensor<B, 2>, x: Tensor<B, 2>) 
 impl Op<1> for Activate {
     const NAME: &'static str = "mixlab.activate";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.kind.json()
@@ -172,8 +177,16 @@ impl Op<1> for Activate {
         vec![lower(self.kind.value(lift::<B, 2>(x)))]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
-        let [x] = tape.inputs;
+    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
+        tape.outputs.clear();
+    }
+
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 1>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 1] {
+        let [x] = tape.inputs();
         all(B::execute(&ActivateGradient { kind: self.kind }, [x, grad], vec![]))
     }
 
@@ -181,10 +194,20 @@ impl Op<1> for Activate {
     fn cpu(&self, inputs: &[FlexTensor; 1], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::activate(self.kind, inputs.each_ref()).into())
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [x]: [CubeTensor<R>; 1],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::launch(self.kind, x, None)]
+    }
 }
 
 impl Op<2> for ActivateGradient {
     const NAME: &'static str = "mixlab.activate_gradient";
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.kind.json()
@@ -206,11 +229,21 @@ impl Op<2> for ActivateGradient {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::activate_gradient(self.kind, inputs.each_ref()).into())
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [x, g]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::launch_gradient(self.kind, x, None, g)
+    }
 }
 
 impl Op<2> for Gate {
     const NAME: &'static str = "mixlab.gated";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.kind.json()
@@ -228,8 +261,16 @@ impl Op<2> for Gate {
         vec![lower(self.kind.value(lift::<B, 2>(gate)) * lift(x))]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [gate, x] = tape.inputs;
+    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
+        tape.outputs.clear();
+    }
+
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 2>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 2] {
+        let [gate, x] = tape.inputs();
         all(B::execute(&GateGradient { kind: self.kind }, [gate, x, grad], vec![]))
     }
 
@@ -237,10 +278,20 @@ impl Op<2> for Gate {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::gated(self.kind, inputs.each_ref()).into())
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [gate, x]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::launch(self.kind, gate, Some(x))]
+    }
 }
 
 impl Op<3> for GateGradient {
     const NAME: &'static str = "mixlab.gated_gradient";
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.kind.json()
@@ -263,6 +314,15 @@ impl Op<3> for GateGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::gated_gradient(self.kind, inputs.each_ref()).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [gate, x, g]: [CubeTensor<R>; 3],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::launch_gradient(self.kind, gate, Some(x), g)
     }
 }
 

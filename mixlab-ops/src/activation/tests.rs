@@ -50,3 +50,19 @@ fn every_gate_multiplies_by_its_activation() {
         });
     }
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::{ActivateGradient, GateGradient};
+    use crate::testing::kernels::same;
+    for kind in KINDS {
+        for shape in [[1, 1], [3, 5], [63, 130], [2, 257]] {
+            let [a, b, c] = [6, 7, 8].map(|seed| wide(&shape, seed));
+            same(Activate { kind }, &[a.clone()], &[]);
+            same(ActivateGradient { kind }, &[a.clone(), b.clone()], &[]);
+            same(Gate { kind }, &[a.clone(), b.clone()], &[]);
+            same(GateGradient { kind }, &[a, b, c], &[]);
+        }
+    }
+}

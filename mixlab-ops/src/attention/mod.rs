@@ -8,9 +8,16 @@
 
 #[cfg(feature = "cpu")]
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+mod flash;
+#[cfg(feature = "cube")]
+pub(crate) mod kernel;
 
-use burn::tensor::{Int, Shape, Tensor};
+use burn::tensor::{DType, Int, Shape, Tensor};
+use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
@@ -93,10 +100,13 @@ pub(crate) fn scores<B: burn::tensor::backend::Backend>(
     // Arithmetic, not a boolean mask: Burn 0.21 fuses those into matrix products on CUDA, with
     // loads of 16 bytes that its kernels then refuse.
     let future = (at.clone().reshape([1, t]) - at.reshape([t, 1])).clamp(0.0, 1.0);
-    // Finite, so that f16 and bf16 hold it, and far enough to vanish after exp.
-    let masked = if q.dtype().size() < 4 { -3e4 } else { -1e9 };
     let future: Tensor<B, 4> = future.unsqueeze();
-    (q * scale).matmul(k.swap_dims(2, 3)) * (-future.clone() + 1.0) + future * masked
+    (q * scale).matmul(k.swap_dims(2, 3)) * (-future.clone() + 1.0) + future * -1e9
+}
+
+/// A primitive `[B, H, T, hd]` as a tensor of f32: scores need more than a half has.
+pub(crate) fn single<B: burn::tensor::backend::Backend>(x: FloatTensor<B>) -> Tensor<B, 4> {
+    lift::<B, 4>(x).cast(DType::F32)
 }
 
 /// `softmax(s) v` and the log-sum-exp `[B, H, T, 1]` of each row of `s`.
@@ -141,6 +151,7 @@ impl Attention {
 impl Op<3> for Attention {
     const NAME: &'static str = "mixlab.attention";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         format!(r#"{{"causal":{},"scale":{:e}}}"#, self.causal, self.scale)
@@ -148,7 +159,7 @@ impl Op<3> for Attention {
 
     fn outputs(&self, [q, _, _]: &[Spec; 3]) -> Vec<Spec> {
         let [b, h, t, _] = q.shape.dims::<4>();
-        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: q.dtype };
+        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: DType::F32 };
         vec![q.clone(), log_sum_exp]
     }
 
@@ -157,14 +168,20 @@ impl Op<3> for Attention {
         [q, k, v]: [FloatTensor<B>; 3],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let [q, k, v] = [q, k, v].map(lift::<B, 4>);
+        let dtype = q.dtype();
+        let [q, k, v] = [q, k, v].map(single);
         let heads = q.dims()[1];
         let s = self.scores(q, repeat_heads(k, heads));
-        attend(s, repeat_heads(v, heads)).map(lower).into()
+        let [y, log_sum_exp] = attend::<B>(s, repeat_heads(v, heads));
+        vec![lower(y.cast(dtype)), lower(log_sum_exp)]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 3>, grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
-        let ([q, k, v], [y, log_sum_exp]) = (tape.inputs, all(tape.outputs));
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 3>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 3] {
+        let ([q, k, v], [y, log_sum_exp]) = (tape.inputs(), all(tape.outputs));
         let inputs = [q, k, v, y, log_sum_exp, grad];
         all(B::execute(&AttentionGradient { of: self.clone() }, inputs, vec![]))
     }
@@ -173,10 +190,25 @@ impl Op<3> for Attention {
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::Heads::new(inputs.each_ref(), self, vec![]).forward().into())
     }
+
+    #[cfg(feature = "cube")]
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; 3]) -> Option<String> {
+        kernel::refusal(&inputs[0])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        inputs: [CubeTensor<R>; 3],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::Kernels::new(inputs, None, self.clone()).forward()
+    }
 }
 
 impl Op<6> for AttentionGradient {
     const NAME: &'static str = "mixlab.attention_gradient";
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.of.attributes()
@@ -191,7 +223,9 @@ impl Op<6> for AttentionGradient {
         inputs: [FloatTensor<B>; 6],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let [q, k, v, y, log_sum_exp, g] = inputs.map(lift::<B, 4>);
+        let [q, k, v, ..] = inputs.each_ref().map(|x| x.dtype());
+        let types = [q, k, v];
+        let [q, k, v, y, log_sum_exp, g] = inputs.map(single::<B>);
         let (heads, groups) = (q.dims()[1], k.dims()[1]);
         let (k, v) = (repeat_heads(k, heads), repeat_heads(v, heads));
         let s = self.of.scores(q.clone(), k.clone());
@@ -199,7 +233,8 @@ impl Op<6> for AttentionGradient {
         let ds = ds * self.of.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
-        vec![lower(dq), lower(sum_groups(dk, groups)), lower(sum_groups(dv, groups))]
+        let gradients = [dq, sum_groups(dk, groups), sum_groups(dv, groups)];
+        gradients.into_iter().zip(types).map(|(x, dtype)| lower(x.cast(dtype))).collect()
     }
 
     #[cfg(feature = "cpu")]
@@ -208,6 +243,21 @@ impl Op<6> for AttentionGradient {
         let heads = cpu::Heads::new([q, k, v], &self.of, vec![]);
         let [dq, dk, dv, _] = heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g]));
         Some(vec![dq, dk, dv])
+    }
+
+    #[cfg(feature = "cube")]
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; 6]) -> Option<String> {
+        kernel::refusal(&inputs[0])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [q, k, v, y, log_sum_exp, g]: [CubeTensor<R>; 6],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        let inputs = kernel::Kernels::new([q, k, v], None, self.of.clone());
+        inputs.gradient([y, log_sum_exp, g])
     }
 }
 

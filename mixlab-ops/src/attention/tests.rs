@@ -44,3 +44,29 @@ fn full_attention_takes_any_number_of_keys() {
         check(op.clone(), inputs, &[], |x| naive(x, &op));
     }
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::AttentionGradient;
+    use crate::testing::kernels::{outputs, same};
+    for (causal, [b, h, hk, tq, tk, hd]) in [
+        (true, [1, 1, 1, 1, 1, 1]),
+        (true, [2, 4, 2, 70, 70, 5]),
+        (true, [1, 1, 1, 65, 65, 36]),
+        (false, [1, 4, 1, 70, 33, 34]),
+    ] {
+        let [q, y, g] = [12, 15, 16].map(|seed| noise(&[b, h, tq, hd], seed));
+        let [k, v] = [13, 14].map(|seed| noise(&[b, hk, tk, hd], seed));
+        let of = Attention { causal, scale: 0.7 / (hd as f32).sqrt() };
+        let inputs = [q.clone(), k.clone(), v.clone()];
+        same(of.clone(), &inputs, &[]);
+        // The one input that is not free: weights must sum to one.
+        let Some(found) = outputs(of.clone(), &inputs).pop() else { return };
+        let log_sum_exp = Host {
+            data: found[1].iter().map(|x| f64::from(*x)).collect(),
+            shape: vec![b, h, tq, 1],
+        };
+        same(AttentionGradient { of }, &[q, k, v, y, log_sum_exp, g], &[]);
+    }
+}

@@ -1,13 +1,19 @@
 //! The product of a stream with a weight matrix, in a chosen precision.
 //!
-//! `y = x W`, `∂x = g Wᵀ`, `∂W = xᵀ g`. In bf16 all three products have bfloat16 operands; inputs,
-//! results and the weight itself stay in their own type.
+//! `y = x W`, `∂x = g Wᵀ`, `∂W = xᵀ g`. In bf16 all three products have bfloat16 operands and sums in
+//! f32; `∂x` has the type of `x`, and `∂W` that of the weight.
 
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "cuda")]
+mod hopper;
+#[cfg(feature = "cube")]
+pub(crate) mod kernel;
 
 use burn::tensor::{DType, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
@@ -40,6 +46,8 @@ impl core::fmt::Display for Precision {
 pub struct Linear {
     /// Format of the operands.
     pub precision: Precision,
+    /// Type of the result; that of `x` if `None`.
+    pub output: Option<DType>,
 }
 
 /// The gradients of [`Linear`], of its inputs and the gradient of its output.
@@ -49,42 +57,63 @@ pub struct LinearGradient {
     pub precision: Precision,
 }
 
-/// `x W` for `x` `[N, K]` and `weight` `[K, M]`.
+/// `x W` for `x` `[N, K]` and `weight` `[K, M]`, in the type of `x`.
 pub fn linear<B: Backend>(
     x: Tensor<B, 2>,
     weight: Tensor<B, 2>,
     precision: Precision,
 ) -> Tensor<B, 2> {
-    let outputs = B::execute(&Linear { precision }, [lower(x), lower(weight)], vec![]);
+    run(Linear { precision, output: None }, x, weight)
+}
+
+/// [`linear`] with a result of type `output`: matrix products sum in f32, so that a wider type than
+/// that of `x` keeps more.
+pub fn linear_to<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    precision: Precision,
+    output: DType,
+) -> Tensor<B, 2> {
+    run(Linear { precision, output: Some(output) }, x, weight)
+}
+
+fn run<B: Backend>(op: Linear, x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    let outputs = B::execute(&op, [lower(x), lower(weight)], vec![]);
     lift(outputs.into_iter().next().expect("one output"))
 }
 
 impl Precision {
-    fn product<B: burn::tensor::backend::Backend>(
-        self,
-        a: Tensor<B, 2>,
-        b: Tensor<B, 2>,
-    ) -> Tensor<B, 2> {
+    /// Type of the operands.
+    pub(crate) fn operand(self) -> DType {
         match self {
-            Self::F32 | Self::Tf32 => a.matmul(b),
-            Self::Bf16 => {
-                let dtype = a.dtype();
-                a.cast(DType::BF16).matmul(b.cast(DType::BF16)).cast(dtype)
-            }
+            Self::F32 | Self::Tf32 => DType::F32,
+            Self::Bf16 => DType::BF16,
         }
+    }
+
+    /// `a b` as a tensor of type `out`.
+    pub(crate) fn product<B: burn::tensor::backend::Backend, const D: usize>(
+        self,
+        a: Tensor<B, D>,
+        b: Tensor<B, D>,
+        out: DType,
+    ) -> Tensor<B, D> {
+        a.cast(self.operand()).matmul(b.cast(self.operand())).cast(out)
     }
 }
 
 impl Op<2> for Linear {
     const NAME: &'static str = "mixlab.linear";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         format!(r#"{{"precision":"{}"}}"#, self.precision)
     }
 
     fn outputs(&self, [x, weight]: &[Spec; 2]) -> Vec<Spec> {
-        vec![Spec { shape: [x.shape[0], weight.shape[1]].into(), dtype: x.dtype }]
+        let dtype = self.output.unwrap_or(x.dtype);
+        vec![Spec { shape: [x.shape[0], weight.shape[1]].into(), dtype }]
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -92,11 +121,21 @@ impl Op<2> for Linear {
         [x, weight]: [FloatTensor<B>; 2],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        vec![lower(self.precision.product::<B>(lift(x), lift(weight)))]
+        let (x, weight) = (lift::<B, 2>(x), lift::<B, 2>(weight));
+        let output = self.output.unwrap_or(x.dtype());
+        vec![lower(self.precision.product(x, weight, output))]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [x, weight] = tape.inputs;
+    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
+        tape.outputs.clear();
+    }
+
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 2>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 2] {
+        let [x, weight] = tape.inputs();
         all(B::execute(&LinearGradient { precision: self.precision }, [x, weight, grad], vec![]))
     }
 
@@ -104,13 +143,24 @@ impl Op<2> for Linear {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         (self.precision != Precision::Bf16).then(|| vec![cpu::linear(inputs)])
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [x, weight]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        let output = self.output.unwrap_or(x.dtype);
+        vec![kernel::product(x, weight, self.precision, output)]
+    }
 }
 
 impl Op<3> for LinearGradient {
     const NAME: &'static str = "mixlab.linear_gradient";
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        Linear { precision: self.precision }.attributes()
+        Linear { precision: self.precision, output: None }.attributes()
     }
 
     fn outputs(&self, [x, weight, _]: &[Spec; 3]) -> Vec<Spec> {
@@ -123,13 +173,28 @@ impl Op<3> for LinearGradient {
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
         let [x, weight, g] = inputs.map(lift::<B, 2>);
-        let dx = self.precision.product(g.clone(), weight.transpose());
-        vec![lower(dx), lower(self.precision.product(x.transpose(), g))]
+        let (dx, dweight) = (x.dtype(), weight.dtype());
+        let dx = self.precision.product(g.clone(), weight.transpose(), dx);
+        vec![lower(dx), lower(self.precision.product(x.transpose(), g, dweight))]
     }
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         (self.precision != Precision::Bf16).then(|| cpu::gradient(inputs).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [x, weight, g]: [CubeTensor<R>; 3],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        let (dx, dw) = (x.dtype, weight.dtype);
+        let g = kernel::operand(g, self.precision);
+        vec![
+            kernel::product(g.clone(), kernel::transposed(weight), self.precision, dx),
+            kernel::product(kernel::transposed(x), g, self.precision, dw),
+        ]
     }
 }
 

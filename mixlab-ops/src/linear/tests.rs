@@ -13,7 +13,7 @@ fn naive([x, w]: &[Host; 2]) -> Vec<f64> {
 #[test]
 fn values_and_gradients_are_those_of_a_naive_loop() {
     for (n, k, m) in [(1, 1, 1), (2, 5, 3), (63, 7, 257), (257, 63, 2)] {
-        let op = Linear { precision: Precision::F32 };
+        let op = Linear { precision: Precision::F32, output: None };
         check(op, [noise(&[n, k], 14), noise(&[k, m], 15)], &[], naive);
     }
 }
@@ -25,4 +25,17 @@ fn bf16_rounds_the_operands_and_keeps_the_type() {
     let w = Tensor::<Flex, 2>::from_floats([[1.0], [0.0]], &device);
     let y = linear(x, w, Precision::Bf16);
     assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [1.0]);
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::LinearGradient;
+    use crate::testing::kernels::same;
+    for (n, k, m) in [(1, 1, 1), (2, 5, 3), (63, 7, 257), (130, 64, 96)] {
+        let [x, w, g] =
+            [(&[n, k], 16), (&[k, m], 17), (&[n, m], 18)].map(|(s, seed)| noise(s, seed));
+        same(Linear { precision: Precision::F32, output: None }, &[x.clone(), w.clone()], &[]);
+        same(LinearGradient { precision: Precision::F32 }, &[x, w, g], &[]);
+    }
 }

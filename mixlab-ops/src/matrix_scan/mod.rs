@@ -10,9 +10,13 @@ mod cpu;
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
+#[cfg(feature = "cube")]
+use crate::scan::kernel::{self, Gates};
 use crate::scan::{Origin, delayed, recurrence};
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
@@ -41,6 +45,7 @@ fn widen<B: burn::tensor::backend::Backend>(gate: FloatTensor<B>, db: usize) -> 
 impl Op<2> for MatrixScan {
     const NAME: &'static str = "mixlab.matrix_scan";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn outputs(&self, [update, _]: &[Spec; 2]) -> Vec<Spec> {
         vec![update.clone()]
@@ -57,8 +62,13 @@ impl Op<2> for MatrixScan {
         vec![lower(h.reshape([b, t, da, db]))]
     }
 
+    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
+        tape.inputs[0] = None;
+    }
+
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let ([_, gate], [h]) = (tape.inputs, all(tape.outputs));
+        let [_, gate] = tape.inputs;
+        let (gate, [h]) = (gate.expect("kept"), all(tape.outputs));
         all(B::execute(&MatrixScanGradient, [gate, h, grad], vec![]))
     }
 
@@ -66,10 +76,20 @@ impl Op<2> for MatrixScan {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(vec![cpu::states(&inputs[0], &inputs[1])])
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [update, gate]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::states(update, gate, Gates::Rows)]
+    }
 }
 
 impl Op<3> for MatrixScanGradient {
     const NAME: &'static str = "mixlab.matrix_scan_gradient";
+    const KERNEL: bool = true;
 
     fn outputs(&self, [gate, h, _]: &[Spec; 3]) -> Vec<Spec> {
         vec![h.clone(), gate.clone()]
@@ -92,6 +112,15 @@ impl Op<3> for MatrixScanGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::gradient(inputs).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [gate, h, g]: [CubeTensor<R>; 3],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::gradient([h.clone(), gate, h, g], Gates::Rows)
     }
 }
 

@@ -35,3 +35,18 @@ fn gates_may_be_negative_or_exceed_one() {
 fn gates_of_zero_and_one_reset_and_accumulate() {
     check_gates([2, 257, 3, 4], |x| (0.5 + 0.5 * x).round());
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::MatrixScanGradient;
+    use crate::testing::kernels::same;
+    let shapes = [[1, 1, 1, 1], [3, 2, 5, 4], [2, 63, 1, 5], [1, 257, 3, 16], [1, 63, 2, 500]];
+    for shape in shapes.into_iter().chain([[2, 150, 33, 68]]) {
+        let [u, h, g] = [45, 46, 47].map(|seed| noise(&shape, seed));
+        let mut gates = noise(&shape[..3], 48);
+        gates.data.iter_mut().for_each(|g| *g = f64::from((*g * 0.9) as f32));
+        same(MatrixScan, &[u, gates.clone()], &[]);
+        same(MatrixScanGradient, &[gates, h, g], &[]);
+    }
+}

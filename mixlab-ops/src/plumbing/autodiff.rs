@@ -6,7 +6,7 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, backend::AutodiffBackend};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
 use crate::{Backend, Op, Tape};
@@ -45,7 +45,8 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
             OpsKind::Tracked(prep) => {
                 let outputs = B::execute(op, inputs.clone(), ints.clone());
                 let (first, rest) = split_first(outputs.clone());
-                let tape = Tape { inputs, ints, outputs };
+                let mut tape = Tape { inputs: inputs.map(Some), ints, outputs };
+                op.trim(&mut tape);
                 (prep.finish(tape, first), rest)
             }
             OpsKind::UnTracked(prep) => {
@@ -55,6 +56,14 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         };
         let rest = rest.into_iter().map(<Self as AutodiffBackend>::from_inner);
         std::iter::once(first).chain(rest).collect()
+    }
+
+    fn half(device: &Self::Device) -> Option<DType> {
+        B::half(device)
+    }
+
+    fn memory(device: &Self::Device) -> Option<u64> {
+        B::memory(device)
     }
 }
 

@@ -5,6 +5,20 @@ mod backends;
 mod capture;
 #[cfg(feature = "cpu")]
 pub(crate) mod cpu;
+#[cfg(feature = "cube")]
+pub(crate) mod cube;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod fallbacks;
+#[cfg(feature = "cube")]
+mod fusion;
+
+#[cfg(feature = "cube")]
+pub(crate) mod reduce;
+#[cfg(feature = "cube")]
+pub(crate) mod rows;
+
+pub use fallbacks::fallbacks;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 use burn_backend::tensor::FloatTensor;

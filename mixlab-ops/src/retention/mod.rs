@@ -6,14 +6,23 @@
 //! [`attention`](fn@crate::attention), without a stored `P`, and `∂γ_h = −Σ ∂S_ij (i − j)` over batch
 //! and positions.
 
-use burn::tensor::{Int, Shape, Tensor};
+use burn::tensor::{DType, Int, Shape, Tensor};
+use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
+#[cfg(any(feature = "cpu", feature = "cube"))]
+use crate::attention::Attention;
 #[cfg(feature = "cpu")]
-use crate::attention::{Attention, cpu};
-use crate::attention::{attend, attend_gradient, scores};
+use crate::attention::cpu;
+#[cfg(feature = "cube")]
+use crate::attention::kernel;
+use crate::attention::{attend, attend_gradient, scores, single};
+#[cfg(feature = "cube")]
+use crate::scan::kernel as scan;
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// Attributes of [`retention`].
@@ -61,10 +70,20 @@ impl Retention {
     ) -> [Tensor<B, 4>; 2] {
         let [b, h, t, _] = q.dims();
         let distances = distances(t, &q);
-        let fade = distances.clone() * lift::<B, 1>(decay).reshape([1, h, 1, 1]);
+        let fade = distances.clone() * lift::<B, 1>(decay).cast(DType::F32).reshape([1, h, 1, 1]);
         // Rank 2 makes the sum over the batch a plain row broadcast.
         let faded = scores(q, k, self.scale).reshape([b, h * t * t]) - fade.reshape([1, h * t * t]);
         [faded.reshape([b, h, t, t]), distances]
+    }
+
+    #[cfg(feature = "cube")]
+    fn kernels<R: CubeRuntime>(
+        &self,
+        inputs: [CubeTensor<R>; 3],
+        decay: CubeTensor<R>,
+    ) -> kernel::Kernels<R> {
+        let attention = Attention { causal: true, scale: self.scale };
+        kernel::Kernels::new(inputs, Some(decay), attention)
     }
 
     #[cfg(feature = "cpu")]
@@ -77,6 +96,7 @@ impl Retention {
 impl Op<4> for Retention {
     const NAME: &'static str = "mixlab.retention";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         format!(r#"{{"causal":true,"scale":{:e}}}"#, self.scale)
@@ -84,7 +104,7 @@ impl Op<4> for Retention {
 
     fn outputs(&self, [q, _, _, _]: &[Spec; 4]) -> Vec<Spec> {
         let [b, h, t, _] = q.shape.dims::<4>();
-        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: q.dtype };
+        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: DType::F32 };
         vec![q.clone(), log_sum_exp]
     }
 
@@ -93,13 +113,19 @@ impl Op<4> for Retention {
         [q, k, v, decay]: [FloatTensor<B>; 4],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let [q, k, v] = [q, k, v].map(lift::<B, 4>);
+        let dtype = q.dtype();
+        let [q, k, v] = [q, k, v].map(single);
         let [s, _] = self.scores(q, k, decay);
-        attend(s, v).map(lower).into()
+        let [y, log_sum_exp] = attend::<B>(s, v);
+        vec![lower(y.cast(dtype)), lower(log_sum_exp)]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 4>, grad: FloatTensor<B>) -> [FloatTensor<B>; 4] {
-        let ([q, k, v, decay], [y, log_sum_exp]) = (tape.inputs, all(tape.outputs));
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 4>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 4] {
+        let ([q, k, v, decay], [y, log_sum_exp]) = (tape.inputs(), all(tape.outputs));
         let inputs = [q, k, v, decay, y, log_sum_exp, grad];
         all(B::execute(&RetentionGradient { scale: self.scale }, inputs, vec![]))
     }
@@ -109,10 +135,25 @@ impl Op<4> for Retention {
         let [q, k, v, decay] = inputs;
         Some(self.heads([q, k, v], decay).forward().into())
     }
+
+    #[cfg(feature = "cube")]
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; 4]) -> Option<String> {
+        kernel::refusal(&inputs[0])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [q, k, v, decay]: [CubeTensor<R>; 4],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        self.kernels([q, k, v], decay).forward()
+    }
 }
 
 impl Op<7> for RetentionGradient {
     const NAME: &'static str = "mixlab.retention_gradient";
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         Retention { scale: self.scale }.attributes()
@@ -124,10 +165,12 @@ impl Op<7> for RetentionGradient {
 
     fn reference<B: burn::tensor::backend::Backend>(
         &self,
-        [q, k, v, decay, y, log_sum_exp, g]: [FloatTensor<B>; 7],
+        inputs: [FloatTensor<B>; 7],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let [q, k, v, y, log_sum_exp, g] = [q, k, v, y, log_sum_exp, g].map(lift::<B, 4>);
+        let types = inputs.each_ref().map(|x| x.dtype());
+        let [q, k, v, decay, y, log_sum_exp, g] = inputs;
+        let [q, k, v, y, log_sum_exp, g] = [q, k, v, y, log_sum_exp, g].map(single::<B>);
         let forward = Retention { scale: self.scale };
         let [s, distances] = forward.scores(q.clone(), k.clone(), decay);
         let [ds, dv] = attend_gradient(s, v, [y, log_sum_exp], g);
@@ -137,7 +180,9 @@ impl Op<7> for RetentionGradient {
         let ds = ds * self.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
-        vec![lower(dq), lower(dk), lower(dv), lower(ddecay)]
+        let gradients = [dq, dk, dv].into_iter().zip(types);
+        let gradients = gradients.map(|(x, dtype)| lower(x.cast(dtype)));
+        gradients.chain([lower(ddecay.cast(types[3]))]).collect()
     }
 
     #[cfg(feature = "cpu")]
@@ -145,6 +190,24 @@ impl Op<7> for RetentionGradient {
         let [q, k, v, decay, y, log_sum_exp, g] = inputs;
         let heads = Retention { scale: self.scale }.heads([q, k, v], decay);
         Some(heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g])).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; 7]) -> Option<String> {
+        kernel::refusal(&inputs[0])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [q, k, v, decay, y, log_sum_exp, g]: [CubeTensor<R>; 7],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        let dtype = decay.dtype;
+        let kernels = Retention { scale: self.scale }.kernels([q, k, v], decay);
+        let mut gradients = kernels.gradient([y, log_sum_exp, g]);
+        let ddecay = gradients.pop().map(|x| scan::ready(x, dtype));
+        gradients.into_iter().chain(ddecay).collect()
     }
 }
 

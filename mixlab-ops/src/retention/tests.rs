@@ -62,3 +62,25 @@ fn without_decay_it_is_attention() {
     let faded = super::retention(q, k, v, Tensor::zeros([2], &device), 0.5);
     faded.into_data().assert_approx_eq::<f32>(&plain.into_data(), Tolerance::default());
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::RetentionGradient;
+    use crate::testing::kernels::{outputs, same};
+    for [b, h, t, hd] in [[1, 1, 1, 1], [3, 2, 70, 5]] {
+        let [q, k, v, y, g] = [54, 55, 56, 57, 58].map(|seed| noise(&[b, h, t, hd], seed));
+        let mut decay = noise(&[h], 59);
+        decay.data.iter_mut().for_each(|d| *d = f64::from((0.25 + 0.2 * *d) as f32));
+        let scale = 0.7 / (hd as f32).sqrt();
+        let inputs = [q.clone(), k.clone(), v.clone(), decay.clone()];
+        same(Retention { scale }, &inputs, &[]);
+        // The one input that is not free: weights must sum to one.
+        let Some(found) = outputs(Retention { scale }, &inputs).pop() else { return };
+        let log_sum_exp = Host {
+            data: found[1].iter().map(|x| f64::from(*x)).collect(),
+            shape: vec![b, h, t, 1],
+        };
+        same(RetentionGradient { scale }, &[q, k, v, decay, y, log_sum_exp, g], &[]);
+    }
+}

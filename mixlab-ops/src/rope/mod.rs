@@ -6,9 +6,13 @@
 
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod kernel;
 
 use burn::tensor::{Tensor, TensorData};
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
@@ -60,6 +64,7 @@ impl Rope {
 impl Op<1> for Rope {
     const NAME: &'static str = "mixlab.rope";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         format!(r#"{{"dims":{},"base":{:e},"inverse":{}}}"#, self.dims, self.base, self.inverse)
@@ -90,6 +95,10 @@ impl Op<1> for Rope {
         })]
     }
 
+    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
+        (tape.inputs, tape.outputs) = ([None], vec![]);
+    }
+
     fn gradient<B: Backend>(&self, _: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
         let back = Rope { inverse: !self.inverse, ..self.clone() };
         let outputs = B::execute(&back, [grad], vec![]);
@@ -99,6 +108,15 @@ impl Op<1> for Rope {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 1], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(vec![cpu::rope(self, &inputs[0])])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [x]: [CubeTensor<R>; 1],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::rope(self, x)]
     }
 }
 

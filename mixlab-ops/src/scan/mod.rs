@@ -7,13 +7,19 @@
 
 #[cfg(feature = "cpu")]
 pub(crate) mod cpu;
+#[cfg(feature = "cube")]
+pub(crate) mod kernel;
 mod recurrence;
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
+#[cfg(feature = "cube")]
+use kernel::Gates;
 pub(crate) use recurrence::{Origin, delayed, recurrence};
 
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
@@ -36,6 +42,7 @@ pub fn scan<B: Backend>(u: Tensor<B, 3>, gate: Tensor<B, 1>) -> Tensor<B, 3> {
 impl Op<2> for Scan {
     const NAME: &'static str = "mixlab.scan";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn outputs(&self, [u, _]: &[Spec; 2]) -> Vec<Spec> {
         vec![u.clone()]
@@ -51,8 +58,12 @@ impl Op<2> for Scan {
         vec![lower(recurrence(gate, x, Origin::Start))]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let ([u, gate], [h]) = (tape.inputs, all(tape.outputs));
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 2>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 2] {
+        let ([u, gate], [h]) = (tape.inputs(), all(tape.outputs));
         all(B::execute(&ScanGradient, [u, gate, h, grad], vec![]))
     }
 
@@ -60,10 +71,20 @@ impl Op<2> for Scan {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(vec![cpu::average(&inputs[0], &inputs[1])])
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [u, gate]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::states(u, gate, Gates::Constant)]
+    }
 }
 
 impl Op<4> for ScanGradient {
     const NAME: &'static str = "mixlab.scan_gradient";
+    const KERNEL: bool = true;
 
     fn outputs(&self, [u, gate, ..]: &[Spec; 4]) -> Vec<Spec> {
         vec![u.clone(), gate.clone()]
@@ -86,6 +107,15 @@ impl Op<4> for ScanGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::average_gradient(inputs).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        inputs: [CubeTensor<R>; 4],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::gradient(inputs, Gates::Constant)
     }
 }
 

@@ -59,3 +59,17 @@ fn a_gate_of_zero_passes_the_input_and_a_gate_of_one_blocks_it() {
     let blocked = super::scan(u.clone(), Tensor::ones([4], &device));
     blocked.into_data().assert_eq(&u.zeros_like().into_data(), true);
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::ScanGradient;
+    use crate::testing::kernels::same;
+    let shapes = [[1, 1, 1], [3, 2, 5], [2, 257, 5], [1, 700, 64], [2, 63, 500], [33, 300, 132]];
+    for shape in shapes {
+        let [u, h, g] = [25, 26, 27].map(|seed| noise(&shape, seed));
+        let gates = gates(shape[2], |x| 0.5 + 0.49 * x);
+        same(Scan, &[u.clone(), gates.clone()], &[]);
+        same(ScanGradient, &[u, gates, h, g], &[]);
+    }
+}

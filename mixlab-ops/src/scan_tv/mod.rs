@@ -7,11 +7,15 @@
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cpu")]
 use crate::scan::cpu;
+#[cfg(feature = "cube")]
+use crate::scan::kernel::{self, Gates};
 use crate::scan::{Origin, delayed, recurrence};
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
@@ -33,6 +37,7 @@ pub fn scan_tv<B: Backend>(u: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> 
 impl Op<2> for ScanTv {
     const NAME: &'static str = "mixlab.scan_tv";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn outputs(&self, [u, _]: &[Spec; 2]) -> Vec<Spec> {
         vec![u.clone()]
@@ -48,8 +53,12 @@ impl Op<2> for ScanTv {
         vec![lower(recurrence(gate, x, Origin::Start))]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let ([u, gate], [h]) = (tape.inputs, all(tape.outputs));
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 2>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 2] {
+        let ([u, gate], [h]) = (tape.inputs(), all(tape.outputs));
         all(B::execute(&ScanTvGradient, [u, gate, h, grad], vec![]))
     }
 
@@ -57,10 +66,20 @@ impl Op<2> for ScanTv {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(vec![cpu::average(&inputs[0], &inputs[1])])
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [u, gate]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::states(u, gate, Gates::Varying)]
+    }
 }
 
 impl Op<4> for ScanTvGradient {
     const NAME: &'static str = "mixlab.scan_tv_gradient";
+    const KERNEL: bool = true;
 
     fn outputs(&self, [u, gate, ..]: &[Spec; 4]) -> Vec<Spec> {
         vec![u.clone(), gate.clone()]
@@ -80,6 +99,15 @@ impl Op<4> for ScanTvGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::average_gradient(inputs).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        inputs: [CubeTensor<R>; 4],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::gradient(inputs, Gates::Varying)
     }
 }
 

@@ -50,3 +50,17 @@ fn gates_of_zero_one_and_minus_one_mix() {
     assert!([-1.0, 0.0, 1.0].iter().all(|g| gates.data.contains(g)));
     check(ScanTv, [noise(&shape, 34), gates], &[], naive);
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::ScanTvGradient;
+    use crate::testing::kernels::same;
+    let shapes = [[1, 1, 1], [3, 2, 5], [2, 257, 5], [1, 700, 64], [2, 63, 500], [33, 300, 132]];
+    for shape in shapes {
+        let [u, h, g] = [35, 36, 37].map(|seed| noise(&shape, seed));
+        let gates = gates(&shape, |x| 0.9 * x);
+        same(ScanTv, &[u.clone(), gates.clone()], &[]);
+        same(ScanTvGradient, &[u, gates, h, g], &[]);
+    }
+}

@@ -6,9 +6,13 @@
 
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod kernel;
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
@@ -38,6 +42,7 @@ fn along<B: burn::tensor::backend::Backend>(x: Tensor<B, 4>, v: Tensor<B, 4>) ->
 impl Op<2> for Xsa {
     const NAME: &'static str = "mixlab.xsa";
     const GRADIENT: bool = true;
+    const KERNEL: bool = true;
 
     fn outputs(&self, [y, _]: &[Spec; 2]) -> Vec<Spec> {
         vec![y.clone()]
@@ -54,8 +59,16 @@ impl Op<2> for Xsa {
         vec![lower(y - v * c)]
     }
 
-    fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {
-        let [y, v] = tape.inputs;
+    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
+        tape.outputs.clear();
+    }
+
+    fn gradient<B: Backend>(
+        &self,
+        mut tape: Tape<B, 2>,
+        grad: FloatTensor<B>,
+    ) -> [FloatTensor<B>; 2] {
+        let [y, v] = tape.inputs();
         all(B::execute(&XsaGradient, [y, v, grad], vec![]))
     }
 
@@ -63,10 +76,20 @@ impl Op<2> for Xsa {
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(vec![cpu::xsa(&inputs[0], &inputs[1])])
     }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [y, v]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::launch(y, v)]
+    }
 }
 
 impl Op<3> for XsaGradient {
     const NAME: &'static str = "mixlab.xsa_gradient";
+    const KERNEL: bool = true;
 
     fn outputs(&self, [y, v, _]: &[Spec; 3]) -> Vec<Spec> {
         vec![y.clone(), v.clone()]
@@ -90,6 +113,15 @@ impl Op<3> for XsaGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::gradient(inputs).into())
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        inputs: [CubeTensor<R>; 3],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        kernel::launch_gradient(inputs)
     }
 }
 

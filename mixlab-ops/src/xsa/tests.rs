@@ -23,3 +23,18 @@ fn the_own_value_is_projected_out() {
         check(Xsa, [noise(&[2, h, t, hd], 7), noise(&[2, hk, t, hd], 8)], &[], naive);
     }
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::XsaGradient;
+    use crate::testing::kernels::same;
+    for (b, h, hk, t, hd) in
+        [(1, 1, 1, 1, 1), (2, 6, 2, 5, 5), (1, 2, 2, 63, 64), (2, 3, 1, 33, 128), (1, 2, 1, 7, 500)]
+    {
+        let v = noise(&[b, hk, t, hd], 61);
+        let [y, g] = [60, 62].map(|seed| noise(&[b, h, t, hd], seed));
+        same(Xsa, &[y.clone(), v.clone()], &[]);
+        same(XsaGradient, &[y, v, g], &[]);
+    }
+}

@@ -57,12 +57,16 @@ impl Metrics {
             "step": logged.step,
             "loss": logged.loss,
             "lr": logged.lr,
+            "grad_norm": logged.grad_norm,
             "tokens": logged.tokens,
             "seconds": seconds,
             "tok_per_s": logged.tokens as f64 / seconds,
         });
         if let Some(val_loss) = logged.val_loss {
             line["val_loss"] = val_loss.into();
+        }
+        if logged.skipped > 0 {
+            line["skipped"] = logged.skipped.into();
         }
         self.write(line)
     }
@@ -78,6 +82,7 @@ impl Metrics {
             "seconds": trained.elapsed.as_secs_f64(),
             "first_step_seconds": trained.first_step.as_secs_f64(),
             "peak_memory_bytes": peak_memory(),
+            "device_peak_bytes": trained.device_memory,
         }))
     }
 

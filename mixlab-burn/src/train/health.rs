@@ -1,0 +1,81 @@
+//! Gradients that are not finite: their updates are skipped on the device; the host learns of it
+//! when it reads the loss.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use mixlab_ops::Backend;
+
+use super::Health;
+use crate::blocks::Block;
+use crate::data::Batch;
+use crate::model::Model;
+use crate::weights::layout;
+
+/// Skipped updates in a row that end a run.
+const LIMIT: usize = 3;
+
+/// The health of all steps, read rarely.
+pub(super) struct Watch<B: Backend> {
+    unread: Vec<Health<B>>,
+    /// Skipped updates of the whole run.
+    pub skipped: usize,
+    /// Norm of the gradients of the last step that was read.
+    pub norm: f32,
+    in_a_row: usize,
+}
+
+impl<B: Backend> Watch<B> {
+    pub fn new() -> Self {
+        Self { unread: Vec::new(), skipped: 0, norm: 0.0, in_a_row: 0 }
+    }
+
+    /// Keeps the health of a step, on the device.
+    pub fn push(&mut self, health: Health<B>) {
+        self.unread.push(health);
+    }
+
+    /// Reads what was pushed. Whether there were too many skipped updates in a row.
+    pub fn read(&mut self) -> bool {
+        let steps = std::mem::take(&mut self.unread);
+        let data = Tensor::cat(steps, 0).into_data().convert::<f32>();
+        let numbers = data.as_slice::<f32>().expect("converted to f32");
+        let mut broken = false;
+        for step in numbers.chunks(2) {
+            let skipped = step[0] < 0.0;
+            self.skipped += usize::from(skipped);
+            self.in_a_row = if skipped { self.in_a_row + 1 } else { 0 };
+            broken |= self.in_a_row >= LIMIT;
+            self.norm = step[1];
+        }
+        broken
+    }
+}
+
+/// The weight nearest to the loss whose gradient for `batch` is not finite: the backward pass met
+/// it first.
+pub(super) fn culprit<A, K>(model: &Model<A, K>, batch: &Batch, device: &A::Device) -> String
+where
+    A: AutodiffBackend<InnerBackend: Backend> + Backend,
+    K: Block,
+{
+    struct Finite<'a, A: AutodiffBackend> {
+        grads: &'a mut A::Gradients,
+        found: Vec<bool>,
+    }
+    impl<A: AutodiffBackend> ModuleVisitor<A> for Finite<'_, A> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+            let grad = param.val().grad_remove(self.grads);
+            let numbers = grad.map(|g| g.into_data().convert::<f32>());
+            let finite = |x: burn::tensor::TensorData| x.iter::<f32>().all(|v| v.is_finite());
+            self.found.push(numbers.is_none_or(finite));
+        }
+    }
+    let (tokens, targets) = model.upload(batch, device);
+    let mut grads = model.losses(tokens, targets, true).mean().backward();
+    let mut visitor = Finite::<A> { grads: &mut grads, found: Vec::new() };
+    model.visit(&mut visitor);
+    let names = layout(model).into_iter().map(|weight| weight.name);
+    let broken = names.zip(visitor.found).filter(|(_, finite)| !finite);
+    broken.last().map_or("none in a second try".into(), |(name, _)| format!("`{name}`"))
+}

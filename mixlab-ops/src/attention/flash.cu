@@ -1,0 +1,451 @@
+// Softmax attention with tensor cores, forward and backward, without a T x T tensor in memory
+// (Dao, 2023). A block has four warps; a warp owns 16 rows of the tile that the block keeps, and all
+// walk over the tiles of the other side together. Every sum has one order: no atomics.
+//
+// Defined before this text:
+//   HD      head width that is computed: a multiple of 16; the real one, info.hd, may be smaller
+//   CAUSAL  1 if a query sees only keys up to its own position
+//   DECAY   1 if a score falls by decay[head] with each position of distance
+//   HALF    1 for float16 operands, 0 for bfloat16
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#if HALF
+typedef __half E;
+#define MMA "f16"
+__device__ inline u32 pack(float x, float y) {
+    __half2 p = __floats2half2_rn(x, y);
+    return *reinterpret_cast<u32*>(&p);
+}
+__device__ inline float wide(E x) { return __half2float(x); }
+#else
+typedef __nv_bfloat16 E;
+#define MMA "bf16"
+__device__ inline u32 pack(float x, float y) {
+    __nv_bfloat162 p = __floats2bfloat162_rn(x, y);
+    return *reinterpret_cast<u32*>(&p);
+}
+__device__ inline float wide(E x) { return __bfloat162float(x); }
+#endif
+
+// Elements between batches, heads and positions; neighbours in a head are neighbours in memory.
+struct Strides {
+    u32 b, h, t;
+};
+
+struct Info {
+    u32 batch, heads, groups, tq, tk, hd;
+    float scale;
+    u32 unused;
+    Strides q, k, v, y, g, dq, dk, dv;
+};
+
+constexpr int TILE = 64;
+constexpr int THREADS = 128;
+// Padded rows: eight of them start in eight different groups of banks.
+constexpr int ROW = HD + 8;
+constexpr int K16 = HD / 16;
+constexpr int N8 = HD / 8;
+constexpr float LOG2E = 1.4426950408889634f;
+
+__device__ inline u32 shared_address(const void* p) {
+    return static_cast<u32>(__cvta_generic_to_shared(p));
+}
+
+__device__ inline void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N>
+__device__ inline void wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+// ROWS rows of a head into shared memory; what lies outside becomes zero.
+template <int ROWS>
+__device__ inline void load(E* to, const E* from, u32 stride, int first, int limit, int hd) {
+    for (int i = threadIdx.x; i < ROWS * N8; i += THREADS) {
+        const int row = i / N8, column = i % N8 * 8;
+        const bool inside = first + row < limit && column < hd;
+        const E* source = inside ? from + (u64)(first + row) * stride + column : from;
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                         shared_address(to + row * ROW + column)),
+                     "l"(source), "r"(inside ? 16 : 0)
+                     : "memory");
+    }
+}
+
+__device__ inline void ldmatrix(u32 (&r)[4], const E* p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(p)));
+}
+
+__device__ inline void ldmatrix_transposed(u32 (&r)[4], const E* p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(p)));
+}
+
+__device__ inline void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." MMA "." MMA
+                 ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Rows `row ..` and columns `16 k ..` of a tile as a left operand.
+__device__ inline void left(u32 (&a)[4], const E* tile, int row, int k) {
+    const int lane = threadIdx.x % 32;
+    ldmatrix(a, tile + (row + lane % 16) * ROW + k * 16 + lane / 16 * 8);
+}
+
+// c[16 rows x COLUMNS] += a b^T for `b` a tile of COLUMNS rows, `a` K16 left operands.
+template <int COLUMNS>
+__device__ inline void scores(float (&c)[COLUMNS / 8][4], const u32 (&a)[K16][4], const E* b) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < K16; k++)
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 16; n++) {
+            u32 r[4];
+            ldmatrix(r, b + (n * 16 + lane / 16 * 8 + lane % 8) * ROW + k * 16 + lane / 8 % 2 * 8);
+            mma(c[2 * n], a[k], r[0], r[1]);
+            mma(c[2 * n + 1], a[k], r[2], r[3]);
+        }
+}
+
+// c[16 rows x HD] += p b for `b` a tile of DEPTH rows and `p` accumulators of 16 x DEPTH.
+template <int DEPTH>
+__device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4], const E* b) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < DEPTH / 16; k++) {
+        const u32 a[4] = {pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
+                          pack(p[2 * k + 1][0], p[2 * k + 1][1]), pack(p[2 * k + 1][2], p[2 * k + 1][3])};
+#pragma unroll
+        for (int n = 0; n < K16; n++) {
+            u32 r[4];
+            ldmatrix_transposed(r, b + (k * 16 + lane % 16) * ROW + n * 16 + lane / 16 * 8);
+            mma(c[2 * n], a, r[0], r[1]);
+            mma(c[2 * n + 1], a, r[2], r[3]);
+        }
+    }
+}
+
+template <int N>
+__device__ inline void clear(float (&c)[N][4]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0.0f;
+}
+
+// 16 rows of accumulators, times `factor` by half, to a head in memory.
+__device__ inline void write(E* to, u32 stride, int first, int limit, int hd, const float (&c)[N8][4],
+                             float upper, float lower) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int row = first + lane / 4 + 8 * half;
+        if (row >= limit) continue;
+        const float factor = half ? lower : upper;
+#pragma unroll
+        for (int n = 0; n < N8; n++) {
+            const int column = n * 8 + lane % 4 * 2;
+            if (column >= hd) continue;
+            *reinterpret_cast<u32*>(to + (u64)row * stride + column) =
+                pack(c[n][2 * half] * factor, c[n][2 * half + 1] * factor);
+        }
+    }
+}
+
+__device__ inline const E* head(const E* x, Strides s, int b, int h) {
+    return x + (u64)b * s.b + (u64)h * s.h;
+}
+__device__ inline E* head(E* x, Strides s, int b, int h) { return x + (u64)b * s.b + (u64)h * s.h; }
+
+// Whether query i may see key j.
+__device__ inline bool visible(const Info& info, int i, int j) {
+    return i < info.tq && j < info.tk && (!CAUSAL || j <= i);
+}
+
+// y and the log-sum-exp of each row. Grid: query tiles, heads, batch.
+extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
+    const E* q, const E* k, const E* v, const float* decay, E* y, float* lse,
+    const __grid_constant__ Info info) {
+    extern __shared__ char raw[];
+    E* shared = reinterpret_cast<E*>(raw);
+    // Two keys and two values in turn; the queries pass through the first key.
+    const int tile = gridDim.x - 1 - blockIdx.x, h = blockIdx.y, b = blockIdx.z;
+    const int kv = h * info.groups / info.heads, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int first = tile * TILE, hd = info.hd;
+    const E* keys = head(k, info.k, b, kv);
+    const E* values = head(v, info.v, b, kv);
+    const float scale = info.scale * LOG2E;
+    const float fade = DECAY ? decay[h] * LOG2E : 0.0f;
+    u32 a[K16][4];
+    load<TILE>(shared, head(q, info.q, b, h), info.q.t, first, info.tq, hd);
+    commit();
+    wait<0>();
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < K16; i++) left(a[i], shared, warp * 16, i);
+    __syncthreads();
+
+    float o[N8][4], largest[2] = {-1e30f, -1e30f}, sum[2] = {0.0f, 0.0f};
+    clear(o);
+    const int all = (info.tk + TILE - 1) / TILE;
+    const int last = CAUSAL ? min(all, tile + 1) : all;
+    auto fetch = [&](int t) {
+        E* to = shared + (t % 2) * 2 * TILE * ROW;
+        load<TILE>(to, keys, info.k.t, t * TILE, info.tk, hd);
+        load<TILE>(to + TILE * ROW, values, info.v.t, t * TILE, info.tk, hd);
+        commit();
+    };
+    fetch(0);
+    for (int t = 0; t < last; t++) {
+        if (t + 1 < last) {
+            fetch(t + 1);
+            wait<1>();
+        } else {
+            wait<0>();
+        }
+        __syncthreads();
+        const E* tile_k = shared + (t % 2) * 2 * TILE * ROW;
+        float s[TILE / 8][4];
+        clear(s);
+        scores<TILE>(s, a, tile_k);
+        const bool edge = (CAUSAL && t == tile) || (t + 1) * TILE > info.tk;
+        float peak[2] = {largest[0], largest[1]};
+#pragma unroll
+        for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int i = first + warp * 16 + lane / 4 + e / 2 * 8;
+                const int j = t * TILE + n * 8 + lane % 4 * 2 + e % 2;
+                float x = s[n][e] * scale;
+                if (DECAY) x -= fade * (i - j);
+                if (edge && !(j < info.tk && (!CAUSAL || j <= i))) x = -1e30f;
+                s[n][e] = x;
+                peak[e / 2] = fmaxf(peak[e / 2], x);
+            }
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            peak[r] = fmaxf(peak[r], __shfl_xor_sync(~0u, peak[r], 1));
+            peak[r] = fmaxf(peak[r], __shfl_xor_sync(~0u, peak[r], 2));
+            const float shrink = exp2f(largest[r] - peak[r]);
+            largest[r] = peak[r];
+            sum[r] *= shrink;
+#pragma unroll
+            for (int n = 0; n < N8; n++) {
+                o[n][2 * r] *= shrink;
+                o[n][2 * r + 1] *= shrink;
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                s[n][e] = exp2f(s[n][e] - largest[e / 2]);
+                sum[e / 2] += s[n][e];
+            }
+        weighted<TILE>(o, s, tile_k + TILE * ROW);
+        __syncthreads();
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
+        sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
+        const int i = first + warp * 16 + lane / 4 + 8 * r;
+        if (lane % 4 == 0 && i < info.tq)
+            lse[((u64)b * info.heads + h) * info.tq + i] = (largest[r] + log2f(sum[r])) / LOG2E;
+    }
+    write(head(y, info.y, b, h), info.y.t, first + warp * 16, info.tq, hd, o, 1.0f / sum[0], 1.0f / sum[1]);
+}
+
+// delta_i = sum of g y over the head. Grid: rows / 4, heads, batch; a warp a row.
+extern "C" __global__ __launch_bounds__(THREADS) void attention_delta(
+    const E* y, const E* g, float* delta, const __grid_constant__ Info info) {
+    const int i = blockIdx.x * 4 + threadIdx.x / 32, h = blockIdx.y, b = blockIdx.z;
+    if (i >= info.tq) return;
+    const E* yr = head(y, info.y, b, h) + (u64)i * info.y.t;
+    const E* gr = head(g, info.g, b, h) + (u64)i * info.g.t;
+    float sum = 0.0f;
+    for (int c = threadIdx.x % 32; c < info.hd; c += 32) sum += wide(yr[c]) * wide(gr[c]);
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    if (threadIdx.x % 32 == 0) delta[((u64)b * info.heads + h) * info.tq + i] = sum;
+}
+
+// dq, and with DECAY the block's part of the gradient of the decay. Grid: query tiles, heads, batch.
+extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
+    const E* q, const E* k, const E* v, const float* decay, const float* lse, const float* delta,
+    const E* g, E* dq, float* ddecay, const __grid_constant__ Info info) {
+    extern __shared__ char raw[];
+    E* shared = reinterpret_cast<E*>(raw);
+    const int tile = gridDim.x - 1 - blockIdx.x, h = blockIdx.y, b = blockIdx.z;
+    const int kv = h * info.groups / info.heads, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int first = tile * TILE, hd = info.hd;
+    const E* keys = head(k, info.k, b, kv);
+    const E* values = head(v, info.v, b, kv);
+    const float scale = info.scale * LOG2E;
+    const float fade = DECAY ? decay[h] * LOG2E : 0.0f;
+    u32 a[K16][4], ga[K16][4];
+    load<TILE>(shared, head(q, info.q, b, h), info.q.t, first, info.tq, hd);
+    load<TILE>(shared + TILE * ROW, head(g, info.g, b, h), info.g.t, first, info.tq, hd);
+    commit();
+    wait<0>();
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < K16; i++) {
+        left(a[i], shared, warp * 16, i);
+        left(ga[i], shared + TILE * ROW, warp * 16, i);
+    }
+    __syncthreads();
+    float l[2], d[2], fall = 0.0f;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int i = first + warp * 16 + lane / 4 + 8 * r;
+        const u64 at = ((u64)b * info.heads + h) * info.tq + i;
+        l[r] = i < info.tq ? lse[at] * LOG2E : 0.0f;
+        d[r] = i < info.tq ? delta[at] : 0.0f;
+    }
+    float o[N8][4];
+    clear(o);
+    const int all = (info.tk + TILE - 1) / TILE;
+    const int last = CAUSAL ? min(all, tile + 1) : all;
+    auto fetch = [&](int t) {
+        E* to = shared + (t % 2) * 2 * TILE * ROW;
+        load<TILE>(to, keys, info.k.t, t * TILE, info.tk, hd);
+        load<TILE>(to + TILE * ROW, values, info.v.t, t * TILE, info.tk, hd);
+        commit();
+    };
+    fetch(0);
+    for (int t = 0; t < last; t++) {
+        if (t + 1 < last) {
+            fetch(t + 1);
+            wait<1>();
+        } else {
+            wait<0>();
+        }
+        __syncthreads();
+        const E* tile_k = shared + (t % 2) * 2 * TILE * ROW;
+        float s[TILE / 8][4], dp[TILE / 8][4];
+        clear(s);
+        clear(dp);
+        scores<TILE>(s, a, tile_k);
+        scores<TILE>(dp, ga, tile_k + TILE * ROW);
+#pragma unroll
+        for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int i = first + warp * 16 + lane / 4 + e / 2 * 8;
+                const int j = t * TILE + n * 8 + lane % 4 * 2 + e % 2;
+                float x = s[n][e] * scale - l[e / 2];
+                if (DECAY) x -= fade * (i - j);
+                const float p = visible(info, i, j) ? exp2f(x) : 0.0f;
+                const float ds = p * (dp[n][e] - d[e / 2]);
+                if (DECAY) fall -= ds * (i - j);
+                s[n][e] = ds;
+            }
+        weighted<TILE>(o, s, tile_k);
+        __syncthreads();
+    }
+    write(head(dq, info.dq, b, h), info.dq.t, first + warp * 16, info.tq, hd, o, info.scale, info.scale);
+#if DECAY
+    __shared__ float falls[THREADS / 32];
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) fall += __shfl_xor_sync(~0u, fall, step);
+    if (lane == 0) falls[warp] = fall;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        ddecay[((u64)b * gridDim.x + tile) * info.heads + h] = falls[0] + falls[1] + falls[2] + falls[3];
+#endif
+}
+
+// dk and dv, summed over the query heads of a group. Grid: key tiles, groups, batch. A warp keeps 16
+// keys and computes the transposed scores; QUERIES at a time.
+constexpr int QUERIES = HD > 64 ? 32 : 64;
+
+extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
+    const E* q, const E* k, const E* v, const float* decay, const float* lse, const float* delta,
+    const E* g, E* dk, E* dv, const __grid_constant__ Info info) {
+    extern __shared__ char raw[];
+    E* tile_k = reinterpret_cast<E*>(raw);
+    E* tile_v = tile_k + TILE * ROW;
+    E* pairs = tile_v + TILE * ROW; // two times: queries, their gradients
+    __shared__ float rows[2][2][QUERIES];
+    const int tile = blockIdx.x, kv = blockIdx.y, b = blockIdx.z;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = tile * TILE, hd = info.hd;
+    const int per_group = info.heads / info.groups;
+    const float scale = info.scale * LOG2E;
+    load<TILE>(tile_k, head(k, info.k, b, kv), info.k.t, first, info.tk, hd);
+    load<TILE>(tile_v, head(v, info.v, b, kv), info.v.t, first, info.tk, hd);
+    commit();
+    const int start = CAUSAL ? first / QUERIES : 0;
+    const int each = (info.tq + QUERIES - 1) / QUERIES - start;
+    const int count = each > 0 ? each * per_group : 0;
+    auto fetch = [&](int step) {
+        const int h = kv * per_group + step / each, t = start + step % each;
+        E* to = pairs + (step % 2) * 2 * QUERIES * ROW;
+        load<QUERIES>(to, head(q, info.q, b, h), info.q.t, t * QUERIES, info.tq, hd);
+        load<QUERIES>(to + QUERIES * ROW, head(g, info.g, b, h), info.g.t, t * QUERIES, info.tq, hd);
+        commit();
+        for (int i = threadIdx.x; i < QUERIES; i += THREADS) {
+            const bool inside = t * QUERIES + i < info.tq;
+            const u64 at = ((u64)b * info.heads + h) * info.tq + t * QUERIES + i;
+            rows[step % 2][0][i] = inside ? lse[at] * LOG2E : 0.0f;
+            rows[step % 2][1][i] = inside ? delta[at] : 0.0f;
+        }
+    };
+    float ok[N8][4], ov[N8][4];
+    clear(ok);
+    clear(ov);
+    if (count > 0) fetch(0);
+    for (int step = 0; step < count; step++) {
+        if (step + 1 < count) {
+            fetch(step + 1);
+            wait<1>();
+        } else {
+            wait<0>();
+        }
+        __syncthreads();
+        const int h = kv * per_group + step / each, t = start + step % each;
+        const float fade = DECAY ? decay[h] * LOG2E : 0.0f;
+        const E* tile_q = pairs + (step % 2) * 2 * QUERIES * ROW;
+        const E* tile_g = tile_q + QUERIES * ROW;
+        float s[QUERIES / 8][4], dp[QUERIES / 8][4];
+        clear(s);
+        clear(dp);
+        {
+            u32 a[K16][4];
+#pragma unroll
+            for (int i = 0; i < K16; i++) left(a[i], tile_k, warp * 16, i);
+            scores<QUERIES>(s, a, tile_q);
+        }
+        {
+            u32 a[K16][4];
+#pragma unroll
+            for (int i = 0; i < K16; i++) left(a[i], tile_v, warp * 16, i);
+            scores<QUERIES>(dp, a, tile_g);
+        }
+#pragma unroll
+        for (int n = 0; n < QUERIES / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int at = n * 8 + lane % 4 * 2 + e % 2, i = t * QUERIES + at;
+                const int j = first + warp * 16 + lane / 4 + e / 2 * 8;
+                float x = s[n][e] * scale - rows[step % 2][0][at];
+                if (DECAY) x -= fade * (i - j);
+                const float p = visible(info, i, j) ? exp2f(x) : 0.0f;
+                s[n][e] = p;
+                dp[n][e] = p * (dp[n][e] - rows[step % 2][1][at]);
+            }
+        weighted<QUERIES>(ov, s, tile_g);
+        weighted<QUERIES>(ok, dp, tile_q);
+        __syncthreads();
+    }
+    wait<0>();
+    write(head(dk, info.dk, b, kv), info.dk.t, first + warp * 16, info.tk, hd, ok, info.scale, info.scale);
+    write(head(dv, info.dv, b, kv), info.dv.t, first + warp * 16, info.tk, hd, ov, 1.0f, 1.0f);
+}

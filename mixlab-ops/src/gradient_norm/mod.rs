@@ -1,0 +1,119 @@
+//! The norm of all gradients together, and the factor that bounds it, without asking the device.
+//!
+//! `‖g‖ = √Σ g²` over every weight, `f = min(1, c / (‖g‖ + 10⁻⁶))` (Pascanu et al., 2013). If the
+//! sum is not finite, `f = −1`: the sign for an update to do nothing.
+
+#[cfg(feature = "cube")]
+mod kernel;
+
+use burn::tensor::{DType, Tensor};
+use burn_backend::TensorMetadata;
+use burn_backend::tensor::{FloatTensor, IntTensor};
+#[cfg(feature = "cube")]
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+
+use crate::{Backend, Op, Spec, lift, lower};
+
+/// How many partial sums there are.
+const PARTS: usize = 128;
+
+/// Sums the squares of a tensor of any shape onto partial sums.
+#[derive(Clone, Debug)]
+pub struct SquareSum;
+
+/// The factor from the partial sums.
+#[derive(Clone, Debug)]
+pub struct ClipFactor {
+    /// Bound of the norm; infinite for none.
+    pub bound: f32,
+}
+
+/// `[factor, norm]` of the gradients `grads`, of any shapes, for a norm of at most `bound`; the
+/// factor is −1 if the norm is not finite. `None` if there are no gradients.
+pub fn clip_factor<'a, B: Backend>(
+    grads: impl Iterator<Item = &'a FloatTensor<B>>,
+    bound: Option<f32>,
+) -> Option<Tensor<B, 1>>
+where
+    FloatTensor<B>: 'a,
+{
+    let mut parts: Option<FloatTensor<B>> = None;
+    for grad in grads {
+        let device = B::float_device(grad);
+        let start = || lower(Tensor::<B, 1>::zeros([PARTS], (&device, DType::F32)));
+        let before = parts.take().unwrap_or_else(start);
+        parts = B::execute(&SquareSum, [before, grad.clone()], vec![]).pop();
+    }
+    let op = ClipFactor { bound: bound.unwrap_or(f32::INFINITY) };
+    Some(lift(B::execute(&op, [parts?], vec![]).pop()?))
+}
+
+impl Op<2> for SquareSum {
+    const NAME: &'static str = "mixlab.square_sum";
+    const KERNEL: bool = true;
+
+    fn outputs(&self, [parts, _]: &[Spec; 2]) -> Vec<Spec> {
+        vec![parts.clone()]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [parts, x]: [FloatTensor<B>; 2],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let count = x.shape().num_elements();
+        let x = lift::<B, 1>(B::float_reshape(x, [count].into())).cast(DType::F32);
+        let sum = (x.clone() * x).sum();
+        let rest = Tensor::zeros([PARTS - 1], (&sum.device(), DType::F32));
+        vec![lower(lift::<B, 1>(parts) + Tensor::cat(vec![sum, rest], 0))]
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [parts, x]: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::add_squares(parts, x)]
+    }
+}
+
+impl Op<1> for ClipFactor {
+    const NAME: &'static str = "mixlab.clip_factor";
+    const KERNEL: bool = true;
+
+    fn attributes(&self) -> String {
+        format!(r#"{{"bound":{:e}}}"#, self.bound)
+    }
+
+    fn outputs(&self, [parts]: &[Spec; 1]) -> Vec<Spec> {
+        vec![Spec { shape: [2].into(), dtype: parts.dtype }]
+    }
+
+    fn reference<B: burn::tensor::backend::Backend>(
+        &self,
+        [parts]: [FloatTensor<B>; 1],
+        _: &[IntTensor<B>],
+    ) -> Vec<FloatTensor<B>> {
+        let norm = lift::<B, 1>(parts).sum().sqrt();
+        // An infinite bound has no factor but 1.
+        let factor = match self.bound.is_finite() {
+            true => ((norm.clone() + 1e-6).recip() * self.bound).clamp_max(1.0),
+            false => norm.ones_like(),
+        };
+        let broken = norm.clone().is_finite().bool_not();
+        vec![lower(Tensor::cat(vec![factor.mask_fill(broken, -1.0), norm], 0))]
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube<R: CubeRuntime>(
+        &self,
+        [parts]: [CubeTensor<R>; 1],
+        _: Vec<CubeTensor<R>>,
+    ) -> Vec<CubeTensor<R>> {
+        vec![kernel::factor(parts, self.bound)]
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

@@ -1,0 +1,69 @@
+use burn::tensor::Tensor;
+use burn_flex::Flex;
+
+use super::clip_factor;
+use crate::lower;
+
+fn factor(grads: &[&[f32]], bound: Option<f32>) -> Vec<f32> {
+    let device = Default::default();
+    let grads: Vec<_> =
+        grads.iter().map(|g| lower(Tensor::<Flex, 1>::from_floats(*g, &device))).collect();
+    clip_factor::<Flex>(grads.iter(), bound).unwrap().into_data().to_vec().unwrap()
+}
+
+#[test]
+fn the_factor_brings_a_norm_above_the_bound_down_to_it() {
+    let [factor, norm] = factor(&[&[3.0], &[4.0, 0.0]], Some(1.0))[..] else { panic!() };
+    assert_eq!(norm, 5.0);
+    assert!((factor - 0.2).abs() < 1e-6);
+}
+
+#[test]
+fn a_smaller_norm_and_no_bound_leave_gradients_alone() {
+    assert_eq!(factor(&[&[3.0, 4.0]], Some(6.0)), [1.0, 5.0]);
+    assert_eq!(factor(&[&[3.0, 4.0]], None), [1.0, 5.0]);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_told_by_a_negative_factor() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for bound in [Some(1.0), None] {
+            assert_eq!(factor(&[&[1.0], &[bad, 2.0]], bound)[0], -1.0);
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_equal_the_references() {
+    use super::{ClipFactor, PARTS, SquareSum};
+    use crate::testing::{
+        Host,
+        kernels::{outputs, same_f32},
+        noise,
+    };
+    let mut parts = noise(&[PARTS], 1);
+    parts.data.iter_mut().for_each(|x| *x = x.abs());
+    for bound in [0.5, f32::INFINITY] {
+        same_f32(ClipFactor { bound }, &[parts.clone()], &[]);
+    }
+    let nan = Host { data: vec![f64::NAN; PARTS], shape: vec![PARTS] };
+    for got in outputs(ClipFactor { bound: 1.0 }, &[nan]) {
+        assert_eq!(got[0][0], -1.0);
+    }
+    for shape in [&[1][..], &[3, 5], &[257, 130], &[2, 3, 7]] {
+        // The kernel spreads what the reference adds to the first part: only the totals agree.
+        let x = noise(shape, 2);
+        let expected: f64 = x
+            .data
+            .iter()
+            .chain(&parts.data)
+            .zip(0..)
+            .map(|(v, i)| if i < x.data.len() { v * v } else { *v })
+            .sum();
+        for got in outputs(SquareSum, &[parts.clone(), x.clone()]) {
+            let sum: f64 = got[0].iter().map(|v| f64::from(*v)).sum();
+            assert!((sum - expected).abs() <= 1e-5 * expected, "{sum} instead of {expected}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Matrix products on GPU backends: which kernel multiplies, by precision, hardware and shape.
+//!
+//! | precision | CUDA, Hopper | elsewhere |
+//! |---|---|---|
+//! | bf16 | [`hopper`] | cubek's tensor-core kernels on bf16 operands |
+//! | tf32 | [`hopper`] | cubek's tensor-core kernels, which round f32 operands to TF32 on CUDA |
+//! | f32 | cubek's kernels without tensor cores | the same |
+//!
+//! Nothing is tuned at run time: one shape, one kernel, the same in every run.
+
+use burn::tensor::DType;
+use burn_cubecl::kernel::cast;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::matmul::launch::{Strategy, launch_ref};
+use cubek::std::InputBinding;
+
+use cubecl::prelude::*;
+
+use super::Precision;
+#[cfg(feature = "cuda")]
+use super::hopper;
+use crate::plumbing::cube::empty;
+#[cfg(feature = "cuda")]
+use crate::plumbing::cube::{spread, vector_size};
+#[cfg(feature = "cuda")]
+use crate::plumbing::cuda::{from_cuda, on_cuda};
+
+/// `a b` in the given precision, as a tensor of type `out`. `a` is `[…, N, K]`, `b` `[…, K, M]`, of
+/// any strides: a transposed view costs nothing.
+pub(crate) fn product<R: CubeRuntime>(
+    a: CubeTensor<R>,
+    b: CubeTensor<R>,
+    precision: Precision,
+    out: DType,
+) -> CubeTensor<R> {
+    let [a, b] = [a, b].map(|x| operand(x, precision));
+    #[cfg(feature = "cuda")]
+    if let Some((a, b)) = on_cuda(&a).zip(on_cuda(&b))
+        && hopper::available(&a, precision)
+    {
+        return from_cuda(hopper::product(a, b, precision, out));
+    }
+    portable(a, b, precision, out)
+}
+
+/// `x` in the type of the operands.
+pub(crate) fn operand<R: CubeRuntime>(x: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
+    if x.dtype == precision.operand() { x } else { cast(x, precision.operand()) }
+}
+
+/// `x` with its last two axes swapped, without a copy.
+pub(crate) fn transposed<R: CubeRuntime>(mut x: CubeTensor<R>) -> CubeTensor<R> {
+    let rank = x.meta.shape().num_dims();
+    x.meta.swap(rank - 2, rank - 1);
+    x
+}
+
+/// The product by cubek.
+fn portable<R: CubeRuntime>(
+    a: CubeTensor<R>,
+    b: CubeTensor<R>,
+    precision: Precision,
+    out: DType,
+) -> CubeTensor<R> {
+    let mut shape = a.meta.shape().to_vec();
+    let last = shape.len() - 1;
+    shape[last] = b.meta.shape()[last];
+    let y = empty(&a, shape, out);
+    // Not `DoubleUnit`: in cubek 0.2.0 it reads past the end of K into the next matrix of a batch.
+    let first = match precision {
+        Precision::F32 => Strategy::SimpleUnit(Default::default()),
+        Precision::Tf32 | Precision::Bf16 => Strategy::Auto,
+    };
+    let candidates = [first, Strategy::SimpleUnit(Default::default()), Strategy::Naive];
+    let launched = candidates.iter().any(|strategy| {
+        let global =
+            MatmulGlobalElems { lhs: a.dtype.into(), rhs: b.dtype.into(), out: out.into() };
+        let [lhs, rhs] = [&a, &b].map(|x| InputBinding::new(x.clone().binding(), x.dtype.into()));
+        let mut types = MatmulElems::from_globals(&global);
+        launch_ref(strategy, &y.client, lhs, rhs, y.clone().binding(), &mut types).is_ok()
+    });
+    assert!(launched, "cubek has no kernel for {a:?} times {b:?}");
+    y
+}
+
+/// The sum over parts: `[parts, …]` to one.
+#[cfg(feature = "cuda")]
+#[cube(launch_unchecked)]
+fn sum_parts_kernel<F: Float, N: Size>(
+    parts: &Array<Vector<f32, N>>,
+    sum: &mut Array<Vector<F, N>>,
+    matrix: u32,
+    count: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS < sum.len() {
+        let (matrix, count) = (matrix as usize, count as usize);
+        let first = ABSOLUTE_POS / matrix * matrix * count + ABSOLUTE_POS % matrix;
+        let mut total = parts[first];
+        for part in 1..count {
+            total += parts[first + part * matrix];
+        }
+        sum[ABSOLUTE_POS] = Vector::cast_from(total);
+    }
+}
+
+/// `parts` `[batch · count, m, n]` as `shape`, which holds `batch` matrices: each the sum, in order,
+/// of `count` neighbours.
+#[cfg(feature = "cuda")]
+pub(super) fn sum_parts<R: CubeRuntime>(
+    parts: CubeTensor<R>,
+    count: usize,
+    shape: Vec<usize>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let sum = empty(&parts, shape, dtype);
+    let rank = sum.meta.shape().num_dims();
+    let matrix = sum.meta.shape()[rank - 2] * sum.meta.shape()[rank - 1];
+    let size = vector_size(&parts);
+    let (cubes, cube) = spread(sum.meta.num_elements() / size, 256);
+    let client = sum.client.clone();
+    // SAFETY: `parts` has `count` times as many elements as `sum`, and units past its end stop.
+    unsafe {
+        sum_parts_kernel::launch_unchecked::<R>(
+            &client,
+            cubes,
+            cube,
+            size,
+            parts.into_array_arg(),
+            sum.clone().into_array_arg(),
+            (matrix / size) as u32,
+            count as u32,
+            dtype.into(),
+        );
+    }
+    sum
+}
+
+#[cfg(feature = "cuda")]
+#[cube(launch_unchecked)]
+fn pad_rows_kernel<F: Float>(
+    x: &Array<F>,
+    y: &mut Array<F>,
+    width: u32,
+    padded: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS < x.len() {
+        let (row, column) = (ABSOLUTE_POS / width as usize, ABSOLUTE_POS % width as usize);
+        y[row * padded as usize + column] = x[ABSOLUTE_POS];
+    }
+}
+
+/// A copy of `x`, a tensor without gaps, whose rows start at multiples of `bytes`.
+#[cfg(feature = "cuda")]
+pub(super) fn with_padded_rows<R: CubeRuntime>(x: CubeTensor<R>, bytes: usize) -> CubeTensor<R> {
+    let mut shape = x.meta.shape().to_vec();
+    let last = shape.len() - 1;
+    let width = shape[last];
+    let padded = width.next_multiple_of(bytes / x.elem_size());
+    shape[last] = padded;
+    let y = empty(&x, shape, x.dtype);
+    let (cubes, cube) = spread(x.meta.num_elements(), 256);
+    let (client, dtype, meta) = (x.client.clone(), x.dtype, x.meta.shape().clone());
+    // SAFETY: every row of `y` is at least as long as a row of `x`.
+    unsafe {
+        pad_rows_kernel::launch_unchecked::<R>(
+            &client,
+            cubes,
+            cube,
+            x.into_array_arg(),
+            y.clone().into_array_arg(),
+            width as u32,
+            padded as u32,
+            dtype.into(),
+        );
+    }
+    let mut view = y;
+    *view.meta.shape_mut() = meta;
+    view
+}

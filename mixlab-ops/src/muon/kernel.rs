@@ -1,0 +1,256 @@
+//! Kernels: momentum into the batch, the iteration around the matrix products, and the step.
+
+use burn::tensor::DType;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubecl::prelude::*;
+
+use super::orthogonalize::QUINTIC;
+use super::{Momentum, MuonStep, Orthogonalize};
+use crate::linear::kernel::{product, transposed};
+use crate::plumbing::cube::{contiguous, empty, owned, spread, vector_size};
+use crate::plumbing::reduce::cube_sum;
+
+/// Units of a cube that sums.
+const UNITS: usize = 256;
+/// Cubes that share the sum of one matrix.
+const PARTS: usize = 16;
+
+#[cube(launch_unchecked)]
+fn momentum_kernel<N: Size>(
+    grad: &Array<Vector<f32, N>>,
+    factor: &Array<f32>,
+    buffer: &mut Array<Vector<f32, N>>,
+    batch: &mut Array<Vector<f32, N>>,
+    momentum: f32,
+    offset: u32,
+    #[comptime] nesterov: bool,
+) {
+    let factor = factor[0];
+    if ABSOLUTE_POS < buffer.len() && factor >= 0.0 {
+        let momentum = Vector::<f32, N>::new(momentum);
+        let g = grad[ABSOLUTE_POS] * Vector::new(factor);
+        let next = buffer[ABSOLUTE_POS] * momentum + g;
+        buffer[ABSOLUTE_POS] = next;
+        let at = offset as usize + ABSOLUTE_POS;
+        if comptime!(nesterov) {
+            batch[at] = g + next * momentum;
+        } else {
+            batch[at] = next;
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn step_kernel<N: Size>(
+    batch: &Array<Vector<f32, N>>,
+    factor: &Array<f32>,
+    weight: &mut Array<Vector<f32, N>>,
+    lr: f32,
+    decay: f32,
+    offset: u32,
+) {
+    if ABSOLUTE_POS < weight.len() && factor[0] >= 0.0 {
+        let w = weight[ABSOLUTE_POS];
+        let update = batch[offset as usize + ABSOLUTE_POS];
+        weight[ABSOLUTE_POS] = w - w * Vector::new(decay) - update * Vector::new(lr);
+    }
+}
+
+/// `x` to the nearest bfloat16, by its bits: round half to even. A NaN stays one.
+#[cube]
+fn to_bf16(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let rounded = bits + 0x7fffu32 + ((bits >> 16u32) & 1u32);
+    let finite = (bits & 0x7f80_0000u32) != 0x7f80_0000u32;
+    f32::reinterpret(select(finite, rounded & 0xffff_0000u32, bits))
+}
+
+/// Part `CUBE_POS_X` of the sum of squares of matrix `CUBE_POS_Y`.
+#[cube(launch_unchecked)]
+fn squares_kernel(x: &Array<f32>, sums: &mut Array<f32>, matrix: u32) {
+    let unit = UNIT_POS as usize;
+    let start = CUBE_POS_Y as usize * matrix as usize;
+    let mut at = CUBE_POS_X as usize * UNITS.comptime() + unit;
+    let mut sum = 0.0f32;
+    while at < matrix as usize {
+        let v = to_bf16(x[start + at]);
+        sum += v * v;
+        at += UNITS.comptime() * PARTS.comptime();
+    }
+    let sum = cube_sum(sum, UNITS);
+    if unit == 0 {
+        sums[CUBE_POS_Y as usize * PARTS.comptime() + CUBE_POS_X as usize] = sum;
+    }
+}
+
+/// Each matrix, rounded to bfloat16, over its norm.
+#[cube(launch_unchecked)]
+fn normalize_kernel<F: Float>(
+    x: &Array<f32>,
+    sums: &Array<f32>,
+    y: &mut Array<F>,
+    matrix: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS < y.len() {
+        let index = ABSOLUTE_POS / matrix as usize;
+        let mut sum = 0.0f32;
+        for part in 0..PARTS.comptime() {
+            sum += sums[index * PARTS.comptime() + part];
+        }
+        y[ABSOLUTE_POS] = F::cast_from(to_bf16(x[ABSOLUTE_POS]) / (f32::sqrt(sum) + 1e-7));
+    }
+}
+
+/// `p·x + q·y`.
+#[cube(launch_unchecked)]
+fn combine_kernel<F: Float, N: Size>(
+    x: &Array<Vector<F, N>>,
+    y: &Array<Vector<F, N>>,
+    out: &mut Array<Vector<F, N>>,
+    p: f32,
+    q: f32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS < out.len() {
+        let x = Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]);
+        let y = Vector::<f32, N>::cast_from(y[ABSOLUTE_POS]);
+        out[ABSOLUTE_POS] = Vector::cast_from(x * Vector::new(p) + y * Vector::new(q));
+    }
+}
+
+pub(super) fn momentum<R: CubeRuntime>(
+    op: &Momentum,
+    [grad, factor, buffer, batch]: [CubeTensor<R>; 4],
+) -> Vec<CubeTensor<R>> {
+    let (buffer, batch, grad) = (owned(buffer), owned(batch), contiguous(grad));
+    let (size, count) = (vector_size(&buffer), buffer.meta.num_elements());
+    let (cubes, cube) = spread(count / size, 256);
+    let client = buffer.client.clone();
+    // SAFETY: gradient and buffer have `count` elements, the batch has a matrix at `index`, and
+    // units past the end do nothing.
+    unsafe {
+        momentum_kernel::launch_unchecked::<R>(
+            &client,
+            cubes,
+            cube,
+            size,
+            grad.into_array_arg(),
+            contiguous(factor).into_array_arg(),
+            buffer.clone().into_array_arg(),
+            batch.clone().into_array_arg(),
+            op.momentum,
+            (op.index * count / size) as u32,
+            op.nesterov,
+        );
+    }
+    vec![batch, buffer]
+}
+
+pub(super) fn step<R: CubeRuntime>(
+    op: &MuonStep,
+    [weight, batch, factor]: [CubeTensor<R>; 3],
+) -> CubeTensor<R> {
+    let (weight, batch) = (owned(weight), contiguous(batch));
+    let (size, count) = (vector_size(&weight), weight.meta.num_elements());
+    let (cubes, cube) = spread(count / size, 256);
+    let client = weight.client.clone();
+    // SAFETY: as above.
+    unsafe {
+        step_kernel::launch_unchecked::<R>(
+            &client,
+            cubes,
+            cube,
+            size,
+            batch.into_array_arg(),
+            contiguous(factor).into_array_arg(),
+            weight.clone().into_array_arg(),
+            op.lr,
+            op.decay,
+            (op.index * count / size) as u32,
+        );
+    }
+    weight
+}
+
+/// The batch rounded and normalised, in the type of the iteration.
+fn normalized<R: CubeRuntime>(batch: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    let batch = contiguous(batch);
+    let [s, r, c] = batch.meta.shape().dims();
+    let client = batch.client.clone();
+    let sums = empty(&batch, [s * PARTS], DType::F32);
+    let y = empty(&batch, [s, r, c], dtype);
+    let (count, cube) = spread(s * r * c, 256);
+    // SAFETY: `s` rows of cubes for `s` matrices of `r·c` elements; then a unit an element.
+    unsafe {
+        squares_kernel::launch_unchecked::<R>(
+            &client,
+            CubeCount::Static(PARTS as u32, s as u32, 1),
+            CubeDim::new_1d(UNITS as u32),
+            batch.clone().into_array_arg(),
+            sums.clone().into_array_arg(),
+            (r * c) as u32,
+        );
+        normalize_kernel::launch_unchecked::<R>(
+            &client,
+            count,
+            cube,
+            batch.into_array_arg(),
+            sums.into_array_arg(),
+            y.clone().into_array_arg(),
+            (r * c) as u32,
+            dtype.into(),
+        );
+    }
+    y
+}
+
+fn combine<R: CubeRuntime>(p: f32, x: &CubeTensor<R>, q: f32, y: CubeTensor<R>) -> CubeTensor<R> {
+    let out = empty(x, x.meta.shape().clone(), x.dtype);
+    let size = vector_size(&out);
+    let (cubes, cube) = spread(out.meta.num_elements() / size, 256);
+    let (client, dtype) = (x.client.clone(), x.dtype);
+    // SAFETY: all three have as many elements, and units past the end do nothing.
+    unsafe {
+        combine_kernel::launch_unchecked::<R>(
+            &client,
+            cubes,
+            cube,
+            size,
+            x.clone().into_array_arg(),
+            y.into_array_arg(),
+            out.clone().into_array_arg(),
+            p,
+            q,
+            dtype.into(),
+        );
+    }
+    out
+}
+
+pub(super) fn orthogonalize<R: CubeRuntime>(
+    op: &Orthogonalize,
+    batch: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let [a, b, c] = QUINTIC;
+    let [_, rows, columns] = batch.meta.shape().dims::<3>();
+    let (dtype, precision) = (op.precision.operand(), op.precision);
+    let mut x = normalized(batch, dtype);
+    // `XᵀX` for tall matrices: the iteration of the transpose, without transposing.
+    let tall = rows > columns;
+    for _ in 0..op.steps {
+        let t = transposed(x.clone());
+        let gram = match tall {
+            true => product(t, x.clone(), precision, dtype),
+            false => product(x.clone(), t, precision, dtype),
+        };
+        let square = product(gram.clone(), gram.clone(), precision, dtype);
+        let mix = combine(b, &gram, c, square);
+        let y = match tall {
+            true => product(x.clone(), mix, precision, dtype),
+            false => product(mix, x.clone(), precision, dtype),
+        };
+        x = combine(a, &x, 1.0, y);
+    }
+    if dtype == DType::F32 { x } else { burn_cubecl::kernel::cast(x, DType::F32) }
+}

@@ -1,0 +1,97 @@
+//! GPU backends: an op's kernels, or its reference; and what the launches have in common.
+
+use burn::tensor::{DType, Shape};
+use burn_backend::tensor::{FloatTensor, IntTensor};
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, full_device_dtype};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+use cubecl::prelude::{CubeCount, CubeDim, InputScalar};
+
+use super::fallbacks::note;
+use crate::{Backend, Op};
+
+impl<R, F, I, BT> Backend for CubeBackend<R, F, I, BT>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    fn execute<O: Op<N>, const N: usize>(
+        op: &O,
+        inputs: [FloatTensor<Self>; N],
+        ints: Vec<IntTensor<Self>>,
+    ) -> Vec<FloatTensor<Self>> {
+        if !O::KERNEL {
+            return op.reference::<Self>(inputs, &ints);
+        }
+        match op.refusal(&inputs) {
+            Some(reason) => {
+                note(O::NAME, &reason);
+                op.reference::<Self>(inputs, &ints)
+            }
+            None => op.cube(inputs, ints),
+        }
+    }
+
+    fn half(device: &Self::Device) -> Option<DType> {
+        <Self as burn::tensor::backend::Backend>::supports_dtype(device, DType::BF16)
+            .then_some(DType::BF16)
+    }
+
+    fn memory(device: &Self::Device) -> Option<u64> {
+        R::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
+    }
+}
+
+/// `x` with its elements in row-major order without gaps. (CUDA pads rows by default.)
+pub(crate) fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    burn_cubecl::kernel::into_contiguous(x)
+}
+
+/// A new tensor without gaps on the device of `like`, with undefined contents: in tests, NaN.
+pub(crate) fn empty<R: CubeRuntime>(
+    like: &CubeTensor<R>,
+    shape: impl Into<Shape>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let (client, device, shape) = (like.client.clone(), like.device.clone(), shape.into());
+    match cfg!(test) {
+        true => {
+            let nan = InputScalar::new(f32::NAN, dtype);
+            contiguous(full_device_dtype(client, shape, device, nan, dtype))
+        }
+        false => empty_device_contiguous_dtype(client, device, shape, dtype),
+    }
+}
+
+/// How many elements of `x`, a tensor without gaps, a unit can load at once: up to 16 bytes that
+/// divide the last axis.
+pub(crate) fn vector_size<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
+    let row = x.meta.shape().last().copied().unwrap_or(1);
+    let sizes = x.client.io_optimized_vector_sizes(x.dtype.size());
+    sizes.filter(|n| n * x.dtype.size() <= 16 && row.is_multiple_of(*n)).max().unwrap_or(1)
+}
+
+/// A one-dimensional launch of at least `units` units, `width` to a cube.
+///
+/// The count is spread over two axes when one is not enough: kernels take `ABSOLUTE_POS` and check
+/// it against their own bound.
+pub(crate) fn spread(units: usize, width: u32) -> (CubeCount, CubeDim) {
+    (cubes(units.div_ceil(width as usize)), CubeDim::new_1d(width))
+}
+
+/// `count` cubes or a few more, over two axes when one is not enough (`CUBE_POS` numbers them).
+pub(crate) fn cubes(count: usize) -> CubeCount {
+    const AXIS: usize = 65_535;
+    let y = count.div_ceil(AXIS).max(1);
+    CubeCount::Static(count.div_ceil(y) as u32, y as u32, 1)
+}
+
+/// `x` without gaps, and held by nobody else: a kernel may write over it.
+pub(crate) fn owned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    if !x.is_contiguous() {
+        return contiguous(x);
+    }
+    if x.can_mut() { x } else { contiguous(x.copy()) }
+}

@@ -1,0 +1,176 @@
+//! CUDA kernels from source: the way to instructions of one chip that CubeCL does not write.
+//!
+//! A [`Source`] is compiled by NVRTC, cached and launched by CubeCL like its own kernels, on the
+//! same stream. Its parameters are, in this order: the tensor maps (by value), the addresses of
+//! their buffers, the addresses of the other buffers, and the numbers of the launch (by value).
+
+use core::any::Any;
+use core::hash::{Hash, Hasher};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::cuda::{CudaCompiler, CudaRuntime};
+use cubecl::{CompilationError, Compiler, CubeTask};
+
+use cubecl::prelude::*;
+use cubecl::server::{KernelArguments, MetadataBindingInfo, TensorMapBinding};
+use cubecl_cpp::shared::SharedMemory;
+
+/// A kernel in CUDA C++.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Name of the `extern "C"` kernel.
+    pub entry: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    /// Macros to define before it.
+    pub defines: Vec<(&'static str, String)>,
+    /// Threads of a block.
+    pub block: CubeDim,
+    /// Bytes of dynamic shared memory.
+    pub shared: usize,
+}
+
+/// What tells one compiled kernel from another; the text is in, so that a changed one misses the
+/// cache of compiled kernels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    entry: &'static str,
+    text: u64,
+    defines: Vec<(&'static str, String)>,
+    shared: usize,
+}
+
+impl KernelMetadata for Source {
+    fn name(&self) -> &'static str {
+        self.entry
+    }
+
+    fn id(&self) -> KernelId {
+        let identity = Identity {
+            entry: self.entry,
+            text: fingerprint(self.text),
+            defines: self.defines.clone(),
+            shared: self.shared,
+        };
+        KernelId::new::<Self>().info(identity).cube_dim(self.block)
+    }
+
+    fn address_type(&self) -> StorageType {
+        AddressType::U32.unsigned_type()
+    }
+}
+
+/// FNV-1a: the same in every process, which the cache on disk needs.
+fn fingerprint(text: &str) -> u64 {
+    struct Fnv(u64);
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            for b in bytes {
+                self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl CubeTask<CudaCompiler> for Source {
+    fn compile(
+        &self,
+        compiler: &mut CudaCompiler,
+        options: &<CudaCompiler as Compiler>::CompilationOptions,
+        mode: ExecutionMode,
+        address: StorageType,
+    ) -> Result<CompiledKernel<CudaCompiler>, CompilationError> {
+        // CubeCL reads the size of the shared memory off its own form of the kernel: an empty one
+        // that claims as much.
+        let empty = KernelDefinition {
+            buffers: vec![],
+            tensor_maps: vec![],
+            scalars: vec![],
+            cube_dim: self.block,
+            body: Scope::root(false),
+            options: KernelOptions { kernel_name: self.entry.into(), ..Default::default() },
+        };
+        let mut repr = compiler.compile(empty, options, mode, address)?;
+        let word = repr.body.address_type;
+        let words = self.shared.div_ceil(word.size());
+        repr.body.shared_memories = vec![SharedMemory::new_array(0, word, words, 16)];
+        let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
+        Ok(CompiledKernel {
+            entrypoint_name: self.entry.into(),
+            debug_name: Some(self.entry),
+            source: defines.chain([self.text.into()]).collect(),
+            repr: Some(repr),
+            cube_dim: self.block,
+            debug_info: None,
+        })
+    }
+}
+
+/// What a launch passes to a [`Source`].
+#[derive(Default)]
+pub(crate) struct Arguments {
+    pub maps: Vec<TensorMapBinding>,
+    pub buffers: Vec<CubeTensor<CudaRuntime>>,
+    /// The bytes of the last parameter.
+    pub numbers: Vec<u64>,
+}
+
+/// Launches `source` on `grid` blocks, on the device of `client`.
+///
+/// # Safety
+/// The kernel must stay within the tensors that it is given.
+pub(crate) unsafe fn launch(
+    client: &ComputeClient<CudaRuntime>,
+    source: Source,
+    grid: (usize, usize, usize),
+    arguments: Arguments,
+) {
+    let Arguments { maps, buffers, numbers } = arguments;
+    let words = numbers.len();
+    let bindings = KernelArguments::new()
+        .with_tensor_maps(maps)
+        .with_buffers(buffers.into_iter().map(|x| x.handle.binding()).collect())
+        .with_info(MetadataBindingInfo::new(numbers, words));
+    let count = CubeCount::Static(grid.0 as u32, grid.1 as u32, grid.2 as u32);
+    // SAFETY: the caller's promise.
+    unsafe { client.launch_unchecked(Box::new(source), count, bindings) };
+}
+
+/// `x` as a tensor of the CUDA runtime, if it is one.
+pub(crate) fn on_cuda<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<CubeTensor<CudaRuntime>> {
+    (x as &dyn Any).downcast_ref::<CubeTensor<CudaRuntime>>().cloned()
+}
+
+/// Back from [`on_cuda`].
+///
+/// # Panics
+/// If `R` is not the CUDA runtime.
+pub(crate) fn from_cuda<R: CubeRuntime>(x: CubeTensor<CudaRuntime>) -> CubeTensor<R> {
+    *(Box::new(x) as Box<dyn Any>).downcast().expect("a tensor of the CUDA runtime")
+}
+
+/// Compute capability of the device that holds `x`, as (major, minor): (9, 0) is Hopper.
+pub(crate) fn capability(x: &CubeTensor<CudaRuntime>) -> (i32, i32) {
+    use cudarc::driver::{result::device, sys::CUdevice_attribute_enum as Attribute};
+    static KNOWN: Mutex<Option<HashMap<usize, (i32, i32)>>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    *known.get_or_insert_default().entry(x.device.index).or_insert_with(|| {
+        let read = |attribute| {
+            let device = device::get(x.device.index as i32).ok()?;
+            // SAFETY: `device` was just given by the driver.
+            unsafe { device::get_attribute(device, attribute) }.ok()
+        };
+        let major = read(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+        let minor = read(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+        major.zip(minor).unwrap_or((0, 0))
+    })
+}

@@ -1,0 +1,196 @@
+//! Kernels of the recurrences; [`walk`] has the plan.
+
+mod backward;
+mod forward;
+mod walk;
+
+use burn::tensor::DType;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubecl::prelude::*;
+
+use crate::plumbing::cube::{contiguous, cubes, empty, spread, vector_size};
+
+pub(crate) use walk::Gates;
+use walk::{ExtentLaunch, UNITS};
+
+/// Cubes that leave most of a large GPU idle.
+const FEW: usize = 128;
+
+/// A launch over sequences `[B, T, C]`, or `[B, T, G, C]` with [`Gates::Rows`].
+struct Launch {
+    gates: Gates,
+    steps: usize,
+    groups: usize,
+    /// Columns of a group, in vectors of `size`.
+    columns: usize,
+    size: usize,
+    /// Units across the columns.
+    width: usize,
+    /// Cubes that share a group.
+    blocks: usize,
+    cubes: usize,
+}
+
+impl Launch {
+    fn new<R: CubeRuntime>(u: &CubeTensor<R>, gates: Gates) -> Self {
+        let shape = u.meta.shape();
+        let (steps, channels) = (shape[1], shape[shape.num_dims() - 1]);
+        let groups = if gates == Gates::Rows { shape[2] } else { 1 };
+        let sequences = shape[0] * groups;
+        let make = |size: usize, width: usize| {
+            let columns = channels / size;
+            let blocks = columns.div_ceil(width);
+            let cubes = sequences * blocks;
+            Self { gates, steps, groups, columns, size, width, blocks, cubes }
+        };
+        // 32 channels a cube: lines of 128 bytes.
+        let size = vector_size(u).min(4);
+        let wide = make(size, 32 / size);
+        // With few of them narrower cubes, so that more multiprocessors have work.
+        if wide.cubes < FEW || channels <= 8 { make(1, 8) } else { wide }
+    }
+
+    fn extent<R: CubeRuntime>(&self) -> ExtentLaunch<R> {
+        let Self { steps, groups, columns, blocks, cubes, .. } = *self;
+        let [steps, columns, groups, blocks, cubes] =
+            [steps, columns, groups, blocks, cubes].map(|n| n as u32);
+        ExtentLaunch::new(steps, columns, groups, blocks, cubes)
+    }
+
+    /// Elements of a vector of gates.
+    fn gate_size(&self) -> usize {
+        if self.gates == Gates::Rows { 1 } else { self.size }
+    }
+}
+
+/// `x` in row-major order and as `dtype`.
+pub(crate) fn ready<R: CubeRuntime>(x: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    let x = if x.dtype == dtype { x } else { burn_cubecl::kernel::cast(x, dtype) };
+    contiguous(x)
+}
+
+/// All states of the recurrence over `u`.
+pub(crate) fn states<R: CubeRuntime>(
+    u: CubeTensor<R>,
+    gates: CubeTensor<R>,
+    kind: Gates,
+) -> CubeTensor<R> {
+    let (u, gates) = (contiguous(u), contiguous(gates));
+    let launch = Launch::new(&u, kind);
+    let h = empty(&u, u.meta.shape().clone(), u.dtype);
+    let (client, dtype, gate) = (u.client.clone(), u.dtype, gates.dtype);
+    // SAFETY: the extent is that of `u` and `h`, the gates have the shape that `kind` says, and
+    // units without a column or a step of their own store nothing.
+    unsafe {
+        forward::forward::launch_unchecked::<R>(
+            &client,
+            cubes(launch.cubes),
+            CubeDim::new_1d(UNITS as u32),
+            launch.size,
+            launch.gate_size(),
+            u.into_array_arg(),
+            gates.into_array_arg(),
+            h.clone().into_array_arg(),
+            launch.extent(),
+            kind,
+            launch.width,
+            if launch.size == 1 { 16 } else { 8 },
+            dtype.into(),
+            gate.into(),
+        );
+    }
+    h
+}
+
+/// Gradients of `u` and of the gates, given `[u, gates, h, g]` with the states `h` and their
+/// gradient `g`. With [`Gates::Rows`] nothing reads `u`: any tensor of its shape will do.
+pub(crate) fn gradient<R: CubeRuntime>(
+    [u, gates, h, g]: [CubeTensor<R>; 4],
+    kind: Gates,
+) -> Vec<CubeTensor<R>> {
+    let dtype = u.dtype;
+    let [u, h, g] = [u, h, g].map(|x| ready(x, dtype));
+    let gates = contiguous(gates);
+    let launch = Launch::new(&u, kind);
+    let shape = gates.meta.shape().clone();
+    // The sums of a cube, or the gradient itself.
+    let parts = match kind {
+        Gates::Constant => empty(&gates, [u.meta.shape()[0], shape[0]], DType::F32),
+        Gates::Rows if launch.blocks > 1 => {
+            empty(&gates, [launch.blocks, shape.num_elements()], DType::F32)
+        }
+        _ => empty(&gates, shape.clone(), gates.dtype),
+    };
+    let du = empty(&u, u.meta.shape().clone(), dtype);
+    let (client, gate, part) = (u.client.clone(), gates.dtype, parts.dtype);
+    // SAFETY: as above; `parts` has a place for each step that a cube sums, or each of its columns.
+    unsafe {
+        backward::backward::launch_unchecked::<R>(
+            &client,
+            cubes(launch.cubes),
+            CubeDim::new_1d(UNITS as u32),
+            launch.size,
+            launch.gate_size(),
+            launch.gate_size(),
+            u.into_array_arg(),
+            gates.into_array_arg(),
+            h.into_array_arg(),
+            g.into_array_arg(),
+            du.clone().into_array_arg(),
+            parts.clone().into_array_arg(),
+            launch.extent(),
+            kind,
+            launch.width,
+            if launch.size == 1 { 8 } else { 4 },
+            dtype.into(),
+            gate.into(),
+            part.into(),
+        );
+    }
+    let dgates = match kind {
+        Gates::Constant => sum_first(parts, shape, gate),
+        Gates::Rows if launch.blocks > 1 => sum_first(parts, shape, gate),
+        _ => parts,
+    };
+    vec![du, dgates]
+}
+
+#[cube(launch_unchecked)]
+fn sum_first_kernel<F: Float>(
+    x: &Array<f32>,
+    y: &mut Array<F>,
+    rows: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS < y.len() {
+        let mut sum = 0.0f32;
+        for row in 0..rows as usize {
+            sum += x[row * y.len() + ABSOLUTE_POS];
+        }
+        y[ABSOLUTE_POS] = F::cast_from(sum);
+    }
+}
+
+/// `x`, f32 and in row-major order, summed over its first axis, as `shape` and `dtype`.
+pub(crate) fn sum_first<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    shape: burn::tensor::Shape,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let y = empty(&x, shape, dtype);
+    let (rows, client) = (x.meta.shape()[0], x.client.clone());
+    let (count, cube) = spread(y.meta.num_elements(), 128);
+    // SAFETY: `x` has `rows` rows of as many elements as `y`, and units past the end do nothing.
+    unsafe {
+        sum_first_kernel::launch_unchecked::<R>(
+            &client,
+            count,
+            cube,
+            x.into_array_arg(),
+            y.clone().into_array_arg(),
+            rows as u32,
+            dtype.into(),
+        );
+    }
+    y
+}
