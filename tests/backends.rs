@@ -1,58 +1,104 @@
 //! Other backends against the CPU: the same losses over 20 steps.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
 use crate::cli::{TRAIN, mixlab, stdout, steps};
 
-/// Trains a golden case on `backend` and compares every loss with the original's.
-fn compare(backend: &str, case: &str) {
+/// The losses of 20 steps of the config in `file` on `backend`.
+fn losses(backend: &str, file: &str) -> Vec<f64> {
     let temporary = tempfile::tempdir().unwrap();
     let metrics = temporary.path().join("metrics.jsonl");
-    let folder = format!("golden/cases/{case}");
-    stdout(&mixlab(&[
-        "arch",
-        "--config",
-        &format!("{folder}/config.json"),
-        "--train",
-        TRAIN,
-        "--backend",
-        backend,
-        "--log-every",
-        "1",
-        "--metrics",
-        metrics.to_str().unwrap(),
-    ]));
-    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("trace.json");
+    let written = metrics.to_str().unwrap();
+    let arguments = ["arch", "--config", file, "--train", TRAIN, "--backend", backend];
+    let often = ["--log-every", "1", "--metrics", written];
+    stdout(&mixlab(&[&arguments[..], &often].concat()));
+    steps(&metrics).iter().map(|step| step["loss"].as_f64().unwrap()).collect()
+}
+
+fn compare(backend: &str, case: &str, expected: &[f64]) {
+    let got = losses(backend, &format!("golden/cases/{case}/config.json"));
+    assert_eq!(got.len(), expected.len(), "{backend}, {case}");
+    for (step, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (got - expected).abs();
+        assert!(error <= 1e-3, "{backend}, {case}, step {step}: off by {error:e}");
+    }
+}
+
+/// Trains a golden case on `backend` and compares every loss with the original's.
+fn compare_with_the_original(backend: &str, case: &str) {
+    let trace = format!("{}/golden/cases/{case}/trace.json", env!("CARGO_MANIFEST_DIR"));
     let trace: Value = serde_json::from_str(&fs::read_to_string(trace).unwrap()).unwrap();
-    let expected = trace["losses"].as_array().unwrap();
-    let got = steps(&metrics);
-    assert_eq!(got.len(), expected.len());
-    for (got, expected) in got.iter().zip(expected) {
-        let error = (got["loss"].as_f64().unwrap() - expected.as_f64().unwrap()).abs();
-        assert!(error <= 1e-3, "{backend}, {case}, step {}: off by {error:e}", got["step"]);
+    let expected = trace["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
+    compare(backend, case, &expected.collect::<Vec<_>>());
+}
+
+/// A case for each type of block that the original has a trace of.
+#[cfg(feature = "vulkan")]
+#[test]
+fn vulkan_trains_every_block_type_like_the_original() {
+    let blocks = ["plain_swiglu", "kv_source", "mlp_silu", "mamba", "mamba3", "retnet", "rwkv"];
+    let latents = ["perceiver", "bottleneck", "token_blend", "custom_geglu"];
+    for case in blocks.into_iter().chain(latents) {
+        compare_with_the_original("vulkan", case);
     }
 }
 
 #[cfg(feature = "vulkan")]
 #[test]
-fn vulkan_trains_like_the_cpu() {
-    compare("vulkan", "kv_source");
+fn vulkan_trains_models_like_the_original_however_they_are_put_together() {
+    for case in ["xsa", "unet", "parallel_residual", "bigram_proj", "tie_embeddings", "opt_adamw"] {
+        compare_with_the_original("vulkan", case);
+    }
+}
+
+#[cfg(feature = "vulkan")]
+#[test]
+fn vulkan_trains_cross_attention_like_the_cpu() {
+    let temporary = tempfile::tempdir().unwrap();
+    let config = temporary.path().join("cross.json");
+    let text = r#"{"name": "cross", "model_dim": 32, "vocab_size": 64, "seq_len": 16, "blocks": [
+        {"type": "mlp", "stream": "low"}, {"type": "plain", "heads": 4},
+        {"type": "cross_attention", "heads": 2, "source_stream": "low"}],
+        "training": {"steps": 20, "lr": 0.005, "seed": 42, "batch_tokens": 32}}"#;
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    for (got, expected) in losses("vulkan", config).iter().zip(losses("cpu", config)) {
+        assert!((got - expected).abs() <= 1e-3, "{got} instead of {expected}");
+    }
+}
+
+/// Every case whose random numbers are not the device's own. Runs where `MIXLAB_TEST_CUDA` is set:
+/// other machines have no NVIDIA card.
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_trains_every_case_like_the_original() {
+    if std::env::var_os("MIXLAB_TEST_CUDA").is_none() {
+        return;
+    }
+    let failures: Vec<_> = crate::golden::cases()
+        .into_iter()
+        .filter(|case| case != "dropout")
+        .filter_map(|case| {
+            let run = || compare_with_the_original("cuda", &case);
+            std::panic::catch_unwind(run).err().map(|_| case.clone())
+        })
+        .collect();
+    assert!(failures.is_empty(), "{failures:?}");
 }
 
 #[cfg(feature = "candle")]
 #[test]
 fn candle_trains_like_the_cpu() {
     for case in ["plain_swiglu", "xsa", "mlp_relu", "tie_embeddings"] {
-        compare("candle", case);
+        compare_with_the_original("candle", case);
     }
 }
 
 #[test]
 fn the_cpu_trains_like_the_original_from_the_command_line() {
-    compare("cpu", "block_scales");
+    compare_with_the_original("cpu", "block_scales");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -11,10 +11,16 @@ fn folder() -> PathBuf {
 }
 
 /// The binary, which cargo builds as an example of this package.
-pub fn mixlab(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().unwrap().parent().unwrap().join("examples/mixlab-cli-under-test");
-    Command::new(binary).args(arguments).current_dir(folder()).output().unwrap()
+    let mut command = Command::new(binary);
+    command.args(arguments).current_dir(folder());
+    command
+}
+
+pub fn mixlab(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
 }
 
 pub fn stdout(output: &Output) -> String {
@@ -222,6 +228,32 @@ fn a_nan_loss_stops_the_run() {
 }
 
 /// What the original refuses is refused, and the message names the field or the value.
+/// The step is finished, the weights are written, and the summary is printed.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_ends_with_its_summary_and_exits_with_130() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let (metrics, weights) = (path("metrics.jsonl"), path("model.safetensors"));
+    let config = "golden/cases/plain_swiglu/config.json";
+    let run = ["arch", "--config", config, "--train", TRAIN, "--set", "training.steps=100000000"];
+    let outputs = ["--log-every", "1000000", "--metrics", &metrics, "--safetensors", &weights];
+    let mut command = command(&[&run[..], &outputs].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let trains = || fs::read_to_string(&metrics).is_ok_and(|text| text.contains("\"step\":0"));
+    while !trains() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("=== ARCH RESULT ==="), "{printed}");
+    assert!(Path::new(&weights).exists());
+}
+
 #[test]
 fn what_the_original_rejects_is_rejected() {
     let text = fs::read_to_string(folder().join("golden/cli/errors/errors.json")).unwrap();

@@ -95,7 +95,8 @@ impl Case {
     }
 }
 
-fn cases() -> Vec<String> {
+/// The cases of features that this version has.
+pub fn cases() -> Vec<String> {
     let entries = fs::read_dir(root().join("cases")).unwrap();
     let mut names: Vec<String> =
         entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

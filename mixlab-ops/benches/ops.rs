@@ -157,7 +157,9 @@ impl<B: Backend> Bench<B> {
     fn products(&self) {
         let n = SIZES.product / 8;
         let all = [Precision::Bf16, Precision::Tf32, Precision::F32];
-        for precision in all.into_iter().filter(|p| *p != Precision::Bf16 || self.half() == DType::BF16) {
+        for precision in
+            all.into_iter().filter(|p| *p != Precision::Bf16 || self.half() == DType::BF16)
+        {
             for [rows, depth, columns] in [[16 * n, n, 4 * n], [8 * n, 3 * n / 4, SIZES.vocab]] {
                 let forward = 2.0 * (rows * depth * columns) as f64;
                 let limit = Limit::Operations { forward, backward: 2.0 * forward };
@@ -279,7 +281,7 @@ impl<B: Backend> Bench<B> {
     }
 
     fn random(&self, shape: &[usize], dtype: DType, how: Distribution) -> FloatTensor<B> {
-        let count = shape.iter().product();
+        let count: usize = shape.iter().product();
         let flat = Tensor::<B, 1>::random([count], how, &self.device).cast(dtype);
         B::float_reshape(lower(flat), Shape::from(shape.to_vec()))
     }

@@ -14,6 +14,8 @@ use crate::weights::layout;
 
 /// Skipped updates in a row that end a run.
 const LIMIT: usize = 3;
+/// Steps whose health becomes one tensor.
+const TOGETHER: usize = 64;
 
 /// The health of all steps, read rarely.
 pub(super) struct Watch<B: Backend> {
@@ -30,9 +32,12 @@ impl<B: Backend> Watch<B> {
         Self { unread: Vec::new(), skipped: 0, norm: 0.0, in_a_row: 0 }
     }
 
-    /// Keeps the health of a step, on the device.
+    /// Keeps the health of a step, on the device; few tensors, however rarely they are read.
     pub fn push(&mut self, health: Health<B>) {
         self.unread.push(health);
+        if self.unread.len() == TOGETHER {
+            self.unread = vec![Tensor::cat(std::mem::take(&mut self.unread), 0)];
+        }
     }
 
     /// Reads what was pushed. Whether there were too many skipped updates in a row.

@@ -98,6 +98,23 @@ pub struct Trained<M> {
     pub device_memory: Option<u64>,
 }
 
+impl<M> Trained<M> {
+    /// What the logged steps tell.
+    fn of(model: M, logs: &[Logged]) -> Self {
+        let first = logs.first();
+        Self {
+            model,
+            first_loss: first.map_or(f64::NAN, |l| l.loss),
+            last_loss: logs.last().map_or(f64::NAN, |l| l.loss),
+            val_loss: logs.iter().rev().find_map(|l| l.val_loss),
+            steps: 0,
+            elapsed: Duration::ZERO,
+            first_step: first.map_or(Duration::ZERO, |l| l.elapsed - l.timing.validation),
+            device_memory: None,
+        }
+    }
+}
+
 /// Why a run stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -128,10 +145,17 @@ pub enum TrainError {
     },
 }
 
+impl TrainError {
+    fn not_a_number(step: usize, before: Option<&Logged>) -> Self {
+        let (last, loss) = before.map_or((0, f64::NAN), |l| (l.step, l.loss));
+        Self::NotANumber { step, last, loss }
+    }
+}
+
 /// Trains `model` by its plan. `observe` sees every event and may break off after a step.
 ///
 /// # Errors
-/// If a batch cannot be loaded or the loss becomes NaN.
+/// If a batch cannot be loaded, the loss becomes NaN, or gradients stay infinite or NaN.
 pub fn train<A, K>(
     mut model: Model<A, K>,
     device: &A::Device,
@@ -149,20 +173,17 @@ where
     let steps = plan.training.steps;
     let due = |step: usize, every: usize| step.is_multiple_of(every) || step + 1 == steps;
     let start = Instant::now();
+    let mut watch = Watch::<A::InnerBackend>::new();
     let mut logs: Vec<Logged> = Vec::new();
-    let mut first_step = Duration::ZERO;
     let mut phase = None;
     let mut done = 0;
-    let mut watch = Watch::<A::InnerBackend>::new();
 
     for step in 0..steps {
         let current = schedule.phase(step).map(|(index, _)| index);
-        if current != phase {
-            phase = current;
-            if let Some(index) = current {
-                let _ = observe(Event::Phase(index));
-            }
+        if let Some(index) = current.filter(|_| current != phase) {
+            let _ = observe(Event::Phase(index));
         }
+        phase = current;
         let begin = Instant::now();
         let batch = run.batches.next_batch()?;
         let data = begin.elapsed();
@@ -175,54 +196,46 @@ where
         done = step + 1;
         let stop = observe(Event::Step(step)).is_break();
         let validate = due(step, run.val_every) && !run.validation.is_empty();
-        if due(step, run.log_every) || validate || stop {
-            let loss: f64 = loss.inner().into_scalar().elem();
-            let mut timing = Timing { data, step: begin.elapsed() - data, ..Timing::default() };
-            first_step = if step == 0 { start.elapsed() } else { first_step };
-            if watch.read() {
-                let weight = culprit(&model, &batch, device);
-                return Err(TrainError::NotFinite { step, weight });
-            }
-            if loss.is_nan() {
-                let (last, loss) = logs.last().map_or((0, loss), |l| (l.step, l.loss));
-                return Err(TrainError::NotANumber { step, last, loss });
-            }
-            let validated = Instant::now();
-            let val_loss = validate.then(|| mean_loss(&model, &run.validation, device));
-            timing.validation = validated.elapsed();
-            let tokens = done * plan.training.batch_tokens;
-            let elapsed = start.elapsed();
-            let (grad_norm, skipped) = (watch.norm, watch.skipped);
-            logs.push(Logged {
-                step,
-                loss,
-                val_loss,
-                lr,
-                grad_norm,
-                skipped,
-                tokens,
-                elapsed,
-                timing,
-            });
-            let logged = logs[logs.len() - 1].clone();
-            let reached = plan.training.target_val_loss.zip(val_loss).is_some_and(|(t, v)| v <= t);
-            let stop = observe(Event::Logged(logged.clone())).is_break() || stop;
-            if reached {
-                let _ = observe(Event::TargetReached(logged));
-            }
-            if reached || stop {
-                break;
-            }
+        if !(due(step, run.log_every) || validate || stop) {
+            continue;
+        }
+        let loss: f64 = loss.inner().into_scalar().elem();
+        let mut timing = Timing { data, step: begin.elapsed() - data, ..Timing::default() };
+        if watch.read() {
+            return Err(TrainError::NotFinite { step, weight: culprit(&model, &batch, device) });
+        }
+        if loss.is_nan() {
+            return Err(TrainError::not_a_number(step, logs.last()));
+        }
+        let validated = Instant::now();
+        let val_loss = validate.then(|| mean_loss(&model, &run.validation, device));
+        timing.validation = validated.elapsed();
+        let logged = Logged {
+            step,
+            loss,
+            val_loss,
+            lr,
+            grad_norm: watch.norm,
+            skipped: watch.skipped,
+            tokens: done * plan.training.batch_tokens,
+            elapsed: start.elapsed(),
+            timing,
+        };
+        logs.push(logged.clone());
+        let reached = plan.training.target_val_loss.zip(val_loss).is_some_and(|(t, v)| v <= t);
+        let stop = observe(Event::Logged(logged.clone())).is_break() || stop;
+        if reached {
+            let _ = observe(Event::TargetReached(logged));
+        }
+        if reached || stop {
+            break;
         }
     }
+    let elapsed = start.elapsed();
     Ok(Trained {
-        first_loss: logs.first().map_or(f64::NAN, |l| l.loss),
-        last_loss: logs.last().map_or(f64::NAN, |l| l.loss),
-        val_loss: logs.iter().rev().find_map(|l| l.val_loss),
-        model,
         steps: done,
-        elapsed: start.elapsed(),
-        first_step,
+        elapsed,
         device_memory: A::memory(device),
+        ..Trained::of(model, &logs)
     })
 }

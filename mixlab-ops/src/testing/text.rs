@@ -96,7 +96,8 @@ impl Target for Metal {
         }
         let source = &kernel.source;
         // Metal has no 64-bit floats, and CubeCL writes the name of a type that it does not know.
-        let foreign = ["double", "__nv_", "__half", "bfloat"].into_iter().find(|w| source.contains(w));
+        let foreign =
+            ["double", "__nv_", "__half", "bfloat"].into_iter().find(|w| source.contains(w));
         match foreign {
             Some(word) => Err(format!("`{word}` is not of this language")),
             None if !source.contains("[[kernel]]") => Err("no kernel in it".into()),
@@ -264,9 +265,8 @@ impl<T: Target> ComputeServer for TextServer<T> {
         descriptors: Vec<CopyDescriptor>,
         _: StreamId,
     ) -> DynFut<Result<Vec<Bytes>, ServerError>> {
-        let zeros = |d: CopyDescriptor| {
-            Bytes::from_bytes_vec(vec![0; d.handle.size_in_used() as usize])
-        };
+        let zeros =
+            |d: CopyDescriptor| Bytes::from_bytes_vec(vec![0; d.handle.size_in_used() as usize]);
         let all = descriptors.into_iter().map(zeros).collect();
         Box::pin(async move { Ok(all) })
     }
