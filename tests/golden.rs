@@ -207,17 +207,40 @@ fn gradients_of_the_first_step_agree() {
             return Ok(());
         }
         let expected = case.tensors("grads_step0.safetensors");
-        let model = case.model::<Train>();
-        let got = gradients(&model, &case.first_batch("train"));
-        for (i, (weight, got)) in layout(&model).iter().zip(got).enumerate() {
-            let name = weight.file_name(i);
-            let error = relative(&got, &expected[&name]);
-            if error > 1e-4 {
-                return Err(format!("gradient of {name} differs by {error:e}"));
-            }
-        }
-        Ok(())
+        compare_gradients(&case.model(), &case.first_batch("train"), &expected)
     });
+}
+
+/// Where start values make gradients vanish, as a scale of 0 does, the trained weights show more.
+#[test]
+fn gradients_at_the_final_weights_agree() {
+    let compared = std::cell::Cell::new(0);
+    every_case(|case| {
+        if case.trace["files"]["grads_final.safetensors"].is_null() {
+            return Ok(());
+        }
+        compared.set(compared.get() + 1);
+        let expected = case.tensors("grads_final.safetensors");
+        let model = weights::load(case.model::<Train>(), &case.path("final.safetensors")).unwrap();
+        compare_gradients(&model, &case.first_batch("val"), &expected)
+    });
+    assert!(compared.get() >= 8, "only {} cases were compared", compared.get());
+}
+
+fn compare_gradients(
+    model: &Model<Train>,
+    batch: &Batch,
+    expected: &BTreeMap<String, Vec<f32>>,
+) -> Result<(), String> {
+    let got = gradients(model, batch);
+    for (i, (weight, got)) in layout(model).iter().zip(got).enumerate() {
+        let name = weight.file_name(i);
+        let error = relative(&got, &expected[&name]);
+        if error > 1e-4 {
+            return Err(format!("gradient of {name} differs by {error:e}"));
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -306,6 +329,9 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
     });
 }
 
+/// Cases whose gradients pass through a few latents.
+const LOW_RANK: [&str; 3] = ["bottleneck", "perceiver", "perceiver_2L"];
+
 /// All weights together: a single gradient element that rounds to the other bfloat16 neighbour
 /// moves the small singular directions of one Muon update by up to 1e-2, in the original as here.
 /// Gradients of low rank, as those through a few latents, have many such directions; then the bound
@@ -321,8 +347,11 @@ fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     if relative <= 1e-3 {
         return Ok(());
     }
+    if !LOW_RANK.contains(&case.plan.name.as_str()) {
+        return Err(format!("final weights are off by {relative:e} of the change"));
+    }
     let (disturbed, _) = run(case, disturbed(case.model()));
-    let bound = 2.0 * distance(&got, &values(&disturbed)) / change;
+    let bound = (2.0 * distance(&got, &values(&disturbed)) / change).min(5e-3);
     match relative <= bound {
         true => Ok(()),
         false => Err(format!("final weights are off by {relative:e} > {bound:e} of the change")),

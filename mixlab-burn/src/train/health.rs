@@ -1,5 +1,5 @@
-//! Gradients that are not finite: their updates are skipped on the device; the host learns of it
-//! when it reads the loss.
+//! Losses and gradients that are not finite. Updates with such gradients are skipped on the device;
+//! the host learns of it when it reads the loss.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -14,12 +14,15 @@ use crate::weights::layout;
 
 /// Skipped updates in a row that end a run.
 const LIMIT: usize = 3;
-/// Steps whose health becomes one tensor.
+/// Steps whose numbers become one tensor.
 const TOGETHER: usize = 64;
 
-/// The health of all steps, read rarely.
+/// Loss and health of all steps, read rarely.
 pub(super) struct Watch<B: Backend> {
-    unread: Vec<Health<B>>,
+    losses: Vec<Tensor<B, 1>>,
+    health: Vec<Health<B>>,
+    /// Steps that were read.
+    read: usize,
     /// Skipped updates of the whole run.
     pub skipped: usize,
     /// Norm of the gradients of the last step that was read.
@@ -27,34 +30,56 @@ pub(super) struct Watch<B: Backend> {
     in_a_row: usize,
 }
 
+/// What a look at the steps since the last one found.
+pub(super) enum Found {
+    /// The loss of the last step.
+    Loss(f64),
+    /// The loss of this step is NaN.
+    NotANumber(usize),
+    /// There were too many skipped updates in a row.
+    Broken,
+}
+
 impl<B: Backend> Watch<B> {
     pub fn new() -> Self {
-        Self { unread: Vec::new(), skipped: 0, norm: 0.0, in_a_row: 0 }
+        let (losses, health) = (Vec::new(), Vec::new());
+        Self { losses, health, read: 0, skipped: 0, norm: 0.0, in_a_row: 0 }
     }
 
-    /// Keeps the health of a step, on the device; few tensors, however rarely they are read.
-    pub fn push(&mut self, health: Health<B>) {
-        self.unread.push(health);
-        if self.unread.len() == TOGETHER {
-            self.unread = vec![Tensor::cat(std::mem::take(&mut self.unread), 0)];
+    /// Keeps loss and health of a step, on the device; few tensors, however rarely they are read.
+    pub fn push(&mut self, loss: Tensor<B, 1>, health: Health<B>) {
+        self.losses.push(loss);
+        self.health.push(health);
+        if self.health.len() == TOGETHER {
+            self.losses = vec![Tensor::cat(std::mem::take(&mut self.losses), 0)];
+            self.health = vec![Tensor::cat(std::mem::take(&mut self.health), 0)];
         }
     }
 
-    /// Reads what was pushed. Whether there were too many skipped updates in a row.
-    pub fn read(&mut self) -> bool {
-        let steps = std::mem::take(&mut self.unread);
-        let data = Tensor::cat(steps, 0).into_data().convert::<f32>();
-        let numbers = data.as_slice::<f32>().expect("converted to f32");
+    /// Reads what was pushed since the last time.
+    pub fn read(&mut self) -> Found {
+        let losses = numbers(std::mem::take(&mut self.losses));
         let mut broken = false;
-        for step in numbers.chunks(2) {
+        for step in numbers(std::mem::take(&mut self.health)).chunks(2) {
             let skipped = step[0] < 0.0;
             self.skipped += usize::from(skipped);
             self.in_a_row = if skipped { self.in_a_row + 1 } else { 0 };
             broken |= self.in_a_row >= LIMIT;
             self.norm = step[1];
         }
-        broken
+        let first = self.read;
+        self.read += losses.len();
+        match losses.iter().position(|loss| loss.is_nan()) {
+            Some(at) => Found::NotANumber(first + at),
+            None if broken => Found::Broken,
+            None => Found::Loss(losses.last().map_or(f64::NAN, |loss| f64::from(*loss))),
+        }
     }
+}
+
+fn numbers<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
+    let data = Tensor::cat(tensors, 0).into_data().convert::<f32>();
+    data.to_vec().expect("converted to f32")
 }
 
 /// The weight nearest to the loss whose gradient for `batch` is not finite: the backward pass met

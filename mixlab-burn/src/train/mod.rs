@@ -7,7 +7,6 @@ mod schedule;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use burn::tensor::ElementConversion;
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::blocks::Block;
@@ -15,7 +14,7 @@ use crate::data::{Batch, DataError, Prefetch};
 use crate::eval::mean_loss;
 use crate::model::Model;
 
-use health::{Watch, culprit};
+use health::{Found, Watch, culprit};
 pub use optimizer::{Health, Optimizer};
 pub use schedule::Schedule;
 
@@ -192,21 +191,24 @@ where
         let lr = schedule.lr(step);
         let (updated, health) = optimizer.step::<A, _>(model, &mut loss.backward(), lr);
         model = updated;
-        watch.push(health);
+        watch.push(loss.inner(), health);
         done = step + 1;
         let stop = observe(Event::Step(step)).is_break();
         let validate = due(step, run.val_every) && !run.validation.is_empty();
         if !(due(step, run.log_every) || validate || stop) {
             continue;
         }
-        let loss: f64 = loss.inner().into_scalar().elem();
+        let loss = match watch.read() {
+            Found::Loss(loss) => loss,
+            Found::NotANumber(step) => return Err(TrainError::not_a_number(step, logs.last())),
+            Found::Broken => {
+                return Err(TrainError::NotFinite {
+                    step,
+                    weight: culprit(&model, &batch, device),
+                });
+            }
+        };
         let mut timing = Timing { data, step: begin.elapsed() - data, ..Timing::default() };
-        if watch.read() {
-            return Err(TrainError::NotFinite { step, weight: culprit(&model, &batch, device) });
-        }
-        if loss.is_nan() {
-            return Err(TrainError::not_a_number(step, logs.last()));
-        }
         let validated = Instant::now();
         let val_loss = validate.then(|| mean_loss(&model, &run.validation, device));
         timing.validation = validated.elapsed();

@@ -18,7 +18,7 @@ fn naive(x: &Host, dims: usize) -> Vec<f64> {
 
 #[test]
 fn pairs_turn_by_their_position_and_the_rest_passes_through() {
-    for (t, hd, dims) in [(1, 2, 2), (2, 8, 4), (63, 6, 6), (257, 4, 2)] {
+    for (t, hd, dims) in [(1, 2, 2), (2, 8, 4), (63, 6, 6), (257, 5, 2), (2, 500, 500)] {
         let op = Rope { dims, base: 10000.0, inverse: false };
         check(op, [noise(&[2, 3, t, hd], 6)], &[], |[x]| naive(x, dims));
     }

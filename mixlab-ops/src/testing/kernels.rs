@@ -1,4 +1,4 @@
-//! Kernels against references: the same inputs on a GPU backend and on burn-flex.
+//! Kernels against references: the same inputs on a GPU backend and on burn-ndarray, which runs references.
 //!
 //! Outputs of kernels are allocated full of NaN in tests, so that an element that nobody wrote
 //! fails. Inputs come contiguous and as transposed views. What runs here is also translated for
@@ -7,8 +7,8 @@
 use burn::tensor::{DType, Int, Shape, Tensor, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
-use burn_flex::Flex;
 use burn_fusion::Fusion;
+use burn_ndarray::NdArray;
 
 #[cfg(feature = "wgpu")]
 use super::text::{Metal, TextRuntime, Wgsl, translated};
@@ -22,7 +22,7 @@ const HALVES: [DType; 2] = [DType::F16, DType::BF16];
 pub fn same<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
     same_f32(op.clone(), inputs, ints);
     for dtype in HALVES {
-        let expected = run::<Flex, O, N>(&op, (inputs, ints), dtype, DType::F32, false);
+        let expected = reference(&op, (inputs, ints), dtype);
         for got in everywhere(&op, inputs, ints, dtype) {
             compare(O::NAME, dtype, &got, &expected);
         }
@@ -31,7 +31,7 @@ pub fn same<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
 
 /// As [`same`], in f32 alone.
 pub fn same_f32<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
-    let expected = run::<Flex, O, N>(&op, (inputs, ints), DType::F32, DType::F32, false);
+    let expected = reference(&op, (inputs, ints), DType::F32);
     for got in everywhere(&op, inputs, ints, DType::F32) {
         compare(O::NAME, DType::F32, &got, &expected);
     }
@@ -87,6 +87,15 @@ fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
         run::<Plain<R>, O, N>(op, (inputs, ints), dtype, dtype, true),
         run::<Fusion<Plain<R>>, O, N>(op, (inputs, ints), dtype, dtype, false),
     ]
+}
+
+/// What the reference of `op` gives in f32 for inputs rounded to `rounded`.
+fn reference<O: Op<N>, const N: usize>(
+    op: &O,
+    inputs: (&[Host; N], &[i64]),
+    rounded: DType,
+) -> Vec<Vec<f32>> {
+    run::<NdArray, O, N>(op, inputs, rounded, DType::F32, false)
 }
 
 /// All outputs of `op` for inputs rounded to `rounded` and then held as `held`.

@@ -11,10 +11,9 @@ use burn::tensor::{DType, Int, Shape, Tensor, TensorData, TensorMetadata};
 use burn_backend::ops::FloatTensorOps;
 use burn_backend::tensor::FloatTensor;
 use burn_flex::Flex;
+use burn_ndarray::NdArray;
 
 use crate::{Backend, Op, Spec, lift, lower};
-
-type Train = Autodiff<Flex>;
 
 /// A tensor on the host.
 #[derive(Clone)]
@@ -60,66 +59,91 @@ fn primitive<B: burn::tensor::backend::Backend>(
     B::float_reshape(lower(flat), Shape::from(shape.to_vec()))
 }
 
-/// Checks values and gradients of `op` against `naive`, both to `1e-5` of the largest magnitude.
+/// Checks values and gradients of `op` against `naive`, both to `1e-5` of the largest magnitude: of
+/// its reference, which is all that burn-ndarray runs, and of its body for burn-flex.
 pub fn check<O: Op<N>, const N: usize>(
     op: O,
     inputs: [Host; N],
     ints: &[i64],
     naive: impl Fn(&[Host; N]) -> Vec<f64>,
 ) {
+    let expected = Expected::of(&inputs, naive);
+    check_on::<NdArray, O, N>("reference", &op, (&inputs, ints), &expected);
+    check_on::<Flex, O, N>("burn-flex", &op, (&inputs, ints), &expected);
+}
+
+/// What a naive forward gives.
+struct Expected {
+    values: Vec<f64>,
+    /// The gradient of the output.
+    weights: Host,
+    /// For each input, coordinates and the gradient there.
+    gradients: Vec<Vec<(usize, f64)>>,
+}
+
+impl Expected {
+    fn of<const N: usize>(inputs: &[Host; N], naive: impl Fn(&[Host; N]) -> Vec<f64>) -> Self {
+        let values = naive(inputs);
+        let weights = noise(&[values.len()], 99);
+        let loss =
+            |x: &[Host; N]| -> f64 { naive(x).iter().zip(&weights.data).map(|(a, b)| a * b).sum() };
+        let gradients = (0..N).map(|n| differences(n, inputs, &loss)).collect();
+        Self { values, weights, gradients }
+    }
+}
+
+fn check_on<B: Backend, O: Op<N>, const N: usize>(
+    what: &str,
+    op: &O,
+    (inputs, ints): (&[Host; N], &[i64]),
+    expected: &Expected,
+) {
+    type Train<B> = Autodiff<B>;
     let device = Default::default();
     let int = (!ints.is_empty())
-        .then(|| Tensor::<Train, 1, Int>::from_ints(ints, &device).into_primitive());
+        .then(|| Tensor::<Train<B>, 1, Int>::from_ints(ints, &device).into_primitive());
     let int: Vec<_> = int.into_iter().collect();
-    let leaves = inputs.each_ref().map(|x| tensor::<Train>(x).require_grad());
+    let leaves = inputs.each_ref().map(|x| tensor::<Train<B>>(x).require_grad());
     let mut at = 0;
     let lifted = leaves.each_ref().map(|leaf| {
         at += 1;
         primitive(leaf.clone(), &inputs[at - 1].shape)
     });
     let specs = lifted.each_ref().map(|x| Spec { shape: x.shape(), dtype: x.dtype() });
-    let outputs = Train::execute(&op, lifted, int);
+    let outputs = Train::<B>::execute(op, lifted, int);
     for (output, spec) in outputs.iter().zip(op.outputs(&specs)) {
-        assert_eq!(output.shape(), spec.shape, "declared shape");
+        assert_eq!(output.shape(), spec.shape, "{what}: declared shape");
     }
     let y = outputs.into_iter().next().unwrap();
-    let expected = naive(&inputs);
-    let flat: Tensor<Train, 1> = lift(Train::float_reshape(y, Shape::new([expected.len()])));
-    compare("value", &flat.clone().into_data().to_vec::<f32>().unwrap(), &expected);
+    let count = expected.values.len();
+    let flat: Tensor<Train<B>, 1> = lift(Train::<B>::float_reshape(y, Shape::new([count])));
+    let values = flat.clone().into_data().to_vec::<f32>().unwrap();
+    compare(&format!("{what}: value"), &values, &expected.values);
 
-    let weights = noise(&[expected.len()], 99);
-    let grads = (flat * tensor(&weights)).sum().backward();
-    for (n, leaf) in leaves.iter().enumerate() {
+    let grads = (flat * tensor(&expected.weights)).sum().backward();
+    for (n, (leaf, expected)) in leaves.iter().zip(&expected.gradients).enumerate() {
         let got = leaf.grad(&grads).unwrap().into_data().to_vec::<f32>().unwrap();
-        check_gradient(n, &inputs, &got, |x| {
-            naive(x).iter().zip(&weights.data).map(|(a, b)| a * b).sum()
-        });
+        let got: Vec<f32> = expected.iter().map(|(i, _)| got[*i]).collect();
+        let expected: Vec<f64> = expected.iter().map(|(_, v)| *v).collect();
+        compare(&format!("{what}: gradient of input {n}"), &got, &expected);
     }
 }
 
-/// Compares some coordinates of the gradient of input `n` with central differences of `loss`.
-fn check_gradient<const N: usize>(
+/// Central differences of `loss` at some coordinates of input `n`.
+fn differences<const N: usize>(
     n: usize,
     inputs: &[Host; N],
-    got: &[f32],
     loss: impl Fn(&[Host; N]) -> f64,
-) {
+) -> Vec<(usize, f64)> {
     const STEP: f64 = 1e-5;
-    let every = (got.len() / 24).max(1);
-    let picked: Vec<usize> = (0..got.len()).step_by(every).collect();
-    let expected: Vec<f64> = picked
-        .iter()
-        .map(|&i| {
-            let at = |delta: f64| {
-                let mut moved = inputs.clone();
-                moved[n].data[i] += delta;
-                loss(&moved)
-            };
-            (at(STEP) - at(-STEP)) / (2.0 * STEP)
-        })
-        .collect();
-    let got: Vec<f32> = picked.iter().map(|&i| got[i]).collect();
-    compare(&format!("gradient of input {n}"), &got, &expected);
+    let count = inputs[n].data.len();
+    let at = |i: usize, delta: f64| {
+        let mut moved = inputs.clone();
+        moved[n].data[i] += delta;
+        loss(&moved)
+    };
+    let picked = (0..count).step_by((count / 24).max(1));
+    picked.map(|i| (i, (at(i, STEP) - at(i, -STEP)) / (2.0 * STEP))).collect()
 }
 
 fn compare(what: &str, got: &[f32], expected: &[f64]) {

@@ -19,7 +19,9 @@ fn naive([y, v]: &[Host; 2]) -> Vec<f64> {
 
 #[test]
 fn the_own_value_is_projected_out() {
-    for (t, h, hk, hd) in [(1, 1, 1, 2), (2, 4, 2, 5), (63, 2, 2, 8), (257, 2, 1, 4)] {
+    for (t, h, hk, hd) in
+        [(1, 1, 1, 1), (2, 4, 2, 5), (63, 2, 2, 8), (257, 2, 1, 4), (2, 2, 1, 500)]
+    {
         check(Xsa, [noise(&[2, h, t, hd], 7), noise(&[2, hk, t, hd], 8)], &[], naive);
     }
 }
