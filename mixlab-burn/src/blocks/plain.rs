@@ -43,7 +43,7 @@ pub struct Plain {
     pub kv_heads: usize,
     /// Earlier block (from 0) whose keys and values are used instead of own ones.
     pub kv_source: Option<usize>,
-    /// Channels of a head that rotate with the position; even.
+    /// Channels of a head that rotate with the position; even, unless attention is skipped.
     pub rope_dims: usize,
     /// Start value of a learned factor of the scores, one a head.
     pub qk_gain: Option<f32>,
@@ -110,7 +110,7 @@ impl Block for Plain {
             heads,
             kv_heads: kv_heads?,
             kv_source: kv_source?,
-            rope_dims: if parallel { scope.dim / heads } else { rope_dims? },
+            rope_dims: rope_dims?,
             qk_gain: spec.qk_gain.map(|gain| gain as f32).filter(|gain| *gain > 0.0),
             xsa: !parallel && spec.xsa.unwrap_or(false),
             skip_attention: !parallel && spec.skip_attention.unwrap_or(false),
@@ -234,23 +234,23 @@ fn kv_heads(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<usi
     }
 }
 
+/// Channels that rotate; under `parallel_residual` whole heads, whatever `rope_dims` is.
 fn rope_dims(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<usize> {
+    const HINT: &str = "rotary channels come in pairs within one head";
     let width = scope.dim / heads;
-    let dims = match spec.rope_dims.unwrap_or(0) {
-        0 => width as i64,
-        n => n,
-    };
-    if dims > 0 && dims % 2 == 0 && dims <= width as i64 {
-        return Some(dims as usize);
+    let given = spec.rope_dims.filter(|n| *n != 0);
+    if let Some(n) = given.filter(|n| *n < 0 || n % 2 != 0 || *n > width as i64) {
+        scope.error("rope_dims", format!("`{n}` is not an even number in 2..={width}"), HINT);
+        return None;
     }
-    let (field, message) = match spec.rope_dims {
-        None | Some(0) => {
-            ("heads", format!("head width `{width}` is odd, and rotation needs pairs"))
-        }
-        Some(n) => ("rope_dims", format!("`{n}` is not an even number in 2..={width}")),
-    };
-    scope.error(field, message, "rotary channels come in pairs within one head");
-    None
+    let dims = given.filter(|_| !scope.parallel).map_or(width, |n| n as usize);
+    let rotates = scope.parallel || spec.skip_attention != Some(true);
+    if rotates && !dims.is_multiple_of(2) {
+        let message = format!("head width `{width}` is odd, and rotation needs pairs");
+        scope.error("heads", message, HINT);
+        return None;
+    }
+    Some(dims)
 }
 
 /// Names the options that have no effect under `parallel_residual`, as in mixlab 0.10.1.
@@ -300,4 +300,21 @@ fn kv_source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Option<usize>> {
 
 fn effective(spec: &BlockSpec) -> Option<i64> {
     spec.kv_heads.filter(|n| *n != 0).or(spec.heads)
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use crate::blocks::testing::{errors, plan};
+
+    #[test]
+    fn heads_of_odd_width_cannot_rotate_and_need_not_without_attention() {
+        let odd = "blocks[0].heads: head width `1` is odd, and rotation needs pairs";
+        assert_eq!(errors::<Plain>(r#"{"type": "plain", "heads": 8}"#), [odd]);
+        let skipping = r#"{"type": "plain", "heads": 8, "skip_attention": true}"#;
+        assert!(plan::<Plain>(skipping).unwrap().skip_attention);
+        let wide = r#"{"type": "plain", "heads": 4, "skip_attention": true, "rope_dims": 4}"#;
+        let expected = "blocks[0].rope_dims: `4` is not an even number in 2..=2";
+        assert_eq!(errors::<Plain>(wide), [expected]);
+    }
 }

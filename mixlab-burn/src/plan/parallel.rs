@@ -89,6 +89,13 @@ mod tests {
         assert_eq!(problems(json, ""), expected);
     }
 
+    #[test]
+    fn whole_heads_rotate_whatever_the_options_say() {
+        let odd = r#"{"type": "plain", "heads": 8, "skip_attention": true}, {"type": "swiglu"}"#;
+        let expected = "blocks[0].heads: head width `1` is odd, and rotation needs pairs";
+        assert_eq!(problems(odd, ""), [expected]);
+    }
+
     #[cfg(feature = "cpu")]
     #[test]
     fn a_pair_can_share_one_of_its_halves() {

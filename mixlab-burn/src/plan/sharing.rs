@@ -86,6 +86,10 @@ struct Sharing {
     by_group: bool,
 }
 
+/// Types whose heads a group also fixes; the others have none.
+const WITH_HEADS: [&str; 6] =
+    ["plain", "retnet", "perceiver", "bottleneck", "cross_attention", "custom"];
+
 /// Both blocks must be of one type and have the same weights; a group also fixes the heads.
 fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, problems: &mut Problems) {
     let Sharing { block, owner, by_group } = share;
@@ -103,7 +107,8 @@ fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, proble
     }
     // Without `heads`, or with none above 0, a `custom` block has one; others must give a number.
     let heads = |spec: &BlockSpec| spec.heads.filter(|heads| *heads > 0).unwrap_or(1);
-    if by_group && heads(spec) != heads(first) {
+    let headed = WITH_HEADS.contains(&spec.kind.as_str());
+    if by_group && headed && heads(spec) != heads(first) {
         problems.error(path, format!("{who}: their `heads` differ")).hint(hint);
         return;
     }
@@ -116,4 +121,29 @@ fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, proble
 fn names<K: Block>(block: &K) -> Vec<(String, Vec<usize>)> {
     let weights = block.init::<Capture>(&Default::default());
     layout(&weights).into_iter().map(|Weight { name, shape, .. }| (name, shape)).collect()
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use crate::blocks::Builtin;
+    use crate::blocks::testing::{errors, planned};
+
+    /// Two blocks of one group, alike but for their heads.
+    fn pair(block: &str, heads: [&str; 2]) -> String {
+        let one = |heads| format!(r#"{{{block}, "weight_group": "g"{heads}}}"#);
+        heads.map(one).join(", ")
+    }
+
+    #[test]
+    fn a_group_fixes_the_heads_of_types_that_have_some() {
+        let heads = [r#", "heads": 2"#, r#", "heads": 4"#];
+        let expected = "blocks[1].weight_group: block `1` cannot use the weights of block `0`: their `heads` differ";
+        assert_eq!(errors::<Builtin>(&pair(r#""type": "plain""#, heads)), [expected]);
+        for block in [r#""type": "swiglu""#, r#""type": "mamba""#, r#""type": "rwkv""#] {
+            for heads in [heads, ["", heads[0]]] {
+                let plan = planned::<Builtin>(&pair(block, heads)).unwrap().plan;
+                assert_eq!(plan.steps[1].owner, 0, "{block}");
+            }
+        }
+    }
 }
