@@ -5,6 +5,7 @@
 //! about a config.
 
 mod caption;
+mod defects;
 mod parallel;
 mod sharing;
 mod streams;
@@ -146,6 +147,9 @@ fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
     let vocab = positive(Some(config.vocab_size)).unwrap_or(1);
     let seq_len = positive(config.seq_len).unwrap_or(DEFAULT_SEQ_LEN);
     let training = training::plan(&config.training, seq_len, problems);
+    if config.tie_embeddings == Some(true) {
+        training::warn_of_tied_head(&training, problems);
+    }
     let batch = training.batch_tokens / seq_len;
     let steps = steps::<K>(config, Sizes { dim, vocab, seq_len, batch }, problems);
     if problems.has_errors() {
@@ -200,7 +204,9 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
             specs: &config.blocks,
             problems,
         };
-        blocks.push(K::plan(spec, &mut scope));
+        let block = K::plan(spec, &mut scope);
+        defects::check(index, spec, block.as_ref(), problems);
+        blocks.push(block);
     }
     parallel::check(config, problems);
     streams::check_names(&config.blocks, problems);

@@ -109,9 +109,10 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
     let decay = spec.weight_decay.unwrap_or(0.01);
     let group = |lr_field: Option<f32>, decay_field: Option<f32>| Group {
         lr: nonzero(lr_field).unwrap_or(lr as f32),
-        weight_decay: decay_field.unwrap_or(decay),
+        weight_decay: nonzero(decay_field).unwrap_or(decay),
     };
     check(spec, problems);
+    warn_of_zero_decays(spec, decay, problems);
     Training {
         steps,
         lr,
@@ -212,10 +213,77 @@ fn check(spec: &TrainingSpec, problems: &mut Problems) {
     }
 }
 
+/// A 0 of one group has always meant the default; only that of `weight_decay` itself is a 0.
+fn warn_of_zero_decays(spec: &TrainingSpec, default: f32, problems: &mut Problems) {
+    let groups = [
+        ("embed_weight_decay", spec.embed_weight_decay),
+        ("matrix_weight_decay", spec.matrix_weight_decay),
+        ("scalar_weight_decay", spec.scalar_weight_decay),
+        ("head_weight_decay", spec.head_weight_decay),
+    ];
+    for (field, _) in groups.iter().filter(|(_, decay)| *decay == Some(0.0) && default != 0.0) {
+        let message = format!("`0` means the default here, weight_decay `{default}`");
+        problems
+            .warn(format!("training.{field}"), message)
+            .hint("set `weight_decay` to `0`, and give the groups that decay a value of their own");
+    }
+}
+
+/// A tied head is updated with the embedding, by the embedding's learning rate.
+pub fn warn_of_tied_head(training: &Training, problems: &mut Problems) {
+    let (head, embed) = (training.head.lr, training.embed.lr);
+    if head != embed {
+        let message = format!(
+            "`{head}` has no effect with `tie_embeddings`: the head is the embedding, whose learning rate is `{embed}`"
+        );
+        problems.warn("training.head_lr", message).hint("set `embed_lr` for both");
+    }
+}
+
 fn positive(value: Option<i64>) -> Option<usize> {
     super::positive(value)
 }
 
 fn nonzero(value: Option<f32>) -> Option<f32> {
     value.filter(|v| *v != 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::blocks::Builtin;
+    use crate::plan::{Plan, Planned};
+
+    fn planned(model: &str, training: &str) -> Planned {
+        let json = format!(
+            r#"{{"model_dim": 8, "vocab_size": 11, {model} "blocks": [{{"type": "swiglu"}}],
+                "training": {{{training}}}}}"#
+        );
+        Plan::<Builtin>::parse(&json, "test.json", &[]).unwrap()
+    }
+
+    fn warnings(model: &str, training: &str) -> Vec<String> {
+        let warnings = planned(model, training).warnings.into_iter();
+        warnings.map(|w| format!("{}: {}", w.problem.path, w.problem.message)).collect()
+    }
+
+    #[test]
+    fn a_zero_decay_is_zero_for_all_and_the_default_for_one_group() {
+        let all = planned("", r#""weight_decay": 0, "head_weight_decay": 0"#);
+        assert_eq!((all.plan.training.matrix.weight_decay, all.warnings.len()), (0.0, 0));
+        let one = r#""weight_decay": 0.02, "matrix_weight_decay": 0"#;
+        assert_eq!(planned("", one).plan.training.matrix.weight_decay, 0.02);
+        let expected =
+            "training.matrix_weight_decay: `0` means the default here, weight_decay `0.02`";
+        assert_eq!(warnings("", one), [expected]);
+    }
+
+    #[test]
+    fn the_learning_rate_of_a_tied_head_is_warned_about_where_it_differs() {
+        let tied = r#""tie_embeddings": true,"#;
+        let expected = "training.head_lr: `0.001` has no effect with `tie_embeddings`: the head is the embedding, whose learning rate is `0.01`";
+        let different = r#""lr": 1e-3, "embed_lr": 1e-2"#;
+        assert_eq!(warnings(tied, different), [expected]);
+        assert_eq!(warnings("", different), [""; 0]);
+        assert_eq!(warnings(tied, r#""head_lr": 1e-2, "embed_lr": 1e-2"#), [""; 0]);
+    }
 }

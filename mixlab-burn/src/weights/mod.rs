@@ -34,6 +34,8 @@ pub struct Weight {
     pub shape: Vec<usize>,
     /// Its optimizer group.
     pub kind: Kind,
+    /// What it is a field of, as Burn calls it: `Struct:PlainWeights`.
+    pub(crate) module: String,
 }
 
 impl Weight {
@@ -45,12 +47,17 @@ impl Weight {
             (name, _) if name.ends_with("_scale") => Kind::Scalar,
             _ => Kind::Matrix,
         };
-        Self { name, shape, kind }
+        Self { name, shape, kind, module: String::new() }
     }
 
     /// Its name in files, as the `index`-th weight of a model.
     pub fn file_name(&self, index: usize) -> String {
         format!("w{index}_{}", self.name)
+    }
+
+    /// Whether an optimizer takes it: the one for matrices takes nothing of more than two axes.
+    pub fn is_trainable(&self) -> bool {
+        self.kind != Kind::Matrix || self.shape.len() <= 2
     }
 
     /// Number of elements.
@@ -64,23 +71,29 @@ impl Weight {
     }
 }
 
-/// The parts of the path to a parameter, and whether each is only a position in a list.
+/// The parts of the path to a parameter, and the type of module that each is a part of.
 #[derive(Default)]
-struct Path(Vec<(String, bool)>);
+struct Path(Vec<(String, String)>);
 
 impl Path {
     fn enter(&mut self, name: &str, container: &str) {
-        self.0.push((name.into(), container == "Vec"));
+        self.0.push((name.into(), container.into()));
     }
 
     fn exit(&mut self) {
         self.0.pop();
     }
 
+    /// The weight at the end of the path.
+    fn weight(&self, shape: Vec<usize>) -> Weight {
+        let module = self.0.last().map(|(_, of)| of.clone()).unwrap_or_default();
+        Weight { module, ..Weight::new(self.name(), shape) }
+    }
+
     /// The weight's name: the last part, with the part before it if that is only a position.
     fn name(&self) -> String {
         match self.0.as_slice() {
-            [.., (list, _), (position, true)] => format!("{list}_{position}"),
+            [.., (list, _), (position, of)] if of == "Vec" => format!("{list}_{position}"),
             [.., (name, _)] => name.clone(),
             [] => String::new(),
         }
@@ -92,7 +105,7 @@ pub fn layout<B: Backend, M: Module<B>>(module: &M) -> Vec<Weight> {
     struct Layout(Path, Vec<Weight>);
     impl<B: Backend> ModuleVisitor<B> for Layout {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            self.1.push(Weight::new(self.0.name(), param.lazy_shape().to_vec()));
+            self.1.push(self.0.weight(param.lazy_shape().to_vec()));
         }
         fn enter_module(&mut self, name: &str, container: &str) {
             self.0.enter(name, container);
@@ -128,7 +141,7 @@ pub fn fill<B: Backend, M: Module<B>>(
     struct Fill<S>(Path, usize, S);
     impl<B: Backend, S: FnMut(usize, &Weight) -> Option<Vec<f32>>> ModuleMapper<B> for Fill<S> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-            let weight = Weight::new(self.0.name(), param.lazy_shape().to_vec());
+            let weight = self.0.weight(param.lazy_shape().to_vec());
             let index = self.1;
             self.1 += 1;
             let Some(values) = (self.2)(index, &weight) else { return param };

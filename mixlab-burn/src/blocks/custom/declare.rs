@@ -5,7 +5,7 @@ use super::plan::Planner;
 use super::shape::{Extent, Size};
 use super::weights::MAX_RANK;
 use crate::config::CustomWeight;
-use crate::weights::{Kind, Weight};
+use crate::weights::Weight;
 
 /// A weight as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ impl Planner<'_, '_> {
             return None;
         }
         let stored = Weight::new(name.clone(), shape.clone());
-        if rank > 2 && stored.kind == Kind::Matrix {
+        if !stored.is_trainable() {
             let message = format!("`{name}` has `{rank}` axes, and no optimizer group takes it");
             let hint = "declare a matrix, and reshape it; operations see a weight of more than two axes as one row anyway";
             self.refuse(&format!("{path}.shape"), Fault::new(message, hint));
