@@ -49,6 +49,17 @@ impl Problems {
         self.push(Problem { warning: true, ..Problem::new(path, message) })
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Gives the way out to the problems from number `first` on that have none.
+    pub(super) fn hint_from(&mut self, first: usize, hint: impl Fn() -> String) {
+        let without = self.0[first..].iter_mut().filter(|problem| problem.hint.is_none());
+        without.for_each(|problem| problem.hint = Some(hint()));
+    }
+
     /// Whether anything makes the config unusable.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|problem| !problem.warning)

@@ -59,6 +59,7 @@ impl<'a> Reader<'a> {
     pub fn field<T: FromNode>(&mut self, object: &Node, field: &Field) -> T {
         let outer = self.path.len();
         self.path = self.path_of(field.name);
+        let reported = self.problems.len();
         let value = match object.get(field.name).filter(|node| !means_absent(node, field)) {
             Some(node) => T::read(node, field.rule, self),
             None if field.default.is_some() => None,
@@ -69,6 +70,7 @@ impl<'a> Reader<'a> {
                 None
             }
         };
+        self.problems.hint_from(reported, || usage(field));
         self.path.truncate(outer);
         value.unwrap_or_default()
     }
@@ -125,13 +127,32 @@ fn means_absent(node: &Node, field: &Field) -> bool {
     }
 }
 
-/// How to mend a missing field: what it means, as a part of a sentence.
+/// How to mend a missing field.
 fn addition(field: &Field) -> String {
+    format!("add it: {}", meaning(field))
+}
+
+/// How to mend a value: what the field takes, and what it means.
+fn usage(field: &Field) -> String {
+    let values = match field.rule.choices() {
+        Some(_) => field.rule.to_string(),
+        None => with_article(described(field.kind, field.rule)),
+    };
+    format!("`{}` is {values}: {}", field.name, meaning(field))
+}
+
+fn with_article(text: String) -> String {
+    let article = if text.starts_with(['i', 'o']) { "an" } else { "a" };
+    format!("{article} {text}")
+}
+
+/// What a field means, as a part of a sentence.
+fn meaning(field: &Field) -> String {
     let mut text = field.doc.trim_end_matches('.').to_owned();
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_lowercase();
     }
-    format!("add it: {text}")
+    text
 }
 
 fn described(kind: Kind, rule: Rule) -> String {

@@ -101,6 +101,24 @@ fn all_errors_of_a_file_are_reported_at_once_with_their_lines() {
 }
 
 #[test]
+fn a_wrong_value_gets_the_values_and_the_meaning_of_its_field() {
+    let text = r#"{"model_dim": -1, "vocab_size": 1, "blocks": [7], "recurrence": [true],
+        "training": {"optimizer": "sgd", "steps": [], "swa_decay": 1}}"#;
+    let (_, mut source) = Config::parse(text, "a.json", &[]).unwrap();
+    let error = source.finish().unwrap_err();
+    let hints: Vec<_> = error.problems().map(|p| p.hint.as_deref().unwrap()).collect();
+    let expected = [
+        "`model_dim` is an integer > 0: width of the residual stream (D)",
+        "`blocks` is a list of objects with at least one entry: the blocks, in the order of the forward pass",
+        "`recurrence` is a list of integers: for each block the index of the block whose weights it uses, its own index for its own",
+        "`optimizer` is one of `muon`, `adamw`: optimizer of the matrices; everything else uses AdamW",
+        "`steps` is an integer: number of optimizer steps; 0 and below mean the default. With `phases`, their sum counts instead",
+        "`swa_decay` is a number ≥ 0 and < 1: share of the average that each update keeps",
+    ];
+    assert_eq!(hints, expected);
+}
+
+#[test]
 fn an_unknown_field_is_an_error_at_every_level_and_gets_a_hint() {
     let text = r#"{"model_dim": 1, "vocab_size": 1, "steps": 5, "heads": 2, "zzz": 1,
         "blocks": [{"type": "mlp", "n_heads": 1, "weights": [{"name": "w", "shape": ["D"], "init": 0}],

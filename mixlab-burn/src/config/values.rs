@@ -148,7 +148,7 @@ mod tests {
 
     fn read<T: FromNode>(value: &str, rule: Rule) -> Result<T, String> {
         let tree = parse_file(&format!("{{\"a\": {value}}}")).unwrap();
-        let field = Field { name: "a", kind: T::KIND, default: Some(""), doc: "", rule };
+        let field = Field { name: "a", kind: T::KIND, default: Some(""), doc: "A letter.", rule };
         let mut problems = Problems::default();
         let value = Reader::new(&mut problems).field(&tree, &field);
         match problems.iter().next() {
@@ -171,11 +171,14 @@ mod tests {
         assert_eq!(error("\"4\""), "expected an integer, found the string `4`|remove the quotes");
         assert_eq!(
             error("9223372036854775808"),
-            "expected an integer of 64 bits, found `9223372036854775808`|"
+            "expected an integer of 64 bits, found `9223372036854775808`|`a` is an integer: a letter"
         );
-        assert_eq!(error("\"inf\""), "expected an integer, found the string `inf`|");
-        assert_eq!(error("[4]"), "expected an integer, found a list|");
-        assert_eq!(error("true"), "expected an integer, found `true`|");
+        assert_eq!(
+            error("\"inf\""),
+            "expected an integer, found the string `inf`|`a` is an integer: a letter"
+        );
+        assert_eq!(error("[4]"), "expected an integer, found a list|`a` is an integer: a letter");
+        assert_eq!(error("true"), "expected an integer, found `true`|`a` is an integer: a letter");
     }
 
     #[test]
@@ -185,12 +188,12 @@ mod tests {
         assert_eq!(read::<f64>("1e39", Rule::Any), Ok(1e39));
         assert_eq!(
             read::<f32>("1e39", Rule::Any).unwrap_err(),
-            "expected a number in the range of 32-bit floats (about ±3.4e38), found `1e39`|"
+            "expected a number in the range of 32-bit floats (about ±3.4e38), found `1e39`|`a` is a number: a letter"
         );
         assert!(read::<f64>("1e309", Rule::Any).unwrap_err().contains("64-bit"));
         assert_eq!(
             read::<f32>("false", Rule::Any).unwrap_err(),
-            "expected a number, found `false`|"
+            "expected a number, found `false`|`a` is a number: a letter"
         );
     }
 
@@ -205,11 +208,11 @@ mod tests {
     fn a_value_out_of_range_is_reported_with_the_range() {
         assert_eq!(
             read::<i64>("-1", Rule::AtLeast(0.0)).unwrap_err(),
-            "expected a value ≥ 0, found `-1`|"
+            "expected a value ≥ 0, found `-1`|`a` is an integer ≥ 0: a letter"
         );
         assert_eq!(
             read::<f32>("2", Rule::Within(0.0, 1.0)).unwrap_err(),
-            "expected a value from 0 to 1, found `2`|"
+            "expected a value from 0 to 1, found `2`|`a` is a number from 0 to 1: a letter"
         );
         assert_eq!(read::<f64>("0", Rule::AtLeast(0.0)), Ok(0.0));
     }
@@ -219,7 +222,7 @@ mod tests {
         assert_eq!(read::<bool>("true", Rule::Any), Ok(true));
         assert_eq!(
             read::<bool>("1", Rule::Any).unwrap_err(),
-            "expected `true` or `false`, found `1`|"
+            "expected `true` or `false`, found `1`|`a` is a boolean: a letter"
         );
         assert_eq!(
             read::<String>("16", Rule::Any).unwrap_err(),
@@ -249,7 +252,7 @@ mod tests {
         );
         assert_eq!(
             read::<String>("\"sgd\"", Rule::OneOf(&["muon", "adamw"])).unwrap_err(),
-            "expected one of `muon`, `adamw`, found `sgd`|"
+            "expected one of `muon`, `adamw`, found `sgd`|`a` is one of `muon`, `adamw`: a letter"
         );
     }
 
@@ -258,8 +261,8 @@ mod tests {
         let map: Map<String, Json> = read("{\"b\": [1, 2.5], \"A\": null}", Rule::Any).unwrap();
         assert_eq!(Json::from(map), serde_json::json!({"b": [1, 2.5], "A": null}));
         let error = |value| read::<Map<String, Json>>(value, Rule::Any).unwrap_err();
-        assert_eq!(error("[]"), "expected an object, found a list|");
-        let range = "expected numbers in the range of 64-bit floats, found `1e999`|";
+        assert_eq!(error("[]"), "expected an object, found a list|`a` is an object: a letter");
+        let range = "expected numbers in the range of 64-bit floats, found `1e999`|`a` is an object: a letter";
         assert_eq!(error("{\"a\": [1, 1e999]}"), range);
     }
 
@@ -273,7 +276,7 @@ mod tests {
         assert!(problems.is_bad("a[1]") && !problems.is_bad("a[0]"));
         assert_eq!(
             read::<Vec<i64>>("{}", Rule::Any).unwrap_err(),
-            "expected a list of integers, found an object|"
+            "expected a list of integers, found an object|`a` is a list of integers: a letter"
         );
         assert!(read::<Vec<i64>>("[]", Rule::NonEmpty).unwrap_err().contains("at least one entry"));
     }
