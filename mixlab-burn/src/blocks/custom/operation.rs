@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::ops::{Dims, ROWS, Row};
-use super::params::{Params, Site};
+use super::params::{Params, Site, is_idle};
 use super::plan::Planner;
 use super::program::Instruction;
 use crate::config::{CustomOp, nearest, nearest_hint};
@@ -44,7 +44,13 @@ impl<'a> Planner<'a, '_> {
     }
 
     fn params(&mut self, path: &str, op: &CustomOp, row: &'static Row) -> Option<Params> {
-        match Params::read(row.params, &op.params, &self.symbols) {
+        let mut written = op.params.clone();
+        written.retain(|key, _| !is_idle(row, key));
+        for key in op.params.keys().filter(|key| !written.contains_key(*key)) {
+            let message = format!("`{}` has no parameter `{key}`, which has no effect", row.name());
+            self.scope.warn(&format!("{path}.params.{key}"), message);
+        }
+        match Params::read(row.params, &written, &self.symbols) {
             Ok(params) => Some(params),
             Err(wrong) => {
                 for mistake in wrong {

@@ -129,7 +129,7 @@ ops! {
     "cumsum" ["a"] -> 1 {axis: Int = (-1.0)} reduction::kept_shape,
         |c| reduction::reduce(c, B::float_cumsum);
     /// `eᵃ / Σ eᵃ` over `axis`.
-    "softmax" ["a"] -> 1 {axis: Int = (-1.0)} reduction::kept_shape,
+    "softmax" ["a"] -> 1 {axes: Positional = unset, axis: Int = (-1.0)} reduction::kept_shape,
         |c| reduction::reduce(c, B::softmax);
     /// `a / √(mean(a²) + eps) ⊙ scale`, mean over the last axis.
     "rmsnorm" | "rms_norm" ["a", "scale"] -> 1 {eps: Float = 1e-5} el::broadcast_shape,
@@ -149,7 +149,8 @@ ops! {
         {axes: Positional = unset, start: Int = 0.0, end: Int = unset, step: Int = 1.0, axis: Int = 0.0}
         layout::slice_shape, layout::slice::<B>;
     /// `a`, then `b` along `axis`.
-    "concat" ["a", "b"] -> 1 {axis: Int = 0.0} layout::concat_shape, layout::concat::<B>;
+    "concat" ["a", "b"] -> 1 {axes: Positional = unset, axis: Int = 0.0} layout::concat_shape,
+        layout::concat::<B>;
     /// Rows of `table` at `indices`: cut to integers, a negative one counts from the end, and one
     /// out of range is taken as the nearest row. No gradient for the indices.
     "embed" ["table", "indices"] -> 1 {} layout::embed_shape, layout::embed::<B>;

@@ -4,10 +4,12 @@
 //! or `axes`, in the order in which the row declares them: the only form that mixlab 0.10.1
 //! understands for them.
 
+mod idle;
 mod read;
 
 use super::shape::{Extent, Size};
 
+pub(super) use idle::is_idle;
 pub use read::Misplaced;
 
 /// A parameter as a row declares it.

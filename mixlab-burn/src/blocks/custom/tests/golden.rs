@@ -179,12 +179,14 @@ fn a_scan_of_matrices() {
 #[test]
 fn two_halves_put_together() {
     let weights = [("p", json!(["D", "8"])), ("q", json!(["D", "0.5D"]))];
-    let ops = [
-        matmul("x", "p", "a"),
-        matmul("x", "q", "b"),
-        ("concat", json!(["a", "b"]), json!("x"), json!({"axis": 1})),
-    ];
-    assert_values(json!([block(&weights, &ops)]), [4.10020, 0.96444, -0.09335]);
+    for params in [json!({"axis": 1}), json!({"axes": [1]})] {
+        let ops = [
+            matmul("x", "p", "a"),
+            matmul("x", "q", "b"),
+            ("concat", json!(["a", "b"]), json!("x"), params),
+        ];
+        assert_values(json!([block(&weights, &ops)]), [4.10020, 0.96444, -0.09335]);
+    }
 }
 
 #[test]
@@ -219,8 +221,10 @@ fn of_two_weights_with_one_name_the_last_is_read() {
 
 #[test]
 fn a_softmax_over_the_batch() {
-    let ops = [("softmax", json!(["x"]), json!("s"), json!({"axis": 0})), residual("s")];
-    assert_values(json!([block(&[("v", json!(["D"]))], &ops)]), [4.08073, 1.67379, 0.59671]);
+    for params in [json!({"axis": 0}), json!({"axes": [0]})] {
+        let ops = [("softmax", json!(["x"]), json!("s"), params), residual("s")];
+        assert_values(json!([block(&[("v", json!(["D"]))], &ops)]), [4.08073, 1.67379, 0.59671]);
+    }
 }
 
 #[test]

@@ -104,9 +104,9 @@ fn params_are_reported_at_their_own_place() {
         ("scalar_mul", json!({}), "ops[0].params: `scalar_mul`: `scalar` is missing"),
         ("softmax", json!({"axis": "Q"}), "ops[0].params.axis: `softmax`: `Q` is not a size"),
         (
-            "silu",
-            json!({"eps": 1}),
-            "ops[0].params.eps: `silu`: this operation has no parameter `eps`",
+            "softmax",
+            json!({"axs": 1}),
+            "ops[0].params.axs: `softmax`: this operation has no parameter `axs`",
         ),
         (
             "slice",

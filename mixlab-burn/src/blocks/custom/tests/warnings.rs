@@ -48,3 +48,14 @@ fn four_names_that_the_original_read_otherwise_are_warned_about() {
     assert!(sliced(json!({"axis": 1, "start": 3, "end": 4})).is_empty());
     assert!(sliced(json!({"axis": 1, "start": 0, "end": 16, "step": 1})).is_empty());
 }
+
+#[test]
+fn a_parameter_without_effect_is_warned_about() {
+    let ops = [
+        ("div", json!(["x", "v"]), json!("y"), json!({"eps": 1e-5})),
+        ("add", json!(["x", "y"]), json!("x"), none()),
+    ];
+    let found = warnings(json!([block(&[("v", json!(["D"]))], &ops)]));
+    let expected = "blocks[0].ops[0].params.eps: `div` has no parameter `eps`, which has no effect";
+    assert_eq!(found, [expected]);
+}
