@@ -79,15 +79,66 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 /// [`Block`] implementation that dispatches between them. [`Block`] must be in scope.
 ///
 /// ```
-/// use mixlab_burn::blocks::Block;
-/// mixlab_burn::blocks! {
-///     /// Only gated feed-forward layers.
-///     pub FeedForward, FeedForwardWeights {
-///         Swiglu: mixlab_burn::blocks::swiglu::Swiglu,
-///         Mlp: mixlab_burn::blocks::mlp::Mlp,
+/// # #[cfg(feature = "cpu")] {
+/// use burn::module::{Module, Param};
+/// use burn::tensor::{Tensor, backend::Backend};
+/// use mixlab_burn::blocks::{Block, Builtin, Flow, Scope, ones};
+/// use mixlab_burn::config::BlockSpec;
+/// use mixlab_burn::{model::{Model, Tokens}, ops, plan::Plan};
+///
+/// /// `x ← gain ⊙ x`
+/// #[derive(Clone, Debug, PartialEq)]
+/// struct Gain {
+///     dim: usize,
+/// }
+///
+/// #[derive(Module, Debug)]
+/// struct GainWeights<B: Backend> {
+///     gain: Param<Tensor<B, 1>>,
+/// }
+///
+/// impl Block for Gain {
+///     type Weights<B: Backend> = GainWeights<B>;
+///
+///     fn types() -> Vec<&'static str> {
+///         vec!["gain"]
+///     }
+///
+///     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+///         Some(Self { dim: scope.dim })
+///     }
+///
+///     fn init<B: Backend>(&self, device: &B::Device) -> GainWeights<B> {
+///         GainWeights { gain: ones(self.dim, device) }
+///     }
+///
+///     fn forward<B: ops::Backend>(
+///         &self,
+///         w: &GainWeights<B>,
+///         x: Tensor<B, 2>,
+///         _: &mut Flow<B>,
+///     ) -> Tensor<B, 2> {
+///         x * w.gain.val().unsqueeze()
 ///     }
 /// }
-/// assert_eq!(FeedForward::types(), ["swiglu", "mlp"]);
+///
+/// mixlab_burn::blocks! {
+///     /// The built-in blocks and mine.
+///     Blocks, BlocksWeights {
+///         Builtin: Builtin,
+///         Gain: Gain,
+///     }
+/// }
+///
+/// let json = r#"{"model_dim": 8, "vocab_size": 9, "seq_len": 4,
+///                "blocks": [{"type": "gain"}, {"type": "swiglu"}]}"#;
+/// let plan = Plan::<Blocks>::parse(json, "example.json", &[])?.plan;
+/// let device = Default::default();
+/// let model: Model<burn_flex::Flex, Blocks> = Model::init(plan.into(), &device);
+/// let ids = Tensor::from_ints([[1, 2, 3, 4]], &device);
+/// assert_eq!(model.forward(Tokens { ids, bigrams: None }).dims(), [4, 9]);
+/// # }
+/// # Ok::<(), mixlab_burn::config::ConfigError>(())
 /// ```
 #[macro_export]
 macro_rules! blocks {
