@@ -78,7 +78,11 @@ fn keep_kernels() {
 /// If this build lacks the backend, or this machine has no device for it, or `job` fails.
 pub fn run(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
     let device = compute.device;
-    match chosen(compute.backend) {
+    let name = match compute.backend {
+        BackendName::Auto => fastest()?,
+        name => name,
+    };
+    match name {
         BackendName::Auto | BackendName::Cpu => cpu(compute, job),
         BackendName::Cuda => cuda(device, job),
         BackendName::Metal => wgpu(Graphics::Metal, device, job),
@@ -88,15 +92,23 @@ pub fn run(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
     }
 }
 
-fn chosen(name: BackendName) -> BackendName {
-    if name != BackendName::Auto {
-        return name;
-    }
-    let candidates = [
-        (BackendName::Cuda, cuda_devices().is_ok_and(|n| n > 0)),
-        (BackendName::Metal, cfg!(all(feature = "metal", target_os = "macos"))),
+/// The fastest backend that this build has and this machine runs on hardware of its own: a software
+/// driver is slower than the processor backends.
+fn fastest() -> anyhow::Result<BackendName> {
+    let candidates: [(BackendName, fn() -> bool); 6] = [
+        (BackendName::Cuda, || cuda_devices().is_ok_and(|n| n > 0)),
+        (BackendName::Metal, || cfg!(feature = "metal") && has_gpu(Graphics::Metal)),
+        (BackendName::Vulkan, || cfg!(feature = "vulkan") && has_gpu(Graphics::Vulkan)),
+        (BackendName::Wgpu, || !cfg!(feature = "vulkan") && has_gpu(Graphics::Any)),
+        (BackendName::Cpu, || cfg!(feature = "cpu")),
+        (BackendName::Candle, || cfg!(feature = "candle")),
     ];
-    candidates.into_iter().find(|(_, usable)| *usable).map_or(BackendName::Cpu, |(name, _)| name)
+    let usable = candidates.into_iter().find(|(_, usable)| usable());
+    usable.map(|(name, _)| name).ok_or_else(|| {
+        let message = "`auto` finds no GPU for the backends of this build, and it has none for the processor";
+        let hint = "build with `--features cpu`, or name a backend: `--backend vulkan` takes software drivers too";
+        Request(format!("{message}\n  hint: {hint}")).into()
+    })
 }
 
 #[allow(dead_code)]
@@ -187,6 +199,27 @@ enum Graphics {
     Metal,
     Vulkan,
     Any,
+}
+
+/// Whether wgpu lists hardware for `graphics`; asks the drivers, and opens no device.
+#[cfg(feature = "wgpu")]
+fn has_gpu(graphics: Graphics) -> bool {
+    use burn_wgpu::{WgpuDevice, WgpuRuntime, graphics as api, graphics::GraphicsApi};
+    use cubecl::{Runtime, device::Device};
+    let interface = match graphics {
+        Graphics::Metal => api::Metal::backend(),
+        Graphics::Vulkan => api::Vulkan::backend(),
+        Graphics::Any => api::AutoGraphicsApi::backend(),
+    };
+    let listed = WgpuRuntime::enumerate_all_devices(&interface).into_iter();
+    listed
+        .map(WgpuDevice::from_id)
+        .any(|device| matches!(device, WgpuDevice::DiscreteGpu(_) | WgpuDevice::IntegratedGpu(_)))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn has_gpu(_: Graphics) -> bool {
+    false
 }
 
 #[cfg(feature = "wgpu")]
