@@ -1,9 +1,10 @@
 //! The original's spelling: `-mode X -flag value`, one or two dashes, `=` or a space.
 //!
 //! It is rewritten to subcommands. As in the original every flag is accepted in every mode, and
-//! flags that a mode has no use for are dropped; unlike there, a stray argument is an error.
+//! flags that a mode has no use for are dropped; unlike there, a stray argument is an error. What
+//! would do something there that there is not here yet is an error too.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 
 use crate::cli::Cli;
 
@@ -38,14 +39,33 @@ const VALUED: [&str; 26] = [
 ];
 /// Flags of the original that take none.
 const SWITCHES: [&str; 2] = ["eval", "timing"];
-/// Original flags whose default value changes nothing; then they may be absent here.
-const DEFAULTS: [(&str, &str); 5] = [
-    ("quantize", "none"),
-    ("quant-method", "quantile"),
-    ("checkpoint-every", "0"),
-    ("cpuprofile", ""),
-    ("memprofile", ""),
+/// Flags of the original whose empty value means that they are not given. That of `train` is rather
+/// an unset variable of a script, and would silently train on `demo`.
+const TEXT: [&str; 14] = [
+    "config",
+    "configs",
+    "safetensors",
+    "safetensors-load",
+    "lut-dir",
+    "checkpoint-dir",
+    "prompt",
+    "logprobs-out",
+    "input",
+    "output",
+    "tokenizer-path",
+    "text-field",
+    "cpuprofile",
+    "memprofile",
 ];
+/// Flags of the original whose value it checks in every mode.
+const CHECKED: [(&str, &[&str]); 2] =
+    [("quantize", &["none", "int8", "int6"]), ("quant-method", &["", "quantile", "sdclip"])];
+/// Values of a switch.
+const ON: [&str; 6] = ["1", "t", "T", "true", "TRUE", "True"];
+const OFF: [&str; 6] = ["0", "f", "F", "false", "FALSE", "False"];
+/// Modes of the original.
+const MODES: [&str; 8] =
+    ["arch", "arch_race", "smoke", "prepare", "count", "eval", "hiddenstats", "generate"];
 
 /// The arguments with the original's spelling rewritten; others are returned as they are.
 ///
@@ -58,12 +78,24 @@ pub fn translate(arguments: &[String]) -> Result<Vec<String>, String> {
     if !first.starts_with('-') || own.contains(&first) {
         return Ok(arguments.to_vec());
     }
-    let mut flags = read(rest)?;
-    let mode =
-        flags.iter().rposition(|(name, _)| name == "mode").and_then(|at| flags[at].1.clone());
-    let mode = mode.unwrap_or_else(|| "arch".into());
-    flags.retain(|(name, _)| name != "mode");
-    Ok(rewrite(program, &mode, flags))
+    let mut flags = last_of_each(read(rest)?);
+    let mode = flags.iter().position(|(name, _)| name == "mode").map(|at| flags.remove(at));
+    let mode = mode.and_then(|(_, value)| value).unwrap_or_else(|| "arch".into());
+    let cli = Cli::command();
+    let Some(target) = cli.find_subcommand(&mode) else {
+        return Err(unknown_mode(&mode, &cli));
+    };
+    match missing(target, &flags) {
+        Some(message) => Err(message),
+        None => Ok([vec![program.clone(), mode], rewrite(&cli, target, flags)].concat()),
+    }
+}
+
+/// What an argument that belongs to no flag is told.
+pub fn stray(argument: &str) -> String {
+    format!(
+        "stray argument `{argument}`\n  hint: an unquoted glob is the usual cause; quote globs, as in --train 'data/train_*.bin', so that the shell does not expand them"
+    )
 }
 
 type Flag = (String, Option<String>);
@@ -74,9 +106,7 @@ fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
     while let Some(argument) = rest.next() {
         let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(format!(
-                "stray argument `{argument}`\n  hint: quote globs, as in -train 'data/train_*.bin', so that the shell does not expand them"
-            ));
+            return Err(stray(argument));
         };
         let (name, value) = match name.split_once('=') {
             Some((name, value)) => (name, Some(value.to_string())),
@@ -103,34 +133,70 @@ fn takes_value(name: &str) -> bool {
     VALUED.contains(&name) || (!SWITCHES.contains(&name) && known().unwrap_or(false))
 }
 
-fn rewrite(program: &str, mode: &str, flags: Vec<Flag>) -> Vec<String> {
-    let cli = Cli::command();
-    let target = cli.find_subcommand(mode);
-    let accepts =
-        |name: &str| target.is_none_or(|c| c.get_arguments().any(|a| a.get_long() == Some(name)));
-    let elsewhere = |name: &str| {
-        cli.get_subcommands().any(|c| c.get_arguments().any(|a| a.get_long() == Some(name)))
+/// As in the original the last of repeated flags holds; without those that are not given then.
+fn last_of_each(flags: Vec<Flag>) -> Vec<Flag> {
+    let is_last = |(index, (name, _)): &(usize, &Flag)| {
+        name == "set" || !flags[index + 1..].iter().any(|(later, _)| later == name)
     };
-    let mut arguments = vec![program.to_string(), mode.to_string()];
-    for (index, (name, value)) in flags.iter().enumerate() {
-        let repeated = name != "set" && flags[index + 1..].iter().any(|(later, _)| later == name);
-        let default = DEFAULTS.iter().any(|(n, v)| n == name && value.as_deref() == Some(v));
-        if repeated || (!accepts(name) && (elsewhere(name) || default)) {
-            continue;
-        }
-        match value.as_deref() {
-            None => arguments.push(format!("--{name}")),
-            Some("true" | "t" | "T" | "1" | "TRUE" | "True")
-                if SWITCHES.contains(&name.as_str()) =>
-            {
-                arguments.push(format!("--{name}"));
-            }
-            Some("false" | "f" | "F" | "0" | "FALSE" | "False")
-                if SWITCHES.contains(&name.as_str()) => {}
-            Some(value) => arguments.push(format!("--{name}={value}")),
+    let given = |(name, value): &Flag| {
+        !(TEXT.contains(&name.as_str()) && value.as_deref().is_some_and(str::is_empty))
+    };
+    let last = flags.iter().enumerate().filter(is_last).map(|(_, flag)| flag.clone());
+    last.filter(given).collect()
+}
+
+fn unknown_mode(mode: &str, cli: &Command) -> String {
+    let known: Vec<_> = cli.get_subcommands().map(Command::get_name).collect();
+    let problem = if MODES.contains(&mode) { "is not available yet" } else { "does not exist" };
+    format!("mode `{mode}` {problem}\n  hint: use one of `{}`", known.join("`, `"))
+}
+
+fn has(command: &Command, flag: &str) -> bool {
+    command.get_arguments().any(|argument| argument.get_long() == Some(flag))
+}
+
+/// What the original would do with these flags in the mode `target`, and this program cannot yet.
+fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
+    let value = |name: &str| {
+        let flag = flags.iter().find(|(given, _)| given == name && !has(target, name))?;
+        Some(flag.1.as_deref().unwrap_or("true"))
+    };
+    for (name, known) in CHECKED {
+        if let Some(value) = value(name).filter(|value| !known.contains(value)) {
+            let hint = format!("use one of `{}`", known.join("`, `"));
+            return Some(format!("`-{name} {value}` is unknown\n  hint: {hint}"));
         }
     }
-    arguments
+    let beside = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
+    let trains = target.get_name() == "arch";
+    let exports = flags.iter().any(|(name, _)| name == "safetensors");
+    let wanted = [
+        ("quantize", trains && exports && beside("quantize", &["none"])),
+        ("eval", trains && beside("eval", &OFF)),
+        ("checkpoint-every", trains && beside("checkpoint-every", &["0"])),
+        ("cpuprofile", beside("cpuprofile", &[])),
+        ("memprofile", beside("memprofile", &[])),
+    ];
+    let (name, _) = wanted.into_iter().find(|(_, wanted)| *wanted)?;
+    Some(format!("`-{name}` is not available yet\n  hint: leave it out; the rest works without it"))
+}
+
+/// The flags that the mode `target` knows, and those that no mode ever knew, for clap to name.
+fn rewrite(cli: &Command, target: &Command, flags: Vec<Flag>) -> Vec<String> {
+    let elsewhere = |name: &str| {
+        let original = VALUED.contains(&name) || SWITCHES.contains(&name);
+        original || cli.get_subcommands().any(|command| has(command, name))
+    };
+    let kept = flags.into_iter().filter(|(name, _)| has(target, name) || !elsewhere(name));
+    let written = kept.filter_map(|(name, value)| match value.as_deref() {
+        Some(value) if SWITCHES.contains(&name.as_str()) && OFF.contains(&value) => None,
+        Some(value) if SWITCHES.contains(&name.as_str()) && ON.contains(&value) => {
+            Some(format!("--{name}"))
+        }
+        Some(value) => Some(format!("--{name}={value}")),
+        None => Some(format!("--{name}")),
+    });
+    written.collect()
 }
 
 #[cfg(test)]
@@ -167,7 +233,43 @@ mod tests {
             translated("m -mode count -config a -train x -config b -timing=false"),
             "m count --config=b"
         );
-        assert_eq!(translated("m -config a -quantize none"), "m arch --config=a");
+        assert_eq!(translated("m -config a -config="), "m arch");
+    }
+
+    #[test]
+    fn flags_that_do_nothing_in_a_mode_are_dropped() {
+        for flags in [
+            "-quantize none -quant-method quantile -quant-k 12 -checkpoint-every=0",
+            "-quantize int8 -quant-method= -checkpoint-dir d",
+            "-eval=false -lut-dir d -max-tokens 9 -temperature 1 -top-k 4 -prompt p",
+            "-logprobs-out o -configs c -input i -cpuprofile= -memprofile=",
+            "-safetensors= -safetensors-load=",
+        ] {
+            assert_eq!(translated(&format!("m -config a {flags}")), "m arch --config=a", "{flags}");
+        }
+        assert_eq!(
+            translated("m -mode count -config a -eval -quantize int8"),
+            "m count --config=a"
+        );
+        assert_eq!(translated("m -mode prepare -input i -text-field="), "m prepare --input=i");
+        assert_eq!(translated("m -config a -train="), "m arch --config=a --train=");
+    }
+
+    #[test]
+    fn what_the_original_can_and_this_cannot_is_refused() {
+        let refused = |line: &str| translate(&words(line)).unwrap_err();
+        for (line, part) in [
+            ("m -mode generate -config c", "mode `generate` is not available yet"),
+            ("m -mode zzz", "mode `zzz` does not exist"),
+            ("m -config c -eval", "`-eval` is not available yet"),
+            ("m -config c -safetensors s -quantize int8", "`-quantize` is not available yet"),
+            ("m -config c -checkpoint-every 5", "`-checkpoint-every` is not available yet"),
+            ("m -mode count -cpuprofile p", "`-cpuprofile` is not available yet"),
+            ("m -mode count -quantize int4", "`-quantize int4` is unknown"),
+        ] {
+            let message = refused(line);
+            assert!(message.starts_with(part) && message.contains("hint: "), "{message}");
+        }
     }
 
     #[test]

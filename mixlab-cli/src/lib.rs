@@ -20,6 +20,7 @@ mod report;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mixlab_burn::blocks::{Block, Builtin};
 use mixlab_burn::config::ConfigError;
 
@@ -56,11 +57,23 @@ pub fn run<K: Block>() -> ExitCode {
 
 fn execute<K: Block>(arguments: &[String]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::try_parse_from(arguments).map_err(refused)?;
     match cli.command {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
+    }
+}
+
+/// A stray argument as a [`Request`]; all else clap says itself, and ends the process.
+fn refused(error: clap::Error) -> Request {
+    let argument = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) => argument,
+        _ => error.exit(),
+    };
+    match argument.starts_with('-') {
+        true => error.exit(),
+        false => Request(legacy::stray(argument)),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mixlab_burn::blocks::Block;
 use mixlab_burn::plan::Plan;
-use mixlab_burn::train::{Logged, Trained};
+use mixlab_burn::train::{Logged, Timing, Trained};
 
 /// The shortest decimal that reads back as `x`, with an exponent below 1e-4 and from 1e6.
 pub fn shortest(x: f64) -> String {
@@ -54,6 +54,26 @@ pub fn flops(n: u64) -> String {
     }
 }
 
+/// A string in quotes and with escapes, as Go writes it: a config's name is what a user typed.
+fn quoted(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\u{7}' => "\\a".into(),
+        '\u{8}' => "\\b".into(),
+        '\t' => "\\t".into(),
+        '\n' => "\\n".into(),
+        '\u{b}' => "\\v".into(),
+        '\u{c}' => "\\f".into(),
+        '\r' => "\\r".into(),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+        c if c.is_control() || (c.is_whitespace() && c != ' ') => {
+            format!("\\u{:04x}", u32::from(c))
+        }
+        c => c.into(),
+    };
+    format!("\"{}\"", text.chars().map(escaped).collect::<String>())
+}
+
 /// The two lines about a loaded config.
 pub fn config<K: Block>(plan: &Plan<K>) -> String {
     let t = &plan.training;
@@ -62,9 +82,9 @@ pub fn config<K: Block>(plan: &Plan<K>) -> String {
         n => (format!("phases={n} "), format!("steps={}", t.steps)),
     };
     format!(
-        "loaded config \"{}\": model_dim={} vocab_size={} seq_len={} blocks={}\n  \
+        "loaded config {}: model_dim={} vocab_size={} seq_len={} blocks={}\n  \
          training: {sizes}{steps} grad_clip={} weight_decay={} seed={} batch_tokens={}",
-        plan.name.escape_debug(),
+        quoted(&plan.name),
         plan.dim,
         plan.vocab,
         plan.seq_len,
@@ -97,9 +117,6 @@ impl<K: Block> Log<'_, K> {
             line += &format!(" val={val:.4}");
         }
         line += &format!(" lr={:.6}", logged.lr);
-        if logged.skipped > 0 {
-            line += &format!(" skipped={}", logged.skipped);
-        }
         if let Some(phase) = phase {
             line += &format!(" phase={}", self.plan.training.phases[phase].label);
         }
@@ -115,23 +132,32 @@ impl<K: Block> Log<'_, K> {
             let left = duration(Duration::from_secs_f64(left), Duration::from_secs(1));
             line += &format!(" ({seconds:.1}s, ~{left} remaining)");
         }
+        // What the original does not have comes last.
+        if logged.skipped > 0 {
+            line += &format!(" skipped={}", logged.skipped);
+        }
         if let Some(floor) = self.floor {
             line += &format!(" floor={floor:.4}");
         }
         line
     }
 
-    /// The line about where the time of a logged step went; `kernels` are the distinct ones so far
-    /// and those of them that had to be compiled.
-    pub fn timing(&self, logged: &Logged, kernels: Option<(usize, usize)>) -> String {
+    /// The line about where the time of a logged step went: `log` is what its report took, and
+    /// `kernels` are the distinct ones so far and those of them that had to be compiled.
+    pub fn timing(
+        &self,
+        timing: &Timing,
+        log: Duration,
+        kernels: Option<(usize, usize)>,
+    ) -> String {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        let t = &logged.timing;
         let mut line = format!(
-            "  [{}] [timing] data={:.1}ms gpu={:.1}ms val={:.1}ms",
+            "  [{}] [timing] data={:.1}ms gpu={:.1}ms val={:.1}ms log={:.1}ms",
             self.plan.name,
-            ms(t.data),
-            ms(t.step),
-            ms(t.validation)
+            ms(timing.data),
+            ms(timing.step),
+            ms(timing.validation),
+            ms(log)
         );
         if let Some((all, compiled)) = kernels {
             line += &format!(" kernels={all} compiled={compiled}");
@@ -170,6 +196,16 @@ mod tests {
         for (x, text) in cases {
             assert_eq!(shortest(x), text);
         }
+    }
+
+    #[test]
+    fn names_are_quoted_like_the_original() {
+        let cases =
+            [("it's", r#""it's""#), ("a\"b\\", r#""a\"b\\""#), ("\n\u{1}é", r#""\n\x01é""#)];
+        for (text, expected) in cases {
+            assert_eq!(quoted(text), expected);
+        }
+        assert_eq!(quoted("\u{85}\u{a0}"), r#""\u0085\u00a0""#);
     }
 
     #[test]

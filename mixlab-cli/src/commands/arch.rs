@@ -164,13 +164,15 @@ impl<K: Block> View<'_, K> {
             }
             Event::Logged(logged) => {
                 self.waiting = None;
+                let start = Instant::now();
                 self.tell_of_slow_paths();
                 let phase = Schedule::new(&plan.training).phase(logged.step).map(|(i, _)| i);
                 self.say(self.log.line(&logged, phase));
-                if self.options.timing {
-                    self.say(self.log.timing(&logged, kernels::counted()));
-                }
                 self.metrics.step(&logged)?;
+                if self.options.timing {
+                    let (log, kernels) = (start.elapsed(), kernels::counted());
+                    self.say(self.log.timing(&logged.timing, log, kernels));
+                }
             }
             Event::TargetReached(logged) => self.say(format!(
                 "  [{}] target val loss {:.4} reached at step {} (val={:.4}), stopping early",
