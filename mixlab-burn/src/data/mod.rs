@@ -14,7 +14,7 @@ pub mod demo;
 pub mod pattern;
 pub mod prefetch;
 pub mod prepare;
-pub(crate) mod replace;
+pub mod replace;
 pub mod shard;
 pub mod stream;
 

@@ -5,7 +5,10 @@ use std::io;
 use std::path::Path;
 
 /// Replaces `path` by what `write` writes, or leaves it as it was.
-pub(crate) fn replace_file(
+///
+/// # Errors
+/// Those of `write`, or if the folder cannot be written to.
+pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {

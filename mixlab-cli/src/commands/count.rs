@@ -1,7 +1,10 @@
 //! `count`: parameters, operations and FLOPs of a config, without allocating its weights.
 
+use std::io::Write;
+
 use anyhow::Context;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::data::replace::replace_file;
 use mixlab_burn::program::{Counts, describe, diagram};
 
 use crate::cli;
@@ -33,7 +36,8 @@ pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
     }
     if let Some(path) = &options.diagram {
         let failed = || format!("cannot write `{}`", path.display());
-        std::fs::write(path, diagram(&plan)).with_context(failed)?;
+        let drawn = diagram(&plan);
+        replace_file(path, |file| file.write_all(drawn.as_bytes())).with_context(failed)?;
         println!("drew {}", path.display());
     }
     Ok(())
