@@ -11,8 +11,12 @@ const BOX: [usize; 2] = [330, 28];
 const LEFT: usize = 230;
 const WIDTH: usize = 860;
 const TOP: usize = 50;
-/// Horizontal distance between arcs that overlap.
+/// How far the innermost arc bends out, past the label at its head.
+const BEND: usize = 60;
+/// How far arcs that overlap bend out one past the other, if there is room.
 const LANE: usize = 22;
+/// How far an arc may bend out: it reaches three quarters of this, which is the room beside the boxes.
+const MOST: usize = (WIDTH - LEFT - BOX[0] - 10) * 4 / 3;
 /// Fills of shared weights; a block with weights of its own is white.
 const FILLS: [&str; 6] = ["#cfe8fc", "#d8f0d0", "#fde3c8", "#eadcf7", "#fbd7dc", "#e8e6c9"];
 
@@ -56,7 +60,8 @@ pub fn diagram<K: Block>(plan: &Plan<K>) -> String {
         escaped(&plan.name)
     ));
     rows.iter().enumerate().for_each(|(at, row)| line(row.draw(at, at + 1 < rows.len())));
-    arcs.iter().zip(lanes).for_each(|(arc, lane)| line(arc.draw(lane)));
+    let bends = bends(&lanes);
+    arcs.iter().zip(bends).for_each(|(arc, bend)| line(arc.draw(bend)));
     svg.push_str("</svg>\n");
     svg
 }
@@ -128,6 +133,13 @@ fn lanes(arcs: &[Arc]) -> Vec<usize> {
     lanes
 }
 
+/// How far the arc of each lane bends out: evenly, and closer together where there are many.
+fn bends(lanes: &[usize]) -> Vec<usize> {
+    let outermost = lanes.iter().max().copied().unwrap_or(0).max(1);
+    let bend = |lane: &usize| BEND + (lane * LANE).min(lane * (MOST - BEND) / outermost);
+    lanes.iter().map(bend).collect()
+}
+
 impl Row {
     fn draw(&self, at: usize, arrow: bool) -> String {
         let y = TOP + at * ROW;
@@ -158,10 +170,10 @@ impl Row {
 }
 
 impl Arc {
-    fn draw(&self, lane: usize) -> String {
+    fn draw(&self, bend: usize) -> String {
         let right = LEFT + BOX[0];
         let [from, to] = [(self.from, 20), (self.to, 8)].map(|(row, dy)| TOP + row * ROW + dy);
-        let bend = (right + 30 + lane * LANE).min(WIDTH - 60);
+        let bend = right + bend;
         format!(
             "<path d=\"M{right} {from}C{bend} {from} {bend} {to} {right} {to}\" fill=\"none\" \
              stroke=\"#b05010\" marker-end=\"url(#tip)\"/><text x=\"{}\" y=\"{}\" \
@@ -223,5 +235,13 @@ mod tests {
     fn arcs_that_overlap_take_different_lanes() {
         let arc = |from, to| Arc { from, to, label: String::new() };
         assert_eq!(lanes(&[arc(0, 9), arc(1, 3), arc(4, 5), arc(2, 6)]), [2, 0, 0, 1]);
+    }
+
+    #[test]
+    fn arcs_keep_their_distance_however_many_there_are() {
+        assert_eq!(bends(&[1, 0, 2]), [BEND + LANE, BEND, BEND + 2 * LANE]);
+        let many = bends(&(0..24).collect::<Vec<_>>());
+        assert!(many.windows(2).all(|pair| pair[1] >= pair[0] + LANE / 2), "{many:?}");
+        assert_eq!(many.last(), Some(&MOST));
     }
 }
