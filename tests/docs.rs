@@ -2,6 +2,7 @@
 
 mod custom_ops;
 mod links;
+mod picture;
 mod reference;
 mod snippets;
 
