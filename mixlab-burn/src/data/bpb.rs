@@ -20,7 +20,7 @@ const BOUNDARY: &str = "is_boundary_token.bin";
 pub enum TableError {
     /// A table cannot be read or written.
     #[error(
-        "cannot access table `{}`: {source}\nhint: `prepare` writes the tables beside the shards",
+        "cannot access table `{}`: {source}\n  hint: `prepare` writes the tables beside the shards",
         path.display()
     )]
     Io {
@@ -31,7 +31,7 @@ pub enum TableError {
     },
     /// A table has fewer entries than the vocabulary, or half an entry.
     #[error(
-        "table `{}` has `{bytes}` bytes, but `vocab_size` `{vocab_size}` needs `{needed}` or more\nhint: use the tables of the tokenizer that the model was trained with",
+        "table `{}` has `{bytes}` bytes, but `vocab_size` `{vocab_size}` needs `{needed}` or more\n  hint: use the tables of the tokenizer that the model was trained with",
         path.display()
     )]
     Size {

@@ -33,7 +33,7 @@ const META: &str = "meta.json";
 pub enum DemoError {
     /// The vocabulary cannot even hold the letters.
     #[error(
-        "the demo stories need a vocabulary of `{minimum}` or more, but `vocab_size` is `{vocab_size}`\nhint: raise `vocab_size`, or train on your own shards"
+        "the demo stories need a vocabulary of `{minimum}` or more, but `vocab_size` is `{vocab_size}`\n  hint: raise `vocab_size`, or train on your own shards"
     )]
     SmallVocabulary {
         /// The size that was asked for.
@@ -43,7 +43,7 @@ pub enum DemoError {
     },
     /// The cache cannot be read or written.
     #[error(
-        "cannot use the demo cache `{}`: {source}\nhint: remove that folder, or choose another cache folder",
+        "cannot use the demo cache `{}`: {source}\n  hint: remove that folder, or choose another cache folder",
         path.display()
     )]
     Cache {
@@ -53,7 +53,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// The system names no folder for caches.
-    #[error("there is no cache folder\nhint: set `XDG_CACHE_HOME` or `HOME`")]
+    #[error("there is no cache folder\n  hint: set `XDG_CACHE_HOME` or `HOME`")]
     NoCache,
     /// The stories cannot be prepared.
     #[error(transparent)]

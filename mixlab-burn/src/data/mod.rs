@@ -34,7 +34,7 @@ pub enum DataError {
     Shard(#[from] shard::ShardError),
     /// There are shards, but no tokens.
     #[error(
-        "all `{shards}` matching shards are empty, first `{}`\nhint: prepare more text",
+        "all `{shards}` matching shards are empty, first `{}`\n  hint: prepare more text",
         first.display()
     )]
     Empty {
@@ -45,7 +45,7 @@ pub enum DataError {
     },
     /// A batch is not a whole number of rows.
     #[error(
-        "`batch_tokens` is `{batch_tokens}` and `seq_len` is `{seq_len}`, but a batch needs one or more whole rows\nhint: make `batch_tokens` a multiple of `seq_len`"
+        "`batch_tokens` is `{batch_tokens}` and `seq_len` is `{seq_len}`, but a batch needs one or more whole rows\n  hint: make `batch_tokens` a multiple of `seq_len`"
     )]
     BatchShape {
         /// Tokens in a batch.
@@ -55,7 +55,7 @@ pub enum DataError {
     },
     /// The validation shards hold less than one row and its successor.
     #[error(
-        "validation shards `{pattern}` hold `{tokens}` tokens, but a row of `seq_len` `{seq_len}` needs one more than that\nhint: prepare more text or a larger `--val-split`"
+        "validation shards `{pattern}` hold `{tokens}` tokens, but a row of `seq_len` `{seq_len}` needs one more than that\n  hint: prepare more text or a larger `--val-split`"
     )]
     ShortValidation {
         /// The validation patterns.

@@ -10,7 +10,7 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
     /// No pattern was given.
-    #[error("no shard pattern was given\nhint: name the shards, for example `data/train_*.bin`")]
+    #[error("no shard pattern was given\n  hint: name the shards, for example `data/train_*.bin`")]
     None,
     /// The pattern is not well-formed.
     #[error("pattern `{pattern}` is malformed: {reason}")]
@@ -22,7 +22,7 @@ pub enum PatternError {
     },
     /// Nothing matches.
     #[error(
-        "no file matches `{pattern}`\nhint: check the path, and quote the pattern so that the shell leaves it alone"
+        "no file matches `{pattern}`\n  hint: check the path, and quote the pattern so that the shell leaves it alone"
     )]
     NoMatch {
         /// As it was given.
@@ -41,7 +41,7 @@ pub enum PatternError {
 /// Training and validation patterns share shards, so validation measures training data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} validation shards are also training data, first `{}`\nhint: name the files `train_*` and `val_*`, and use a training pattern that only matches the former",
+    "{} validation shards are also training data, first `{}`\n  hint: name the files `train_*` and `val_*`, and use a training pattern that only matches the former",
     if *all { "all" } else { "some" }, first.display()
 )]
 pub struct Overlap {

@@ -28,7 +28,7 @@ pub enum ShardError {
     },
     /// Not even a whole header.
     #[error(
-        "shard `{}` has `{bytes}` bytes, fewer than its 1024-byte header\nhint: write shards with `prepare`",
+        "shard `{}` has `{bytes}` bytes, fewer than its 1024-byte header\n  hint: write shards with `prepare`",
         path.display()
     )]
     NoHeader {
@@ -39,7 +39,7 @@ pub enum ShardError {
     },
     /// A header field has another value than the format's.
     #[error(
-        "shard `{}` has {field} `{found}` in its header, expected `{expected}`\nhint: write shards with `prepare`, or exclude this file from the pattern",
+        "shard `{}` has {field} `{found}` in its header, expected `{expected}`\n  hint: write shards with `prepare`, or exclude this file from the pattern",
         path.display()
     )]
     Header {
@@ -54,7 +54,7 @@ pub enum ShardError {
     },
     /// The header's token count and the file's size contradict each other.
     #[error(
-        "shard `{}` has `{bytes}` bytes, but `{tokens}` tokens need `{needed}`\nhint: the file was cut or is still being written; write it anew",
+        "shard `{}` has `{bytes}` bytes, but `{tokens}` tokens need `{needed}`\n  hint: the file was cut or is still being written; write it anew",
         path.display()
     )]
     Size {
@@ -69,7 +69,7 @@ pub enum ShardError {
     },
     /// A token id that no embedding row belongs to.
     #[error(
-        "shard `{}` has token id `{id}` at position `{position}`, but `vocab_size` is `{vocab_size}`\nhint: set `vocab_size` to the tokenizer's (more than `{largest}`), or prepare the data with `--vocab-size {vocab_size}`",
+        "shard `{}` has token id `{id}` at position `{position}`, but `vocab_size` is `{vocab_size}`\n  hint: set `vocab_size` to the tokenizer's (more than `{largest}`), or prepare the data with `--vocab-size {vocab_size}`",
         path.display()
     )]
     Vocabulary {
@@ -86,7 +86,7 @@ pub enum ShardError {
     },
     /// More tokens than the header can count.
     #[error(
-        "shard `{}` would have `{tokens}` tokens, more than its header can count\nhint: write several shards",
+        "shard `{}` would have `{tokens}` tokens, more than its header can count\n  hint: write several shards",
         path.display()
     )]
     TooLong {

@@ -29,7 +29,7 @@ pub enum PrepareError {
     },
     /// The input folder has neither text nor JSONL files.
     #[error(
-        "folder `{}` has no `*.txt` and no `*.jsonl` files\nhint: name the file itself if it is called otherwise",
+        "folder `{}` has no `*.txt` and no `*.jsonl` files\n  hint: name the file itself if it is called otherwise",
         folder.display()
     )]
     NoText {
@@ -59,7 +59,7 @@ pub enum PrepareError {
     Tokenizer(#[source] tokenizers::Error),
     /// A supplied tokenizer gave an id that no shard can hold.
     #[error(
-        "the tokenizer gave token id `{id}`, but shards hold ids up to `65535`\nhint: use a tokenizer with a smaller vocabulary"
+        "the tokenizer gave token id `{id}`, but shards hold ids up to `65535`\n  hint: use a tokenizer with a smaller vocabulary"
     )]
     WideId {
         /// The id.
@@ -67,7 +67,7 @@ pub enum PrepareError {
     },
     /// No token came out.
     #[error(
-        "the text of `{}` gave no tokens (`{skipped}` JSONL objects lack the field `{text_field}`)\nhint: check the input and `--text-field`",
+        "the text of `{}` gave no tokens (`{skipped}` JSONL objects lack the field `{text_field}`)\n  hint: check the input and `--text-field`",
         input.display()
     )]
     NoTokens {
