@@ -1,15 +1,20 @@
-//! The configs in `examples/`: all plan, and their notes say what they are.
+//! The configs in `examples/`: all plan, the small ones learn, and their notes say what they are.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use burn::backend::Autodiff;
 use burn_flex::Flex;
+use mixlab_burn::data::{Loader, LoaderConfig, Prefetch};
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
+use mixlab_burn::train::{Event, Run, train};
 use mixlab_burn::weights::values;
 
+use crate::cli::TRAIN;
 use crate::docs::root;
 
 /// Names of the files in `examples/` that end in `.{extension}`, without that.
@@ -35,8 +40,12 @@ const FORWARD_FLOPS: [(&str, u64); 9] = [
 ];
 
 fn plan(name: &str) -> Result<Arc<Plan>, String> {
+    plan_with(name, &[])
+}
+
+fn plan_with(name: &str, overrides: &[String]) -> Result<Arc<Plan>, String> {
     let path = root().join("examples").join(format!("{name}.json"));
-    let planned = Plan::read(&path.display().to_string(), &[]).map_err(|e| e.to_string())?;
+    let planned = Plan::read(&path.display().to_string(), overrides).map_err(|e| e.to_string())?;
     match planned.plan.name == name {
         true => Ok(Arc::new(planned.plan)),
         false => Err(format!("{name}.json: its `name` is `{}`", planned.plan.name)),
@@ -118,6 +127,61 @@ fn every_example_has_a_note_with_its_command_and_a_line_in_the_list() {
         assert!(note(&name).contains(&command), "{name}.md lacks `{command}`");
         assert!(list.contains(&format!("[{name}]({name}.md)")), "README.md lacks {name}");
     }
+}
+
+/// FLOPs of a training step on one row up to which an example is trained here. Beyond are those with
+/// ten or more wide blocks on rows of 1024 tokens and more, which are made for a GPU: a step of one
+/// takes as long here as all others together. Their blocks are those of the others.
+const TRAINABLE: u64 = 20_000_000_000;
+const STEPS: usize = 20;
+
+/// The loss of each step of an example on rows of letters, one row a step.
+fn losses(plan: Arc<Plan>) -> Vec<f64> {
+    let loader = LoaderConfig {
+        patterns: vec![root().join("tests").join(TRAIN).display().to_string()],
+        batch_tokens: plan.training.batch_tokens,
+        seq_len: plan.seq_len,
+        chunk: plan.training.shuffle_chunk_tokens,
+        seed: plan.training.seed,
+        vocab_size: plan.vocab,
+    };
+    let batches = Prefetch::start(Loader::new(&loader).unwrap());
+    let run = Run { batches, validation: Vec::new(), log_every: 1, val_every: 1 };
+    let device = Default::default();
+    let model = Model::<Autodiff<Flex>>::init(plan, &device);
+    let mut losses = Vec::new();
+    let trained = train(model, &device, run, |event| {
+        if let Event::Logged(logged) = event {
+            losses.push(logged.loss);
+        }
+        ControlFlow::Continue(())
+    });
+    trained.unwrap_or_else(|error| panic!("{error}"));
+    losses
+}
+
+#[test]
+fn every_small_example_learns() {
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let mut left_out = Vec::new();
+    for name in names("json") {
+        let seq_len = plan(&name).unwrap().seq_len;
+        let overrides =
+            [format!("training.steps={STEPS}"), format!("training.batch_tokens={seq_len}")];
+        let plan = plan_with(&name, &overrides).unwrap();
+        if Counts::of(&plan).unwrap().training_flops() > TRAINABLE {
+            left_out.push(name);
+            continue;
+        }
+        let losses = losses(plan);
+        assert_eq!(losses.len(), STEPS, "{name}");
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
+        let (early, late) = (mean(&losses[..5]), mean(&losses[STEPS - 5..]));
+        assert!(late < early - 0.1, "{name}: {losses:?}");
+    }
+    let expected =
+        ["depth_recurrent_gqa", "gated_linear_attention", "recurrent_parallel", "unet_transformer"];
+    assert_eq!(left_out, expected);
 }
 
 /// First values of some weights of plain_3L as mixlab 0.10.1 draws them, by index.
