@@ -146,6 +146,20 @@ fn smoke_passes() {
     assert!(output.contains("PASS") && output.contains("=== SMOKE: All checks passed ==="));
 }
 
+/// Where the only Vulkan driver is Mesa's, which computes on the processor.
+#[test]
+fn auto_leaves_software_drivers_alone() {
+    let drivers = Path::new("/usr/share/vulkan/icd.d");
+    let names = fs::read_dir(drivers).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mesa: Vec<_> = names.filter(|path| path.to_string_lossy().contains("lvp_icd")).collect();
+    let mut command = command(&["smoke"]);
+    command
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .env("VK_DRIVER_FILES", mesa.first().unwrap_or(&"none".into()));
+    let output = stdout(&command.output().unwrap());
+    assert!(output.contains("device: cpu (flex"), "{output}");
+}
+
 #[test]
 fn prepared_text_can_be_trained_on() {
     let temporary = tempfile::tempdir().unwrap();

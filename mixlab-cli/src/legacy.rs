@@ -39,8 +39,8 @@ const VALUED: [&str; 26] = [
 ];
 /// Flags of the original that take none.
 const SWITCHES: [&str; 2] = ["eval", "timing"];
-/// Flags of the original whose empty value means that they are not given. That of `train` is rather
-/// an unset variable of a script, and would silently train on `demo`.
+/// Flags of the original whose empty value means that they are not given. Not `train`: left empty by
+/// an unset variable of a script, it stays an error, for the run would silently train on `demo`.
 const TEXT: [&str; 14] = [
     "config",
     "configs",
@@ -167,15 +167,15 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
             return Some(format!("`-{name} {value}` is unknown\n  hint: {hint}"));
         }
     }
-    let beside = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
+    let active = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
     let trains = target.get_name() == "arch";
     let exports = flags.iter().any(|(name, _)| name == "safetensors");
     let wanted = [
-        ("quantize", trains && exports && beside("quantize", &["none"])),
-        ("eval", trains && beside("eval", &OFF)),
-        ("checkpoint-every", trains && beside("checkpoint-every", &["0"])),
-        ("cpuprofile", beside("cpuprofile", &[])),
-        ("memprofile", beside("memprofile", &[])),
+        ("quantize", trains && exports && active("quantize", &["none"])),
+        ("eval", trains && active("eval", &OFF)),
+        ("checkpoint-every", trains && active("checkpoint-every", &["0"])),
+        ("cpuprofile", active("cpuprofile", &[])),
+        ("memprofile", active("memprofile", &[])),
     ];
     let (name, _) = wanted.into_iter().find(|(_, wanted)| *wanted)?;
     Some(format!("`-{name}` is not available yet\n  hint: leave it out; the rest works without it"))
