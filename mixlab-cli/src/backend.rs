@@ -201,20 +201,25 @@ enum Graphics {
     Any,
 }
 
-/// Whether wgpu lists hardware for `graphics`; asks the drivers, and opens no device.
+/// Whether wgpu lists hardware for `graphics`. Opens no device, and asks no other interface: a
+/// driver of that could complain on stderr.
 #[cfg(feature = "wgpu")]
 fn has_gpu(graphics: Graphics) -> bool {
-    use burn_wgpu::{WgpuDevice, WgpuRuntime, graphics as api, graphics::GraphicsApi};
-    use cubecl::{Runtime, device::Device};
-    let interface = match graphics {
-        Graphics::Metal => api::Metal::backend(),
-        Graphics::Vulkan => api::Vulkan::backend(),
-        Graphics::Any => api::AutoGraphicsApi::backend(),
+    use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi, Metal, Vulkan};
+    use wgpu::{DeviceType, Instance, InstanceDescriptor};
+    let backends = match graphics {
+        Graphics::Metal => Metal::backend(),
+        Graphics::Vulkan => Vulkan::backend(),
+        Graphics::Any => AutoGraphicsApi::backend(),
     };
-    let listed = WgpuRuntime::enumerate_all_devices(&interface).into_iter();
-    listed
-        .map(WgpuDevice::from_id)
-        .any(|device| matches!(device, WgpuDevice::DiscreteGpu(_) | WgpuDevice::IntegratedGpu(_)))
+    let backends = backends.into();
+    let request =
+        InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() };
+    let adapters = Instance::new(request).enumerate_adapters(backends);
+    let kinds = cubecl::future::block_on(adapters).into_iter().map(|a| a.get_info().device_type);
+    kinds
+        .into_iter()
+        .any(|kind| matches!(kind, DeviceType::DiscreteGpu | DeviceType::IntegratedGpu))
 }
 
 #[cfg(not(feature = "wgpu"))]
