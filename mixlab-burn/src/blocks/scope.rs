@@ -54,6 +54,9 @@ impl Scope<'_> {
 
     /// `heads` of an attention block: present, positive, and a divisor of `D`.
     pub fn heads(&mut self, spec: &BlockSpec) -> Option<usize> {
+        if self.is_bad("heads") {
+            return None;
+        }
         let Some(heads) = spec.heads else {
             let hint = format!("add `\"heads\": N`, where N divides model_dim `{}`", self.dim);
             self.error("heads", format!("a `{}` block needs `heads`", spec.kind), hint);
