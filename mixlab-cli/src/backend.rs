@@ -201,12 +201,17 @@ enum Graphics {
     Any,
 }
 
-/// Whether wgpu lists hardware for `graphics`. Opens no device, and asks no other interface: a
-/// driver of that could complain on stderr.
+/// Whether wgpu lists hardware for `graphics`. Opens no device, and asks no other interface. Where
+/// Linux has no graphics device no driver is asked: that takes time, and Mesa complains on stderr
+/// where there is no desktop.
 #[cfg(feature = "wgpu")]
 fn has_gpu(graphics: Graphics) -> bool {
     use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi, Metal, Vulkan};
     use wgpu::{DeviceType, Instance, InstanceDescriptor};
+    let nodes = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"];
+    if cfg!(target_os = "linux") && !nodes.iter().any(|node| std::path::Path::new(node).exists()) {
+        return false;
+    }
     let backends = match graphics {
         Graphics::Metal => Metal::backend(),
         Graphics::Vulkan => Vulkan::backend(),
