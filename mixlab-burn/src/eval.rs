@@ -19,7 +19,7 @@ where
         .iter()
         .map(|batch| {
             let (tokens, targets) = model.upload(batch, device);
-            model.losses(tokens, targets, false).mean()
+            model.loss(tokens, targets, false)
         })
         .collect();
     let losses = Tensor::cat(losses, 0).into_data().convert::<f64>();

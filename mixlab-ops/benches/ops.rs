@@ -141,15 +141,16 @@ impl<B: Backend> Bench<B> {
             let rope = Rope { dims: hd, base: 1e4, inverse: false };
             self.op(&rope, [head(SIZES.batch)], vec![], Limit::Bytes);
             self.op(&Xsa, [head(SIZES.batch), head(SIZES.batch)], vec![], Limit::Bytes);
+            let precision = Precision::Tf32;
             for batch in [1, SIZES.batch] {
                 // Two products of which causality leaves half.
                 let forward = 2.0 * (batch * heads * time * time * hd) as f64;
                 let limit = Limit::Operations { forward, backward: 2.5 * forward };
                 let qkv = [head(batch), head(batch), head(batch)];
                 let [q, k, v] = qkv.clone();
-                self.op(&Attention { causal: true, scale }, qkv, vec![], limit);
+                self.op(&Attention { causal: true, scale, precision }, qkv, vec![], limit);
                 let decay = self.uniform(&[heads], DType::F32);
-                self.op(&Retention { scale }, [q, k, v, decay], vec![], limit);
+                self.op(&Retention { scale, precision }, [q, k, v, decay], vec![], limit);
             }
         }
     }

@@ -26,7 +26,7 @@ impl<B: mixlab_ops::Backend> Attend<'_, B> {
     pub fn full(&self, x: Tensor<B, 2>, source: Tensor<B, 2>, flow: &Flow<B>) -> Tensor<B, 2> {
         let [q, k, v] = self.project(x, source, flow);
         let scale = scale(&q);
-        flow.linear(flow.merge_heads(full_attention(q, k, v, scale)), self.wo)
+        flow.linear(flow.merge_heads(full_attention(q, k, v, scale, flow.precision)), self.wo)
     }
 
     /// `merge( softmax(mask(q kᵀ / √hd)) v )·wo` with rotated `q` and `k`: each row of `x`
@@ -34,7 +34,8 @@ impl<B: mixlab_ops::Backend> Attend<'_, B> {
     pub fn causal(&self, x: Tensor<B, 2>, flow: &Flow<B>) -> Tensor<B, 2> {
         let [q, k, v] = self.project(x.clone(), x, flow);
         let (scale, width) = (scale(&q), q.dims()[3]);
-        let y = attention(rope(q, width, ROPE_BASE), rope(k, width, ROPE_BASE), v, scale);
+        let [q, k] = [q, k].map(|x| rope(x, width, ROPE_BASE));
+        let y = attention(q, k, v, scale, flow.precision);
         flow.linear(flow.merge_heads(y), self.wo)
     }
 

@@ -1,6 +1,7 @@
 //! What flows beside the residual stream during one forward pass.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
@@ -160,8 +161,9 @@ impl<B: Backend> Flow<B> {
             return x.zeros_like();
         }
         let keep = 1.0 - rate;
-        let mask = x.random_like(Distribution::Bernoulli(keep.into()));
-        x * mask * (1.0 / keep)
+        // As booleans: the backward pass then keeps one byte an element, and not `x`.
+        let dropped = x.random_like(Distribution::Bernoulli(keep.into())).equal_elem(0.0);
+        x.mask_fill(dropped, 0.0) * (1.0 / keep)
     }
 }
 
@@ -170,6 +172,18 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// `x`.
     pub fn linear(&self, x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>) -> Tensor<B, 2> {
         linear(x, weight.val(), self.precision)
+    }
+
+    /// [`Flow::linear`] with some columns of the weight: a part of the result, without a view of the
+    /// whole whose rows would be far apart.
+    pub fn linear_part(
+        &self,
+        x: Tensor<B, 2>,
+        weight: &Param<Tensor<B, 2>>,
+        columns: Range<usize>,
+    ) -> Tensor<B, 2> {
+        let part = weight.val().narrow(1, columns.start, columns.len());
+        linear(x, part, self.precision)
     }
 
     /// [`Flow::linear`] back into the residual stream: the result has 32 bits, whatever `x` has.

@@ -73,9 +73,10 @@ impl Block for Mamba {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let p = flow.linear(flow.activation(x.clone()), &w.in_proj);
-        let z = p.clone().narrow(1, 0, self.inner);
-        let u = flow.linear(p.narrow(1, self.inner, self.inner), &w.conv_w);
+        let (n, inner) = (flow.activation(x.clone()), self.inner);
+        let z = flow.linear_part(n.clone(), &w.in_proj, 0..inner);
+        let u = flow.linear_part(n, &w.in_proj, inner..2 * inner);
+        let u = flow.linear(u, &w.conv_w);
         let h = flow.scan(u, sigmoid(w.scan_decay.val()));
         x + flow.project(gated(Activation::Silu, z, h), &w.out_proj)
     }

@@ -177,7 +177,7 @@ impl Plain {
             None => q,
         };
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
-        let y = attention(q, keys, values.clone(), scale);
+        let y = attention(q, keys, values.clone(), scale, flow.precision);
         let y = if self.xsa { xsa(y, values) } else { y };
         let o = flow.project(flow.merge_heads(y), &w.wo);
         flow.dropout(scaled(o, &w.attn_scale), self.dropout)

@@ -92,10 +92,10 @@ impl Block for Retnet {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = flow.norm(x.clone(), &w.norm_scale);
-        let [q, k, v] = [&w.wq, &w.wk, &w.wv]
+        let qkv = [&w.wq, &w.wk, &w.wv]
             .map(|weight| flow.split_heads(flow.linear(n.clone(), weight), self.heads));
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
-        let y = retention(q, k, v, sigmoid(w.decay.val()), scale);
+        let y = retention(qkv, sigmoid(w.decay.val()), scale, flow.precision);
         let x = x + flow.project(flow.merge_heads(y), &w.wo);
         let n = flow.activation(x.clone());
         x + flow.project(activate(Activation::Silu, flow.linear(n, &w.ff1)), &w.ff2)

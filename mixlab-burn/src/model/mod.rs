@@ -132,6 +132,18 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         capped_cross_entropy(scores, targets, self.plan.softcap)
     }
 
+    /// Mean loss of `targets` `[N]` in nats, `[1]`; with dropout if `training`.
+    pub fn loss(
+        &self,
+        tokens: Tokens<B>,
+        targets: Tensor<B, 1, Int>,
+        training: bool,
+    ) -> Tensor<B, 1> {
+        let rows = tokens.ids.dims();
+        // By rows first: a GPU sums one long row on a single multiprocessor.
+        self.losses(tokens, targets, training).reshape(rows).mean_dim(1).mean()
+    }
+
     /// Logits `[N, V]` of a final stream `[N, D]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let scores = self.scores(hidden).cast(DType::F32);

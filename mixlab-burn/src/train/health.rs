@@ -102,7 +102,7 @@ where
         }
     }
     let (tokens, targets) = model.upload(batch, device);
-    let mut grads = model.losses(tokens, targets, true).mean().backward();
+    let mut grads = model.loss(tokens, targets, true).backward();
     let mut visitor = Finite::<A> { grads: &mut grads, found: Vec::new() };
     model.visit(&mut visitor);
     let names = layout(model).into_iter().map(|weight| weight.name);

@@ -187,7 +187,7 @@ where
         let batch = run.batches.next_batch()?;
         let data = begin.elapsed();
         let (tokens, targets) = model.upload(&batch, device);
-        let loss = model.losses(tokens, targets, true).mean();
+        let loss = model.loss(tokens, targets, true);
         let lr = schedule.lr(step);
         let (updated, health) = optimizer.step::<A, _>(model, &mut loss.backward(), lr);
         model = updated;

@@ -39,7 +39,7 @@ struct Place {
 struct Batch<B: Backend> {
     shape: [usize; 2],
     count: usize,
-    /// Their updates `[count, rows, columns]`; between steps, only memory.
+    /// Their updates `[count, rows, columns]`, during a step.
     updates: Option<FloatTensor<B>>,
 }
 
@@ -106,6 +106,8 @@ impl<B: Backend> Optimizer<B> {
         let factor = lower(health.clone());
         let found = found.into_iter();
         let module = module.map(&mut Apply { optimizer: self, found, index: 0, factor, lr_scale });
+        // The next forward has use for the memory.
+        self.batches.iter_mut().for_each(|batch| batch.updates = None);
         (module, health)
     }
 
@@ -120,7 +122,9 @@ impl<B: Backend> Optimizer<B> {
             let grad = grad.take().unwrap_or_else(|| lower(zeros()));
             let buffer = slot.first.take().unwrap_or_else(|| lower(zeros()));
             let [rows, columns] = *shape;
-            let fresh = || lower(Tensor::<B, 3>::zeros([*count, rows, columns], options));
+            // Flat: some devices would put gaps between rows.
+            let flat = || Tensor::<B, 1>::empty([*count * rows * columns], options);
+            let fresh = || lower(flat().reshape([*count, rows, columns]));
             let together = updates.take().unwrap_or_else(fresh);
             let op = Momentum { momentum: slot.beta1, nesterov: settings.nesterov, index };
             let inputs = [grad, lower(health.clone()), buffer, together];

@@ -4,7 +4,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use super::Activation;
-use crate::plumbing::cube::{contiguous, empty, spread, vector_size};
+use crate::plumbing::cube::{elementwise, empty, spread, vector_size};
 
 /// Which [`Activation`]; its parameter comes at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,8 +153,8 @@ pub(super) fn launch<R: CubeRuntime>(
     x: Option<CubeTensor<R>>,
 ) -> CubeTensor<R> {
     let gated = x.is_some();
-    let gate = contiguous(gate);
-    let x = x.map_or_else(|| gate.clone(), contiguous);
+    let x = x.unwrap_or_else(|| gate.clone());
+    let ([gate, x], gaps) = elementwise([gate, x]);
     let y = empty(&gate, gate.meta.shape().clone(), gate.dtype);
     let (size, count) = (vector_size(&y), y.meta.num_elements());
     let (cubes, cube) = spread(count / size, 256);
@@ -178,7 +178,7 @@ pub(super) fn launch<R: CubeRuntime>(
             y.dtype.into(),
         );
     }
-    y
+    gaps.restore(y)
 }
 
 /// Launches [`backward`]: `dgate`, and `dx` if there is an `x`.
@@ -189,8 +189,8 @@ pub(super) fn launch_gradient<R: CubeRuntime>(
     g: CubeTensor<R>,
 ) -> Vec<CubeTensor<R>> {
     let gated = x.is_some();
-    let (gate, g) = (contiguous(gate), contiguous(g));
-    let x = x.map_or_else(|| gate.clone(), contiguous);
+    let x = x.unwrap_or_else(|| gate.clone());
+    let ([gate, x, g], gaps) = elementwise([gate, x, g]);
     let dgate = empty(&gate, gate.meta.shape().clone(), gate.dtype);
     let dx =
         if gated { empty(&gate, gate.meta.shape().clone(), gate.dtype) } else { dgate.clone() };
@@ -218,5 +218,5 @@ pub(super) fn launch_gradient<R: CubeRuntime>(
             dtype.into(),
         );
     }
-    outputs
+    outputs.into_iter().map(|y| gaps.restore(y)).collect()
 }

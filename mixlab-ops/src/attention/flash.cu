@@ -6,7 +6,7 @@
 //   HD      head width that is computed: a multiple of 16; the real one, info.hd, may be smaller
 //   CAUSAL  1 if a query sees only keys up to its own position
 //   DECAY   1 if a score falls by decay[head] with each position of distance
-//   HALF    1 for float16 operands, 0 for bfloat16
+//   TYPE    of the operands: 0 for bfloat16, 1 for float16, 2 for float, multiplied as TF32
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -14,7 +14,10 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#if HALF
+#if TYPE == 2
+typedef float E;
+__device__ inline float wide(E x) { return x; }
+#elif TYPE == 1
 typedef __half E;
 #define MMA "f16"
 __device__ inline u32 pack(float x, float y) {
@@ -46,9 +49,11 @@ struct Info {
 
 constexpr int TILE = 64;
 constexpr int THREADS = 128;
+constexpr int CHUNK = 16 / sizeof(E); // elements that are copied at once
 // Padded rows: eight of them start in eight different groups of banks.
-constexpr int ROW = HD + 8;
-constexpr int K16 = HD / 16;
+constexpr int ROW = HD + CHUNK;
+constexpr int DEEP = 32 / sizeof(E); // depth of a matrix instruction
+constexpr int KS = HD / DEEP;
 constexpr int N8 = HD / 8;
 constexpr float LOG2E = 1.4426950408889634f;
 
@@ -65,8 +70,9 @@ __device__ inline void wait() {
 // ROWS rows of a head into shared memory; what lies outside becomes zero.
 template <int ROWS>
 __device__ inline void load(E* to, const E* from, u32 stride, int first, int limit, int hd) {
-    for (int i = threadIdx.x; i < ROWS * N8; i += THREADS) {
-        const int row = i / N8, column = i % N8 * 8;
+    constexpr int ACROSS = HD / CHUNK;
+    for (int i = threadIdx.x; i < ROWS * ACROSS; i += THREADS) {
+        const int row = i / ACROSS, column = i % ACROSS * CHUNK;
         const bool inside = first + row < limit && column < hd;
         const E* source = inside ? from + (u64)(first + row) * stride + column : from;
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
@@ -88,29 +94,36 @@ __device__ inline void ldmatrix_transposed(u32 (&r)[4], const E* p) {
                  : "r"(shared_address(p)));
 }
 
+#if TYPE == 2
+#define SHAPE "m16n8k8"
+#define MMA "tf32"
+#else
+#define SHAPE "m16n8k16"
+#endif
 __device__ inline void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." MMA "." MMA
+    asm volatile("mma.sync.aligned." SHAPE ".row.col.f32." MMA "." MMA
                  ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Rows `row ..` and columns `16 k ..` of a tile as a left operand.
+// Rows `row ..` and columns `DEEP k ..` of a tile as a left operand. A matrix of 8 rows of 16 bytes
+// is what `ldmatrix` moves, whatever the bytes are.
 __device__ inline void left(u32 (&a)[4], const E* tile, int row, int k) {
     const int lane = threadIdx.x % 32;
-    ldmatrix(a, tile + (row + lane % 16) * ROW + k * 16 + lane / 16 * 8);
+    ldmatrix(a, tile + (row + lane % 16) * ROW + k * DEEP + lane / 16 * CHUNK);
 }
 
-// c[16 rows x COLUMNS] += a b^T for `b` a tile of COLUMNS rows, `a` K16 left operands.
+// c[16 rows x COLUMNS] += a b^T for `b` a tile of COLUMNS rows, `a` KS left operands.
 template <int COLUMNS>
-__device__ inline void scores(float (&c)[COLUMNS / 8][4], const u32 (&a)[K16][4], const E* b) {
+__device__ inline void scores(float (&c)[COLUMNS / 8][4], const u32 (&a)[KS][4], const E* b) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int k = 0; k < K16; k++)
+    for (int k = 0; k < KS; k++)
 #pragma unroll
         for (int n = 0; n < COLUMNS / 16; n++) {
             u32 r[4];
-            ldmatrix(r, b + (n * 16 + lane / 16 * 8 + lane % 8) * ROW + k * 16 + lane / 8 % 2 * 8);
+            ldmatrix(r, b + (n * 16 + lane / 16 * 8 + lane % 8) * ROW + k * DEEP + lane / 8 % 2 * CHUNK);
             mma(c[2 * n], a[k], r[0], r[1]);
             mma(c[2 * n + 1], a[k], r[2], r[3]);
         }
@@ -120,18 +133,32 @@ __device__ inline void scores(float (&c)[COLUMNS / 8][4], const u32 (&a)[K16][4]
 template <int DEPTH>
 __device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4], const E* b) {
     const int lane = threadIdx.x % 32;
+#if TYPE == 2
+    // A thread has neighbouring columns of `p`, where an operand has those four apart: rows of `b`
+    // are taken in that order too.
+#pragma unroll
+    for (int k = 0; k < DEPTH / 8; k++) {
+        const u32 a[4] = {__float_as_uint(p[k][0]), __float_as_uint(p[k][2]), __float_as_uint(p[k][1]),
+                          __float_as_uint(p[k][3])};
+        const E* rows = b + (k * 8 + lane % 4 * 2) * ROW + lane / 4;
+#pragma unroll
+        for (int n = 0; n < N8; n++)
+            mma(c[n], a, __float_as_uint(rows[n * 8]), __float_as_uint(rows[ROW + n * 8]));
+    }
+#else
 #pragma unroll
     for (int k = 0; k < DEPTH / 16; k++) {
         const u32 a[4] = {pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
                           pack(p[2 * k + 1][0], p[2 * k + 1][1]), pack(p[2 * k + 1][2], p[2 * k + 1][3])};
 #pragma unroll
-        for (int n = 0; n < K16; n++) {
+        for (int n = 0; n < KS; n++) {
             u32 r[4];
             ldmatrix_transposed(r, b + (k * 16 + lane % 16) * ROW + n * 16 + lane / 16 * 8);
             mma(c[2 * n], a, r[0], r[1]);
             mma(c[2 * n + 1], a, r[2], r[3]);
         }
     }
+#endif
 }
 
 template <int N>
@@ -153,8 +180,13 @@ __device__ inline void write(E* to, u32 stride, int first, int limit, int hd, co
         for (int n = 0; n < N8; n++) {
             const int column = n * 8 + lane % 4 * 2;
             if (column >= hd) continue;
-            *reinterpret_cast<u32*>(to + (u64)row * stride + column) =
-                pack(c[n][2 * half] * factor, c[n][2 * half + 1] * factor);
+            const float x = c[n][2 * half] * factor, y = c[n][2 * half + 1] * factor;
+            E* at = to + (u64)row * stride + column;
+#if TYPE == 2
+            *reinterpret_cast<float2*>(at) = make_float2(x, y);
+#else
+            *reinterpret_cast<u32*>(at) = pack(x, y);
+#endif
         }
     }
 }
@@ -183,13 +215,13 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
     const E* values = head(v, info.v, b, kv);
     const float scale = info.scale * LOG2E;
     const float fade = DECAY ? decay[h] * LOG2E : 0.0f;
-    u32 a[K16][4];
+    u32 a[KS][4];
     load<TILE>(shared, head(q, info.q, b, h), info.q.t, first, info.tq, hd);
     commit();
     wait<0>();
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < K16; i++) left(a[i], shared, warp * 16, i);
+    for (int i = 0; i < KS; i++) left(a[i], shared, warp * 16, i);
     __syncthreads();
 
     float o[N8][4], largest[2] = {-1e30f, -1e30f}, sum[2] = {0.0f, 0.0f};
@@ -290,14 +322,14 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
     const E* values = head(v, info.v, b, kv);
     const float scale = info.scale * LOG2E;
     const float fade = DECAY ? decay[h] * LOG2E : 0.0f;
-    u32 a[K16][4], ga[K16][4];
+    u32 a[KS][4], ga[KS][4];
     load<TILE>(shared, head(q, info.q, b, h), info.q.t, first, info.tq, hd);
     load<TILE>(shared + TILE * ROW, head(g, info.g, b, h), info.g.t, first, info.tq, hd);
     commit();
     wait<0>();
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < K16; i++) {
+    for (int i = 0; i < KS; i++) {
         left(a[i], shared, warp * 16, i);
         left(ga[i], shared + TILE * ROW, warp * 16, i);
     }
@@ -418,15 +450,15 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
         clear(s);
         clear(dp);
         {
-            u32 a[K16][4];
+            u32 a[KS][4];
 #pragma unroll
-            for (int i = 0; i < K16; i++) left(a[i], tile_k, warp * 16, i);
+            for (int i = 0; i < KS; i++) left(a[i], tile_k, warp * 16, i);
             scores<QUERIES>(s, a, tile_q);
         }
         {
-            u32 a[K16][4];
+            u32 a[KS][4];
 #pragma unroll
-            for (int i = 0; i < K16; i++) left(a[i], tile_v, warp * 16, i);
+            for (int i = 0; i < KS; i++) left(a[i], tile_v, warp * 16, i);
             scores<QUERIES>(dp, a, tile_g);
         }
 #pragma unroll

@@ -1,4 +1,4 @@
-//! Attention with tensor cores on CUDA, in half precision: the launches of `flash.cu`.
+//! Attention with tensor cores on CUDA, in half precision or TF32: the launches of `flash.cu`.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -7,6 +7,7 @@ use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 
 use super::Attention;
+use crate::Precision;
 use crate::plumbing::cube::{contiguous, empty};
 use crate::plumbing::cuda::{Arguments, Source, capability, from_cuda, launch, on_cuda};
 use crate::scan::kernel::sum_first;
@@ -38,7 +39,7 @@ pub(crate) struct Call {
 /// bytes: as it lies, or copied.
 fn readable(x: Tensor) -> Tensor {
     let strides = x.meta.strides();
-    let aligned = strides[..3].iter().all(|s| s.is_multiple_of(8));
+    let aligned = strides[..3].iter().all(|s| (s * x.elem_size()).is_multiple_of(16));
     let start = x.handle.offset_start.unwrap_or(0).is_multiple_of(16);
     if strides[3] == 1 && aligned && start { x } else { contiguous(x) }
 }
@@ -61,8 +62,12 @@ impl Call {
     ) -> Option<Self> {
         let [q, k, v] = inputs.map(on_cuda);
         let inputs = [q?, k?, v?];
-        let half = |x: &Tensor| matches!(x.dtype, DType::BF16 | DType::F16);
-        let same = inputs.iter().all(|x| half(x) && x.dtype == inputs[0].dtype);
+        let taken = match inputs[0].dtype {
+            DType::BF16 | DType::F16 => true,
+            DType::F32 => of.precision != Precision::F32,
+            _ => false,
+        };
+        let same = taken && inputs.iter().all(|x| x.dtype == inputs[0].dtype);
         let [batch, heads, queries, width] = inputs[0].meta.shape().dims();
         let [_, groups, keys, _] = inputs[1].meta.shape().dims();
         let padded = *WIDTHS.iter().find(|w| **w >= width)?;
@@ -91,6 +96,12 @@ impl Call {
 
     fn source(&self, entry: &'static str, rows: usize) -> Source {
         let flag = |on: bool| (on as u8).to_string();
+        let kind = match self.inputs[0].dtype {
+            DType::BF16 => 0,
+            DType::F16 => 1,
+            _ => 2,
+        };
+        let size = self.inputs[0].elem_size();
         Source {
             entry,
             text: TEXT,
@@ -98,10 +109,10 @@ impl Call {
                 ("HD", self.padded.to_string()),
                 ("CAUSAL", flag(self.of.causal)),
                 ("DECAY", flag(self.decay.is_some())),
-                ("HALF", flag(self.inputs[0].dtype == DType::F16)),
+                ("TYPE", kind.to_string()),
             ],
             block: CubeDim::new_1d(THREADS),
-            shared: rows * (self.padded + 8) * 2,
+            shared: rows * (self.padded * size + 16),
         }
     }
 

@@ -21,7 +21,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower};
 
 /// Attributes of [`attention`] and [`full_attention`].
 #[derive(Clone, Debug)]
@@ -30,6 +30,9 @@ pub struct Attention {
     pub causal: bool,
     /// Factor of the scores, usually `1/√hd`.
     pub scale: f32,
+    /// What products of 32-bit inputs may round their operands to: with [`Precision::F32`] nothing,
+    /// else TensorFloat-32.
+    pub precision: Precision,
 }
 
 /// The gradients of [`Attention`], of its inputs, its outputs and the gradient of the first output.
@@ -46,8 +49,9 @@ pub fn attention<B: Backend>(
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
     scale: f32,
+    precision: Precision,
 ) -> Tensor<B, 4> {
-    run(Attention { causal: true, scale }, [q, k, v])
+    run(Attention { causal: true, scale, precision }, [q, k, v])
 }
 
 /// Attention of `q` `[B, H, Tq, hd]` over all of `k` and `v` `[B, Hk, Tk, hd]`; `Hk` divides `H`.
@@ -56,8 +60,9 @@ pub fn full_attention<B: Backend>(
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
     scale: f32,
+    precision: Precision,
 ) -> Tensor<B, 4> {
-    run(Attention { causal: false, scale }, [q, k, v])
+    run(Attention { causal: false, scale, precision }, [q, k, v])
 }
 
 fn run<B: Backend>(op: Attention, inputs: [Tensor<B, 4>; 3]) -> Tensor<B, 4> {
@@ -154,7 +159,8 @@ impl Op<3> for Attention {
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        format!(r#"{{"causal":{},"scale":{:e}}}"#, self.causal, self.scale)
+        let Self { causal, scale, precision } = self;
+        format!(r#"{{"causal":{causal},"scale":{scale:e},"precision":"{precision}"}}"#)
     }
 
     fn outputs(&self, [q, _, _]: &[Spec; 3]) -> Vec<Spec> {

@@ -1,5 +1,8 @@
 use super::Attention;
+use crate::Precision;
 use crate::testing::{Host, check, noise};
+
+const EXACT: Precision = Precision::F32;
 
 fn naive([q, k, v]: &[Host; 3], op: &Attention) -> Vec<f64> {
     let [b, h, tq, hd] = q.shape[..] else { panic!("rank 4") };
@@ -29,7 +32,7 @@ fn values_and_gradients_are_those_of_a_naive_loop() {
     for (b, h, hk, t, hd) in small.into_iter().chain(large) {
         let inputs =
             [noise(&[b, h, t, hd], 9), noise(&[b, hk, t, hd], 10), noise(&[b, hk, t, hd], 11)];
-        let op = Attention { causal: true, scale: 0.7 / (hd as f32).sqrt() };
+        let op = Attention { causal: true, scale: 0.7 / (hd as f32).sqrt(), precision: EXACT };
         check(op.clone(), inputs, &[], |x| naive(x, &op));
     }
 }
@@ -41,7 +44,7 @@ fn full_attention_takes_any_number_of_keys() {
     {
         let inputs =
             [noise(&[b, h, tq, hd], 9), noise(&[b, hk, tk, hd], 10), noise(&[b, hk, tk, hd], 11)];
-        let op = Attention { causal: false, scale: 0.7 };
+        let op = Attention { causal: false, scale: 0.7, precision: EXACT };
         check(op.clone(), inputs, &[], |x| naive(x, &op));
     }
 }
@@ -50,16 +53,18 @@ fn full_attention_takes_any_number_of_keys() {
 #[test]
 fn the_kernels_equal_the_references() {
     use super::AttentionGradient;
-    use crate::testing::kernels::{outputs, same};
+    use crate::testing::kernels::{near, outputs, same};
     for (causal, [b, h, hk, tq, tk, hd]) in [
         (true, [1, 1, 1, 1, 1, 1]),
         (true, [2, 4, 2, 70, 70, 5]),
         (true, [1, 1, 1, 65, 65, 36]),
         (false, [1, 4, 1, 70, 33, 34]),
+        (true, [1, 4, 2, 130, 130, 64]),
+        (false, [1, 2, 1, 70, 65, 72]),
     ] {
         let [q, y, g] = [12, 15, 16].map(|seed| noise(&[b, h, tq, hd], seed));
         let [k, v] = [13, 14].map(|seed| noise(&[b, hk, tk, hd], seed));
-        let of = Attention { causal, scale: 0.7 / (hd as f32).sqrt() };
+        let of = Attention { causal, scale: 0.7 / (hd as f32).sqrt(), precision: EXACT };
         let inputs = [q.clone(), k.clone(), v.clone()];
         same(of.clone(), &inputs, &[]);
         // The one input that is not free: weights must sum to one.
@@ -68,6 +73,11 @@ fn the_kernels_equal_the_references() {
             data: found[1].iter().map(|x| f64::from(*x)).collect(),
             shape: vec![b, h, tq, 1],
         };
-        same(AttentionGradient { of }, &[q, k, v, y, log_sum_exp, g], &[]);
+        let inputs = [q, k, v, y, log_sum_exp, g];
+        same(AttentionGradient { of: of.clone() }, &inputs, &[]);
+        let of = Attention { precision: Precision::Tf32, ..of };
+        near(AttentionGradient { of: of.clone() }, &inputs);
+        let [q, k, v, ..] = inputs;
+        near(of, &[q, k, v]);
     }
 }

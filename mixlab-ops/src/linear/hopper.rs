@@ -12,7 +12,7 @@ use cubecl::server::{TensorMapBinding, TensorMapMeta};
 use cubecl::zspace::{Shape, metadata::Metadata, strides};
 
 use super::Precision;
-use super::kernel::sum_parts;
+use super::kernel::{Rows, sum_parts, transposed_copy, with_padded_rows};
 use crate::plumbing::cube::empty;
 use crate::plumbing::cuda::{Arguments, Source, capability, launch};
 
@@ -38,6 +38,9 @@ impl Operand {
     /// instructions also want neighbours along the sum.
     fn new(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
         Self::in_place(&x, precision).unwrap_or_else(|| {
+            if let Some(copy) = transposed_copy(&x, 16) {
+                return Self::in_place(&copy, precision).expect("rows were aligned");
+            }
             let copy = burn_cubecl::kernel::into_contiguous(x);
             let aligned = Self::in_place(&copy, precision);
             aligned.unwrap_or_else(|| Self::padded(copy, precision))
@@ -72,7 +75,7 @@ impl Operand {
 
     /// A copy with rows of a multiple of 16 bytes.
     fn padded(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
-        let copy = super::kernel::with_padded_rows(x, 16);
+        let copy = with_padded_rows(x, 16);
         Self::in_place(&copy, precision).expect("rows are padded to 16 bytes")
     }
 
@@ -212,10 +215,10 @@ pub(super) fn available(x: &CubeTensor<CudaRuntime>, precision: Precision) -> bo
 /// `a b` for `a` `[…, N, K]` and `b` `[…, K, M]` of the type that `precision` multiplies, as a tensor
 /// of type `output`, f32 or bf16.
 pub(super) fn product(
-    a: CubeTensor<CudaRuntime>,
-    b: CubeTensor<CudaRuntime>,
+    [a, b]: [CubeTensor<CudaRuntime>; 2],
     precision: Precision,
     output: DType,
+    rows: Rows,
 ) -> CubeTensor<CudaRuntime> {
     let mut shape = a.meta.shape().to_vec();
     let last = shape.len() - 1;
@@ -228,10 +231,16 @@ pub(super) fn product(
     let (tile, splits) = Tile::choose([batch, m, n], stages);
     let direct = splits == 1;
     let written = if direct { output } else { DType::F32 };
-    let parts = if direct { shape.clone() } else { vec![batch * splits, m, n] };
+    let row = match rows {
+        Rows::Dense => n,
+        Rows::Aligned => n.next_multiple_of(16 / output.size()),
+    };
+    let mut full = shape.clone();
+    full[last] = row;
+    let parts = if direct { full.clone() } else { vec![batch * splits, m, row] };
     let c = empty(&a.tensor, parts, written);
     let pair = |low: usize, high: usize| low as u64 | (high as u64) << 32;
-    let numbers = vec![pair(m, n), pair(n, batch), pair(stages, splits), (m * n) as u64];
+    let numbers = vec![pair(m, n), pair(row, batch), pair(stages, splits), (m * row) as u64];
     let maps = vec![a.map(precision, tile.rows()), b.map(precision, tile.columns)];
     let source = tile.source(precision, [a.across, b.across], written);
     let blocks = (tile.count(batch, m, n) * splits).min(BLOCKS);
@@ -239,5 +248,8 @@ pub(super) fn product(
     let arguments = Arguments { maps, buffers: vec![c.clone()], numbers };
     // SAFETY: the maps bound what is read, and the sizes what is written.
     unsafe { launch(&client, source, (blocks, 1, 1), arguments) };
-    if direct { c } else { sum_parts(c, splits, shape, output) }
+    let mut c = if direct { c } else { sum_parts(c, splits, full, output) };
+    // What lies between its rows is no part of it.
+    c.meta.shape = shape.into();
+    c
 }

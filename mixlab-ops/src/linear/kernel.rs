@@ -26,20 +26,30 @@ use crate::plumbing::cube::{spread, vector_size};
 #[cfg(feature = "cuda")]
 use crate::plumbing::cuda::{from_cuda, on_cuda};
 
+/// How the rows of a product lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Without gaps.
+    Dense,
+    /// Where it helps, with gaps up to a multiple of 16 bytes: for what goes into another product.
+    Aligned,
+}
+
 /// `a b` in the given precision, as a tensor of type `out`. `a` is `[…, N, K]`, `b` `[…, K, M]`, of
-/// any strides: a transposed view costs nothing.
+/// any strides: in bf16 a transposed view costs nothing.
 pub(crate) fn product<R: CubeRuntime>(
     a: CubeTensor<R>,
     b: CubeTensor<R>,
     precision: Precision,
     out: DType,
+    _rows: Rows,
 ) -> CubeTensor<R> {
     let [a, b] = [a, b].map(|x| operand(x, precision));
     #[cfg(feature = "cuda")]
     if let Some((a, b)) = on_cuda(&a).zip(on_cuda(&b))
         && hopper::available(&a, precision)
     {
-        return from_cuda(hopper::product(a, b, precision, out));
+        return from_cuda(hopper::product([a, b], precision, out, _rows));
     }
     portable(a, b, precision, out)
 }
@@ -47,6 +57,19 @@ pub(crate) fn product<R: CubeRuntime>(
 /// `x` in the type of the operands.
 pub(crate) fn operand<R: CubeRuntime>(x: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
     if x.dtype == precision.operand() { x } else { cast(x, precision.operand()) }
+}
+
+/// `x` for two products, once by rows and once by columns: with aligned rows if that saves copies.
+pub(super) fn read_twice<R: CubeRuntime>(x: CubeTensor<R>, _precision: Precision) -> CubeTensor<R> {
+    #[cfg(feature = "cuda")]
+    if let Some(x) = on_cuda(&x)
+        && hopper::available(&x, _precision)
+        && x.is_contiguous()
+        && !(x.meta.shape()[1] * x.elem_size()).is_multiple_of(16)
+    {
+        return from_cuda(with_padded_rows(x, 16));
+    }
+    x
 }
 
 /// `x` with its last two axes swapped, without a copy.
@@ -135,6 +158,96 @@ pub(super) fn sum_parts<R: CubeRuntime>(
         );
     }
     sum
+}
+
+/// Rows and columns of the tiles that go through shared memory to be transposed, and units of a
+/// cube; rows of a tile are one longer, so that its columns lie in different banks.
+#[cfg(feature = "cuda")]
+const TILE: usize = 32;
+#[cfg(feature = "cuda")]
+const TRANSPOSERS: usize = 256;
+
+/// `to[b, c, r] = from[b, r, c]`; a cube takes a tile of matrix `CUBE_POS_Z`.
+#[cfg(feature = "cuda")]
+#[cube(launch_unchecked)]
+fn transpose_kernel<F: Float>(
+    from: &Array<F>,
+    to: &mut Array<F>,
+    rows: u32,
+    columns: u32,
+    from_row: u32,
+    from_matrix: u32,
+    to_row: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    let pitch = comptime!(TILE + 1);
+    let mut tile = SharedMemory::<F>::new(comptime!(TILE * (TILE + 1)));
+    let (x, y) = (UNIT_POS as usize % TILE.comptime(), UNIT_POS as usize / TILE.comptime());
+    let (rows, columns) = (rows as usize, columns as usize);
+    let first_row = CUBE_POS_X as usize * TILE.comptime();
+    let first_column = CUBE_POS_Y as usize * TILE.comptime();
+    let matrix = CUBE_POS_Z as usize;
+    #[unroll]
+    for part in 0..comptime!(TILE * TILE / TRANSPOSERS) {
+        let line = y + comptime!(part * TRANSPOSERS / TILE);
+        let (row, column) = (first_row + line, first_column + x);
+        if row < rows && column < columns {
+            let at = matrix * from_matrix as usize + row * from_row as usize + column;
+            tile[line * pitch + x] = from[at];
+        }
+    }
+    sync_cube();
+    #[unroll]
+    for part in 0..comptime!(TILE * TILE / TRANSPOSERS) {
+        let line = y + comptime!(part * TRANSPOSERS / TILE);
+        let (row, column) = (first_row + x, first_column + line);
+        if row < rows && column < columns {
+            let at = (matrix * columns + column) * to_row as usize + row;
+            to[at] = tile[x * pitch + line];
+        }
+    }
+}
+
+/// A copy of `x` `[…, n, k]`, whose neighbours along `n` are neighbours in memory, with those along
+/// `k` next to each other and rows at multiples of `bytes`. `None` if `x` lies otherwise.
+#[cfg(feature = "cuda")]
+pub(super) fn transposed_copy<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    bytes: usize,
+) -> Option<CubeTensor<R>> {
+    let (shape, strides) = (x.meta.shape().to_vec(), x.meta.strides());
+    let rank = shape.len();
+    let (n, k, row) = (shape[rank - 2], shape[rank - 1], strides[rank - 1]);
+    let (batch, matrix) = if rank == 3 { (shape[0], strides[0]) } else { (1, 0) };
+    if strides[rank - 2] != 1 || rank > 3 {
+        return None;
+    }
+    let padded = k.next_multiple_of(bytes / x.elem_size());
+    let mut full = shape.clone();
+    full[rank - 1] = padded;
+    let y = empty(x, full, x.dtype);
+    let tiles = |count: usize| count.div_ceil(TILE) as u32;
+    let (client, dtype) = (x.client.clone(), x.dtype);
+    // SAFETY: reads and writes stay within the rows and columns of each matrix, whose strides these
+    // are.
+    unsafe {
+        transpose_kernel::launch_unchecked::<R>(
+            &client,
+            CubeCount::Static(tiles(k), tiles(n), batch as u32),
+            CubeDim::new_1d(TRANSPOSERS as u32),
+            x.clone().into_array_arg(),
+            y.clone().into_array_arg(),
+            k as u32,
+            n as u32,
+            row as u32,
+            matrix as u32,
+            padded as u32,
+            dtype.into(),
+        );
+    }
+    let mut view = y;
+    *view.meta.shape_mut() = shape.into();
+    Some(view)
 }
 
 #[cfg(feature = "cuda")]

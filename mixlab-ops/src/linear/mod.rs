@@ -17,6 +17,9 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
+#[cfg(feature = "cube")]
+use kernel::Rows;
+
 use crate::{Backend, Op, Spec, Tape, all, lift, lower};
 
 /// Number format of the operands of matrix products.
@@ -151,7 +154,7 @@ impl Op<2> for Linear {
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let output = self.output.unwrap_or(x.dtype);
-        vec![kernel::product(x, weight, self.precision, output)]
+        vec![kernel::product(x, weight, self.precision, output, Rows::Aligned)]
     }
 }
 
@@ -190,10 +193,11 @@ impl Op<3> for LinearGradient {
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let (dx, dw) = (x.dtype, weight.dtype);
-        let g = kernel::operand(g, self.precision);
+        let g = kernel::read_twice(kernel::operand(g, self.precision), self.precision);
+        let weight = kernel::transposed(weight);
         vec![
-            kernel::product(g.clone(), kernel::transposed(weight), self.precision, dx),
-            kernel::product(kernel::transposed(x), g, self.precision, dw),
+            kernel::product(g.clone(), weight, self.precision, dx, Rows::Aligned),
+            kernel::product(kernel::transposed(x), g, self.precision, dw, Rows::Dense),
         ]
     }
 }

@@ -6,8 +6,8 @@ use cubecl::prelude::*;
 
 use super::orthogonalize::QUINTIC;
 use super::{Momentum, MuonStep, Orthogonalize};
-use crate::linear::kernel::{product, transposed};
-use crate::plumbing::cube::{contiguous, empty, owned, spread, vector_size};
+use crate::linear::kernel::{Rows, product, transposed};
+use crate::plumbing::cube::{contiguous, elementwise, empty, owned, spread, vector_size};
 use crate::plumbing::reduce::cube_sum;
 
 /// Units of a cube that sums.
@@ -83,38 +83,47 @@ fn squares_kernel(x: &Array<f32>, sums: &mut Array<f32>, matrix: u32) {
     }
 }
 
-/// Each matrix, rounded to bfloat16, over its norm.
+/// Each matrix, rounded to bfloat16, over its norm; zeros between rows.
 #[cube(launch_unchecked)]
 fn normalize_kernel<F: Float>(
     x: &Array<f32>,
     sums: &Array<f32>,
     y: &mut Array<F>,
-    matrix: u32,
+    rows: u32,
+    columns: u32,
+    step: u32,
     #[define(F)] _dtype: StorageType,
 ) {
     if ABSOLUTE_POS < y.len() {
-        let index = ABSOLUTE_POS / matrix as usize;
+        let (row, column) = (ABSOLUTE_POS / step as usize, ABSOLUTE_POS % step as usize);
+        let index = row / rows as usize;
         let mut sum = 0.0f32;
         for part in 0..PARTS.comptime() {
             sum += sums[index * PARTS.comptime() + part];
         }
-        y[ABSOLUTE_POS] = F::cast_from(to_bf16(x[ABSOLUTE_POS]) / (f32::sqrt(sum) + 1e-7));
+        let at = row * columns as usize + min(column, columns as usize - 1);
+        let value = to_bf16(x[at]) / (f32::sqrt(sum) + 1e-7);
+        y[ABSOLUTE_POS] = F::cast_from(select(column < columns as usize, value, 0.0f32));
     }
 }
 
-/// `p·x + q·y`.
+/// `p·x + q·y`; the rows of the result may be closer together.
 #[cube(launch_unchecked)]
-fn combine_kernel<F: Float, N: Size>(
+fn combine_kernel<F: Float, G: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     y: &Array<Vector<F, N>>,
-    out: &mut Array<Vector<F, N>>,
+    out: &mut Array<Vector<G, N>>,
     p: f32,
     q: f32,
-    #[define(F)] _dtype: StorageType,
+    columns: u32,
+    step: u32,
+    #[define(F, G)] _dtypes: [StorageType; 2],
 ) {
     if ABSOLUTE_POS < out.len() {
-        let x = Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]);
-        let y = Vector::<f32, N>::cast_from(y[ABSOLUTE_POS]);
+        let (row, column) = (ABSOLUTE_POS / columns as usize, ABSOLUTE_POS % columns as usize);
+        let at = row * step as usize + column;
+        let x = Vector::<f32, N>::cast_from(x[at]);
+        let y = Vector::<f32, N>::cast_from(y[at]);
         out[ABSOLUTE_POS] = Vector::cast_from(x * Vector::new(p) + y * Vector::new(q));
     }
 }
@@ -173,14 +182,15 @@ pub(super) fn step<R: CubeRuntime>(
     weight
 }
 
-/// The batch rounded and normalised, in the type of the iteration.
+/// The batch rounded and normalised, in the type of the iteration, its rows as those of products.
 fn normalized<R: CubeRuntime>(batch: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
     let batch = contiguous(batch);
     let [s, r, c] = batch.meta.shape().dims();
+    let step = c.next_multiple_of(16 / dtype.size());
     let client = batch.client.clone();
     let sums = empty(&batch, [s * PARTS], DType::F32);
-    let y = empty(&batch, [s, r, c], dtype);
-    let (count, cube) = spread(s * r * c, 256);
+    let mut y = empty(&batch, [s, r, step], dtype);
+    let (count, cube) = spread(s * r * step, 256);
     // SAFETY: `s` rows of cubes for `s` matrices of `r·c` elements; then a unit an element.
     unsafe {
         squares_kernel::launch_unchecked::<R>(
@@ -198,34 +208,53 @@ fn normalized<R: CubeRuntime>(batch: CubeTensor<R>, dtype: DType) -> CubeTensor<
             batch.into_array_arg(),
             sums.into_array_arg(),
             y.clone().into_array_arg(),
-            (r * c) as u32,
+            r as u32,
+            c as u32,
+            step as u32,
             dtype.into(),
         );
     }
+    y.meta.shape = [s, r, c].into();
     y
 }
 
-fn combine<R: CubeRuntime>(p: f32, x: &CubeTensor<R>, q: f32, y: CubeTensor<R>) -> CubeTensor<R> {
-    let out = empty(x, x.meta.shape().clone(), x.dtype);
-    let size = vector_size(&out);
+/// `p·x + q·y`, its rows as those of `x` and `y`, or without gaps as a tensor of type `dense`.
+fn combine<R: CubeRuntime>(
+    [p, q]: [f32; 2],
+    [x, y]: [CubeTensor<R>; 2],
+    dense: Option<DType>,
+) -> CubeTensor<R> {
+    let shape = x.meta.shape().clone();
+    let columns = shape[2];
+    let ([x, y], gaps) = elementwise([x, y]);
+    let step = x.meta.shape()[2];
+    let out = match dense {
+        Some(dtype) => empty(&x, shape, dtype),
+        None => empty(&x, x.meta.shape().clone(), x.dtype),
+    };
+    let columns = if dense.is_some() { columns } else { step };
+    let size = vector_size(&x).min(vector_size(&out));
     let (cubes, cube) = spread(out.meta.num_elements() / size, 256);
-    let (client, dtype) = (x.client.clone(), x.dtype);
-    // SAFETY: all three have as many elements, and units past the end do nothing.
+    let (client, types) = (x.client.clone(), [x.dtype.into(), out.dtype.into()]);
+    // SAFETY: a unit for each vector of `out`, which has as many rows as `x` and `y`, of at most as
+    // many columns.
     unsafe {
         combine_kernel::launch_unchecked::<R>(
             &client,
             cubes,
             cube,
             size,
-            x.clone().into_array_arg(),
+            x.into_array_arg(),
             y.into_array_arg(),
             out.clone().into_array_arg(),
             p,
             q,
-            dtype.into(),
+            (columns / size) as u32,
+            (step / size) as u32,
+            types,
         );
     }
-    out
+    if dense.is_some() { out } else { gaps.restore(out) }
 }
 
 pub(super) fn orthogonalize<R: CubeRuntime>(
@@ -235,22 +264,19 @@ pub(super) fn orthogonalize<R: CubeRuntime>(
     let [a, b, c] = QUINTIC;
     let [_, rows, columns] = batch.meta.shape().dims::<3>();
     let (dtype, precision) = (op.precision.operand(), op.precision);
+    let multiply = |x: &CubeTensor<R>, y: &CubeTensor<R>| {
+        product(x.clone(), y.clone(), precision, dtype, Rows::Aligned)
+    };
     let mut x = normalized(batch, dtype);
     // `XᵀX` for tall matrices: the iteration of the transpose, without transposing.
     let tall = rows > columns;
-    for _ in 0..op.steps {
+    for step in 1..=op.steps {
         let t = transposed(x.clone());
-        let gram = match tall {
-            true => product(t, x.clone(), precision, dtype),
-            false => product(x.clone(), t, precision, dtype),
-        };
-        let square = product(gram.clone(), gram.clone(), precision, dtype);
-        let mix = combine(b, &gram, c, square);
-        let y = match tall {
-            true => product(x.clone(), mix, precision, dtype),
-            false => product(mix, x.clone(), precision, dtype),
-        };
-        x = combine(a, &x, 1.0, y);
+        let gram = if tall { multiply(&t, &x) } else { multiply(&x, &t) };
+        let square = multiply(&gram, &gram);
+        let mix = combine([b, c], [gram, square], None);
+        let y = if tall { multiply(&x, &mix) } else { multiply(&mix, &x) };
+        x = combine([a, 1.0], [x, y], (step == op.steps).then_some(DType::F32));
     }
-    if dtype == DType::F32 { x } else { burn_cubecl::kernel::cast(x, DType::F32) }
+    contiguous(burn_cubecl::kernel::cast(x, DType::F32))
 }

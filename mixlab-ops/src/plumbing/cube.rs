@@ -6,6 +6,7 @@ use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, full_device_dtype
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 use cubecl::prelude::{CubeCount, CubeDim, InputScalar};
+use cubecl::zspace::metadata::Metadata;
 
 use super::fallbacks::note;
 use crate::{Backend, Op};
@@ -47,6 +48,54 @@ where
 /// `x` with its elements in row-major order without gaps. (CUDA pads rows by default.)
 pub(crate) fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     burn_cubecl::kernel::into_contiguous(x)
+}
+
+/// Elements from one row of `x` to the next if its rows alone have gaps between them, and those
+/// gaps are in its memory: what a product on Hopper returns where rows are not multiples of 16 bytes.
+fn row_step<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<usize> {
+    let (shape, strides) = (x.meta.shape(), x.meta.strides());
+    let last = shape.num_dims().checked_sub(1).filter(|last| *last > 0)?;
+    let step = strides[last - 1];
+    let mut next = step;
+    for axis in (0..last).rev() {
+        if strides[axis] != next {
+            return None;
+        }
+        next *= shape[axis];
+    }
+    let held = x.handle.size_in_used() as usize;
+    (strides[last] == 1 && step > shape[last] && next * x.elem_size() <= held).then_some(step)
+}
+
+/// Tensors of one shape for a kernel that takes their elements one by one, in any order: without
+/// copies if their rows have the same gaps, whose contents then pass through the kernel too.
+pub(crate) fn elementwise<R: CubeRuntime, const N: usize>(
+    mut tensors: [CubeTensor<R>; N],
+) -> ([CubeTensor<R>; N], Gaps) {
+    let steps = tensors.each_ref().map(row_step);
+    let Some(step) = steps[0].filter(|step| steps.iter().all(|s| *s == Some(*step))) else {
+        return (tensors.map(contiguous), Gaps(None));
+    };
+    let gaps = tensors[0].meta.clone();
+    for x in &mut tensors {
+        let mut shape = x.meta.shape().to_vec();
+        *shape.last_mut().expect("rows have an axis") = step;
+        x.meta.shape = Shape::from(shape);
+    }
+    (tensors, Gaps(Some(gaps)))
+}
+
+/// The gaps that [`elementwise`] took for elements.
+pub(crate) struct Gaps(Option<Box<Metadata>>);
+
+impl Gaps {
+    /// Gives a result the gaps of the inputs.
+    pub fn restore<R: CubeRuntime>(&self, mut y: CubeTensor<R>) -> CubeTensor<R> {
+        if let Some(meta) = &self.0 {
+            y.meta = meta.clone();
+        }
+        y
+    }
 }
 
 /// A new tensor without gaps on the device of `like`, with undefined contents: in tests, NaN.

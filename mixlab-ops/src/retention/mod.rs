@@ -14,7 +14,6 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-#[cfg(any(feature = "cpu", feature = "cube"))]
 use crate::attention::Attention;
 #[cfg(feature = "cpu")]
 use crate::attention::cpu;
@@ -23,33 +22,35 @@ use crate::attention::kernel;
 use crate::attention::{attend, attend_gradient, scores, single};
 #[cfg(feature = "cube")]
 use crate::scan::kernel as scan;
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower};
 
 /// Attributes of [`retention`].
 #[derive(Clone, Debug)]
 pub struct Retention {
     /// Factor of the dot products, usually `1/√hd`.
     pub scale: f32,
+    /// What products of 32-bit inputs may round their operands to, as in
+    /// [`Attention`](crate::Attention).
+    pub precision: Precision,
 }
 
 /// The gradients of [`Retention`], of its inputs, its outputs and the gradient of the first output.
 #[derive(Clone, Debug)]
 pub struct RetentionGradient {
-    /// Factor of the dot products, usually `1/√hd`.
-    pub scale: f32,
+    /// The op whose gradients these are.
+    pub of: Retention,
 }
 
-/// Causal attention of `q` over `k` and `v`, all `[B, H, T, hd]`, where each position of distance
+/// Causal attention of `q` over `k` and `v`, all three `[B, H, T, hd]`, where each position of distance
 /// lowers a score of head `h` by `decay[h]`; `decay` `[H]` is used as it is.
 pub fn retention<B: Backend>(
-    q: Tensor<B, 4>,
-    k: Tensor<B, 4>,
-    v: Tensor<B, 4>,
+    [q, k, v]: [Tensor<B, 4>; 3],
     decay: Tensor<B, 1>,
     scale: f32,
+    precision: Precision,
 ) -> Tensor<B, 4> {
     let inputs = [lower(q), lower(k), lower(v), lower(decay)];
-    let outputs = B::execute(&Retention { scale }, inputs, vec![]);
+    let outputs = B::execute(&Retention { scale, precision }, inputs, vec![]);
     lift(outputs.into_iter().next().expect("two outputs"))
 }
 
@@ -61,6 +62,11 @@ fn distances<B: burn::tensor::backend::Backend>(t: usize, like: &Tensor<B, 4>) -
 }
 
 impl Retention {
+    /// What it is without fading.
+    fn attention(&self) -> Attention {
+        Attention { causal: true, scale: self.scale, precision: self.precision }
+    }
+
     /// The masked scores and the distances that they faded with.
     fn scores<B: burn::tensor::backend::Backend>(
         &self,
@@ -82,14 +88,12 @@ impl Retention {
         inputs: [CubeTensor<R>; 3],
         decay: CubeTensor<R>,
     ) -> kernel::Kernels<R> {
-        let attention = Attention { causal: true, scale: self.scale };
-        kernel::Kernels::new(inputs, Some(decay), attention)
+        kernel::Kernels::new(inputs, Some(decay), self.attention())
     }
 
     #[cfg(feature = "cpu")]
     fn heads(&self, inputs: [&FlexTensor; 3], decay: &FlexTensor) -> cpu::Heads {
-        let attention = Attention { causal: true, scale: self.scale };
-        cpu::Heads::new(inputs, &attention, decay.to_contiguous().storage().to_vec())
+        cpu::Heads::new(inputs, &self.attention(), decay.to_contiguous().storage().to_vec())
     }
 }
 
@@ -99,7 +103,7 @@ impl Op<4> for Retention {
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        format!(r#"{{"causal":true,"scale":{:e}}}"#, self.scale)
+        self.attention().attributes()
     }
 
     fn outputs(&self, [q, _, _, _]: &[Spec; 4]) -> Vec<Spec> {
@@ -127,7 +131,7 @@ impl Op<4> for Retention {
     ) -> [FloatTensor<B>; 4] {
         let ([q, k, v, decay], [y, log_sum_exp]) = (tape.inputs(), all(tape.outputs));
         let inputs = [q, k, v, decay, y, log_sum_exp, grad];
-        all(B::execute(&RetentionGradient { scale: self.scale }, inputs, vec![]))
+        all(B::execute(&RetentionGradient { of: self.clone() }, inputs, vec![]))
     }
 
     #[cfg(feature = "cpu")]
@@ -156,7 +160,7 @@ impl Op<7> for RetentionGradient {
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        Retention { scale: self.scale }.attributes()
+        self.of.attributes()
     }
 
     fn outputs(&self, inputs: &[Spec; 7]) -> Vec<Spec> {
@@ -171,13 +175,13 @@ impl Op<7> for RetentionGradient {
         let types = inputs.each_ref().map(|x| x.dtype());
         let [q, k, v, decay, y, log_sum_exp, g] = inputs;
         let [q, k, v, y, log_sum_exp, g] = [q, k, v, y, log_sum_exp, g].map(single::<B>);
-        let forward = Retention { scale: self.scale };
+        let forward = &self.of;
         let [s, distances] = forward.scores(q.clone(), k.clone(), decay);
         let [ds, dv] = attend_gradient(s, v, [y, log_sum_exp], g);
         let [_, h, t, _] = ds.dims();
         let over_batch = ds.clone().sum_dim(0) * distances;
         let ddecay = -over_batch.reshape([h, t * t]).sum_dim(1).squeeze_dim::<1>(1);
-        let ds = ds * self.scale;
+        let ds = ds * self.of.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);
         let gradients = [dq, dk, dv].into_iter().zip(types);
@@ -188,7 +192,7 @@ impl Op<7> for RetentionGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 7], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [q, k, v, decay, y, log_sum_exp, g] = inputs;
-        let heads = Retention { scale: self.scale }.heads([q, k, v], decay);
+        let heads = self.of.heads([q, k, v], decay);
         Some(heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g])).into())
     }
 
@@ -204,7 +208,7 @@ impl Op<7> for RetentionGradient {
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let dtype = decay.dtype;
-        let kernels = Retention { scale: self.scale }.kernels([q, k, v], decay);
+        let kernels = self.of.kernels([q, k, v], decay);
         let mut gradients = kernels.gradient([y, log_sum_exp, g]);
         let ddecay = gradients.pop().map(|x| scan::ready(x, dtype));
         gradients.into_iter().chain(ddecay).collect()

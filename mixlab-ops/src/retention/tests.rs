@@ -1,4 +1,5 @@
 use super::Retention;
+use crate::Precision;
 use crate::testing::{Host, check, noise};
 
 fn naive([q, k, v, decay]: &[Host; 4], scale: f64) -> Vec<f64> {
@@ -28,7 +29,9 @@ fn check_decays(shape: [usize; 4], scale: f32, decay: impl Fn(f64) -> f64) {
     let mut decays = noise(&[shape[1]], 53);
     decays.data.iter_mut().for_each(|d| *d = f64::from(decay(*d) as f32));
     let inputs = [noise(&shape, 50), noise(&shape, 51), noise(&shape, 52), decays];
-    check(Retention { scale }, inputs, &[], |x| naive(x, f64::from(scale)));
+    check(Retention { scale, precision: Precision::F32 }, inputs, &[], |x| {
+        naive(x, f64::from(scale))
+    });
 }
 
 #[test]
@@ -58,8 +61,9 @@ fn without_decay_it_is_attention() {
     let random =
         || Tensor::<Flex, 4>::random([2, 2, 9, 4], burn::tensor::Distribution::Default, &device);
     let (q, k, v) = (random(), random(), random());
-    let plain = crate::attention(q.clone(), k.clone(), v.clone(), 0.5);
-    let faded = super::retention(q, k, v, Tensor::zeros([2], &device), 0.5);
+    let exact = Precision::F32;
+    let plain = crate::attention(q.clone(), k.clone(), v.clone(), 0.5, exact);
+    let faded = super::retention([q, k, v], Tensor::zeros([2], &device), 0.5, exact);
     faded.into_data().assert_approx_eq::<f32>(&plain.into_data(), Tolerance::default());
 }
 
@@ -67,20 +71,26 @@ fn without_decay_it_is_attention() {
 #[test]
 fn the_kernels_equal_the_references() {
     use super::RetentionGradient;
-    use crate::testing::kernels::{outputs, same};
-    for [b, h, t, hd] in [[1, 1, 1, 1], [3, 2, 70, 5]] {
+    use crate::testing::kernels::{near, outputs, same};
+    for [b, h, t, hd] in [[1, 1, 1, 1], [3, 2, 70, 5], [1, 2, 70, 40]] {
         let [q, k, v, y, g] = [54, 55, 56, 57, 58].map(|seed| noise(&[b, h, t, hd], seed));
         let mut decay = noise(&[h], 59);
         decay.data.iter_mut().for_each(|d| *d = f64::from((0.25 + 0.2 * *d) as f32));
         let scale = 0.7 / (hd as f32).sqrt();
         let inputs = [q.clone(), k.clone(), v.clone(), decay.clone()];
-        same(Retention { scale }, &inputs, &[]);
+        let of = Retention { scale, precision: Precision::F32 };
+        same(of.clone(), &inputs, &[]);
         // The one input that is not free: weights must sum to one.
-        let Some(found) = outputs(Retention { scale }, &inputs).pop() else { return };
+        let Some(found) = outputs(of.clone(), &inputs).pop() else { return };
         let log_sum_exp = Host {
             data: found[1].iter().map(|x| f64::from(*x)).collect(),
             shape: vec![b, h, t, 1],
         };
-        same(RetentionGradient { scale }, &[q, k, v, decay, y, log_sum_exp, g], &[]);
+        let inputs = [q, k, v, decay, y, log_sum_exp, g];
+        same(RetentionGradient { of: of.clone() }, &inputs, &[]);
+        let of = Retention { precision: Precision::Tf32, ..of };
+        near(RetentionGradient { of: of.clone() }, &inputs);
+        let [q, k, v, decay, ..] = inputs;
+        near(of, &[q, k, v, decay]);
     }
 }

@@ -1,19 +1,26 @@
 //! Kernels against references: the same inputs on a GPU backend and on burn-ndarray, which runs references.
 //!
 //! Outputs of kernels are allocated full of NaN in tests, so that an element that nobody wrote
-//! fails. Inputs come contiguous and as transposed views. What runs here is also translated for
+//! fails. Inputs come contiguous, as transposed views and with gaps between rows. What runs here is also translated for
 //! Metal and WGSL, and the text checked ([`text`](super::text)).
 
-use burn::tensor::{DType, Int, Shape, Tensor, TensorMetadata};
+use burn::tensor::{DType, Int, Shape, Slice, Tensor, TensorMetadata};
+use burn_backend::ops::FloatTensorOps;
 use burn_backend::tensor::FloatTensor;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::full_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 use burn_ndarray::NdArray;
+use cubecl::prelude::InputScalar;
 
 #[cfg(feature = "wgpu")]
 use super::text::{Metal, TextRuntime, Wgsl, translated};
 use super::{Host, primitive, tensor};
 use crate::{Backend, Op, lift};
+
+type Plain<R> = CubeBackend<R, f32, i32, u32>;
 
 const HALVES: [DType; 2] = [DType::F16, DType::BF16];
 
@@ -24,16 +31,25 @@ pub fn same<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
     for dtype in HALVES {
         let expected = reference(&op, (inputs, ints), dtype);
         for got in everywhere(&op, inputs, ints, dtype) {
-            compare(O::NAME, dtype, &got, &expected);
+            compare(O::NAME, (dtype, 2e-2), &got, &expected);
         }
     }
 }
 
 /// As [`same`], in f32 alone.
 pub fn same_f32<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
+    within(1e-5, op, inputs, ints);
+}
+
+/// As [`same_f32`], for an op that may round its operands to TensorFloat-32.
+pub fn near<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N]) {
+    within(5e-3, op, inputs, &[]);
+}
+
+fn within<O: Op<N>, const N: usize>(tolerance: f32, op: O, inputs: &[Host; N], ints: &[i64]) {
     let expected = reference(&op, (inputs, ints), DType::F32);
     for got in everywhere(&op, inputs, ints, DType::F32) {
-        compare(O::NAME, DType::F32, &got, &expected);
+        compare(O::NAME, (DType::F32, tolerance), &got, &expected);
     }
 }
 
@@ -55,14 +71,14 @@ fn everywhere<O: Op<N>, const N: usize>(
     let cuda = std::env::var_os("MIXLAB_TEST_CUDA").is_some();
     #[cfg(feature = "wgpu")]
     if !cuda {
-        found.extend(on::<cubecl::wgpu::WgpuRuntime, _, N>(op, inputs, ints, dtype));
+        found.extend(fused::<cubecl::wgpu::WgpuRuntime, _, N>(op, inputs, ints, dtype));
         on::<TextRuntime<Metal>, _, N>(op, inputs, ints, dtype);
         on::<TextRuntime<Wgsl>, _, N>(op, inputs, ints, dtype);
         assert!(translated() > 0);
     }
     #[cfg(feature = "cuda")]
     if cuda {
-        found.extend(on::<cubecl::cuda::CudaRuntime, _, N>(op, inputs, ints, dtype));
+        found.extend(fused::<cubecl::cuda::CudaRuntime, _, N>(op, inputs, ints, dtype));
     }
     let _ = cuda;
     let refused = crate::fallbacks();
@@ -70,7 +86,8 @@ fn everywhere<O: Op<N>, const N: usize>(
     found
 }
 
-/// Contiguous inputs, transposed views, and through `Fusion`; nothing if the device lacks `dtype`.
+/// Contiguous inputs, transposed views, and rows with gaps between them as CUDA makes them; nothing
+/// if the device lacks `dtype`.
 #[allow(dead_code)]
 fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
     op: &O,
@@ -78,15 +95,60 @@ fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
     ints: &[i64],
     dtype: DType,
 ) -> Vec<Vec<Vec<f32>>> {
-    type Plain<R> = CubeBackend<R, f32, i32, u32>;
     if !<Plain<R> as burn::tensor::backend::Backend>::supports_dtype(&Default::default(), dtype) {
         return vec![];
     }
+    let (inputs, types) = ((inputs, ints), [dtype; 2]);
     vec![
-        run::<Plain<R>, O, N>(op, (inputs, ints), dtype, dtype, false),
-        run::<Plain<R>, O, N>(op, (inputs, ints), dtype, dtype, true),
-        run::<Fusion<Plain<R>>, O, N>(op, (inputs, ints), dtype, dtype, false),
+        run::<Plain<R>, O, N>(op, inputs, types, |x| x),
+        run::<Plain<R>, O, N>(op, inputs, types, transposed::<Plain<R>>),
+        run::<Plain<R>, O, N>(op, inputs, types, with_gaps::<R>),
     ]
+}
+
+/// As [`on`], and through `Fusion`.
+#[allow(dead_code)]
+fn fused<R: CubeRuntime, O: Op<N>, const N: usize>(
+    op: &O,
+    inputs: &[Host; N],
+    ints: &[i64],
+    dtype: DType,
+) -> Vec<Vec<Vec<f32>>> {
+    let mut found = on::<R, O, N>(op, inputs, ints, dtype);
+    if !found.is_empty() {
+        found.push(run::<Fusion<Plain<R>>, O, N>(op, (inputs, ints), [dtype; 2], |x| x));
+    }
+    found
+}
+
+/// A copy in the order of the last two axes swapped, looked at in the original one.
+fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let rank = x.shape().num_dims();
+    if rank < 2 {
+        return x;
+    }
+    let swapped = B::float_swap_dims(x, rank - 2, rank - 1);
+    let copy = B::float_mul_scalar(swapped, 1f32.into());
+    B::float_swap_dims(copy, rank - 2, rank - 1)
+}
+
+/// A copy whose rows are followed by NaNs that are none of its elements.
+fn with_gaps<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    let shape = x.shape().to_vec();
+    let [.., width] = shape[..] else { return x };
+    if shape.len() < 2 {
+        return x;
+    }
+    let mut wide = shape.clone();
+    *wide.last_mut().expect("at least two axes") = width + 4 - width % 4;
+    let (client, device, dtype) = (x.client.clone(), x.device.clone(), x.dtype);
+    let nan = InputScalar::new(f32::NAN, dtype);
+    let gaps = full_device_dtype(client, wide.into(), device, nan, dtype);
+    let gaps = into_contiguous(gaps);
+    let place: Vec<Slice> = shape.iter().map(|&n| (0..n).into()).collect();
+    let mut y = <Plain<R> as FloatTensorOps<Plain<R>>>::float_slice_assign(gaps, &place, x);
+    y.meta.shape = shape.into();
+    y
 }
 
 /// What the reference of `op` gives in f32 for inputs rounded to `rounded`.
@@ -95,16 +157,15 @@ fn reference<O: Op<N>, const N: usize>(
     inputs: (&[Host; N], &[i64]),
     rounded: DType,
 ) -> Vec<Vec<f32>> {
-    run::<NdArray, O, N>(op, inputs, rounded, DType::F32, false)
+    run::<NdArray, O, N>(op, inputs, [rounded, DType::F32], |x| x)
 }
 
-/// All outputs of `op` for inputs rounded to `rounded` and then held as `held`.
+/// All outputs of `op` for inputs rounded to one type, held as another, and `arranged` in memory.
 fn run<B: Backend, O: Op<N>, const N: usize>(
     op: &O,
     (inputs, ints): (&[Host; N], &[i64]),
-    rounded: DType,
-    held: DType,
-    transposed: bool,
+    [rounded, held]: [DType; 2],
+    arranged: fn(FloatTensor<B>) -> FloatTensor<B>,
 ) -> Vec<Vec<f32>> {
     let device = Default::default();
     let float = |x: &Host| -> FloatTensor<B> {
@@ -112,16 +173,7 @@ fn run<B: Backend, O: Op<N>, const N: usize>(
             DType::F32 => tensor::<B>(x),
             _ => tensor::<B>(&x.rounded(rounded)).cast(held),
         };
-        let x = primitive(flat, &x.shape);
-        match (transposed, x.rank()) {
-            (true, rank) if rank >= 2 => {
-                let swapped = B::float_swap_dims(x, rank - 2, rank - 1);
-                // A copy in the swapped order, looked at in the original one.
-                let copy = B::float_mul_scalar(swapped, 1f32.into());
-                B::float_swap_dims(copy, rank - 2, rank - 1)
-            }
-            _ => x,
-        }
+        arranged(primitive(flat, &x.shape))
     };
     let floats = inputs.each_ref().map(float);
     let int = (!ints.is_empty()).then(|| Tensor::<B, 1, Int>::from_ints(ints, &device));
@@ -136,8 +188,7 @@ fn host<B: Backend>(x: FloatTensor<B>) -> Vec<f32> {
     flat.cast(DType::F32).into_data().to_vec().expect("cast to f32")
 }
 
-fn compare(name: &str, dtype: DType, got: &[Vec<f32>], expected: &[Vec<f32>]) {
-    let tolerance = if dtype == DType::F32 { 1e-5 } else { 2e-2 };
+fn compare(name: &str, (dtype, tolerance): (DType, f32), got: &[Vec<f32>], expected: &[Vec<f32>]) {
     assert_eq!(got.len(), expected.len(), "`{name}`: outputs");
     for (n, (got, expected)) in got.iter().zip(expected).enumerate() {
         assert_eq!(got.len(), expected.len(), "`{name}`: length of output {n}");

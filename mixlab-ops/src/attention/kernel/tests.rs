@@ -5,7 +5,7 @@ use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::wgpu::WgpuRuntime;
 
 use crate::testing::{Host, noise};
-use crate::{Attention, AttentionGradient, Backend, Op, Xsa, XsaGradient, lift, lower};
+use crate::{Attention, AttentionGradient, Backend, Op, Precision, Xsa, XsaGradient, lift, lower};
 
 type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
@@ -41,7 +41,7 @@ fn views_give_the_same_results_in_their_own_memory_order() {
     let [q, y, g] = [70, 71, 72].map(|seed| noise(&[b, t, h, hd], seed));
     let [k, v] = [73, 74].map(|seed| noise(&[b, t, hk, hd], seed));
     let log_sum_exp = noise(&[b, t, h, 1], 75);
-    let of = Attention { causal: true, scale: 0.3 };
+    let of = Attention { causal: true, scale: 0.3, precision: Precision::F32 };
     check(of.clone(), [&q, &k, &v]);
     check(AttentionGradient { of }, [&q, &k, &v, &y, &log_sum_exp, &g]);
     check(Xsa, [&y, &v]);

@@ -2,7 +2,9 @@
 
 use burn::tensor::{Bool, Tensor};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Activation, Backend, activate, attention, lift, lower, matrix_scan as matrices};
+use mixlab_ops::{
+    Activation, Backend, Precision, activate, attention, lift, lower, matrix_scan as matrices,
+};
 
 use super::{Call, Dims, Site, dims, reshape};
 use crate::blocks::custom::fault::Fault;
@@ -50,7 +52,7 @@ pub fn attend<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let width = call.shapes[0][3] as f32;
     let scale = call.site.given_float("scale").unwrap_or(1.0 / width.sqrt());
     let [q, k, v] = call.take().map(lift::<B, 4>);
-    vec![lower(attention(q, k, v, scale))]
+    vec![lower(attention(q, k, v, scale, Precision::F32))]
 }
 
 /// The shape of the input, `[BT, C]` or `[…, T, C]`, with taps `[K, C]`.
