@@ -32,7 +32,9 @@ fn compare<I: Int>(
     let token = CUBE_POS_X as usize * UNITS.comptime() + unit;
     let mut others = SharedMemory::<u32>::new(UNITS);
     let mine = u32::cast_from(ids[min(token, count - 1)]);
-    let (mut less, mut same, mut before) = (0u32, 0u32, 0u32);
+    let mut less = 0u32;
+    let mut same = 0u32;
+    let mut before = 0u32;
     let first = CUBE_POS_Y as usize * tiles as usize;
     for tile in first..first + tiles as usize {
         let start = tile * UNITS.comptime();
@@ -63,7 +65,9 @@ fn compare<I: Int>(
 fn sort(counts: &Array<u32>, order: &mut Array<u32>, runs: &mut Array<u32>, count: u32) {
     let (token, count) = (ABSOLUTE_POS, count as usize);
     if token < count {
-        let (mut less, mut same, mut before) = (0u32, 0u32, 0u32);
+        let mut less = 0u32;
+        let mut same = 0u32;
+        let mut before = 0u32;
         for split in 0..SPLITS.comptime() {
             let at = split * 3 * count + token;
             less += counts[at];

@@ -16,7 +16,7 @@ use burn_ndarray::NdArray;
 use cubecl::prelude::InputScalar;
 
 #[cfg(feature = "wgpu")]
-use super::text::{Metal, TextRuntime, Wgsl, translated};
+use super::text::{TextRuntime, translated};
 use super::{Host, primitive, tensor};
 use crate::{Backend, Op, lift};
 
@@ -72,8 +72,7 @@ fn everywhere<O: Op<N>, const N: usize>(
     #[cfg(feature = "wgpu")]
     if !cuda {
         found.extend(fused::<cubecl::wgpu::WgpuRuntime, _, N>(op, inputs, ints, dtype));
-        on::<TextRuntime<Metal>, _, N>(op, inputs, ints, dtype);
-        on::<TextRuntime<Wgsl>, _, N>(op, inputs, ints, dtype);
+        on::<TextRuntime, _, N>(op, inputs, ints, dtype);
         assert!(translated() > 0);
     }
     #[cfg(feature = "cuda")]

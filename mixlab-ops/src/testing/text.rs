@@ -6,8 +6,8 @@
 //! GPUs, and its WGSL text (what `--backend wgpu` compiles) must pass naga's validator and be written
 //! as Metal by it.
 
+use core::fmt::{self, Display, Formatter};
 use std::collections::HashSet;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ use cubecl::server::{
 use cubecl::stream_id::StreamId;
 use cubecl::wgpu::WgslCompiler;
 use cubecl::zspace::{Shape, Strides};
-use cubecl::{Compiler, CubeTask};
+use cubecl::{CompilationError, Compiler, CubeTask};
 use cubecl_cpp::MslCompiler;
 use cubecl_runtime::allocator::ContiguousMemoryLayoutPolicy;
 use cubecl_runtime::logging::ServerLogger;
@@ -57,86 +57,106 @@ pub fn translated() -> usize {
     *count
 }
 
-/// A language for kernels.
-pub trait Target: Clone + core::fmt::Debug + Default + Send + Sync + PartialEq + 'static {
-    type Compiler: Compiler + Default;
-    const NAME: &'static str;
-
-    /// Types of numbers beside f32, i32 and u32.
-    fn types() -> Vec<ElemType>;
-
-    /// Why `kernel` is not a program of this language, or too much for its devices.
-    fn check(kernel: &CompiledKernel<Self::Compiler>) -> Result<(), String>;
+/// A language that kernels are translated to.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Language {
+    /// Metal's, by CubeCL.
+    #[default]
+    Metal,
+    /// WGSL by CubeCL, then Metal's by naga.
+    Wgsl,
 }
 
-/// Metal's language, by CubeCL.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metal;
+/// A kernel in its language.
+pub enum Text {
+    Metal(<MslCompiler as Compiler>::Representation),
+    Wgsl(<WgslCompiler as Compiler>::Representation),
+}
 
-impl Target for Metal {
-    type Compiler = MslCompiler;
-    const NAME: &'static str = "metal";
-
-    fn types() -> Vec<ElemType> {
-        vec![
-            ElemType::UInt(UIntKind::U8),
-            ElemType::UInt(UIntKind::U16),
-            ElemType::UInt(UIntKind::U64),
-            ElemType::Int(IntKind::I8),
-            ElemType::Int(IntKind::I16),
-            ElemType::Int(IntKind::I64),
-            ElemType::Float(FloatKind::F16),
-        ]
-    }
-
-    fn check(kernel: &CompiledKernel<MslCompiler>) -> Result<(), String> {
-        let shared = kernel.repr.as_ref().map_or(0, |repr| repr.shared_memory_size());
-        if shared > SHARED {
-            return Err(format!("{shared} bytes of shared memory"));
-        }
-        let source = &kernel.source;
-        // Metal has no 64-bit floats, and CubeCL writes the name of a type that it does not know.
-        let foreign =
-            ["double", "__nv_", "__half", "bfloat"].into_iter().find(|w| source.contains(w));
-        match foreign {
-            Some(word) => Err(format!("`{word}` is not of this language")),
-            None if !source.contains("[[kernel]]") => Err("no kernel in it".into()),
-            None => Ok(()),
+impl Display for Text {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Metal(kernel) => kernel.fmt(f),
+            Self::Wgsl(kernel) => kernel.fmt(f),
         }
     }
 }
 
-/// WGSL by CubeCL, then Metal's language by naga.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wgsl;
+impl Compiler for Language {
+    type Representation = Text;
+    type CompilationOptions = ();
 
-impl Target for Wgsl {
-    type Compiler = WgslCompiler;
-    const NAME: &'static str = "wgsl";
-
-    fn types() -> Vec<ElemType> {
-        vec![ElemType::Float(FloatKind::F16), ElemType::Float(FloatKind::Flex32)]
+    fn compile(
+        &mut self,
+        kernel: KernelDefinition,
+        (): &(),
+        mode: ExecutionMode,
+        address: StorageType,
+    ) -> Result<Text, CompilationError> {
+        let options = Default::default();
+        match self {
+            Self::Metal => {
+                let mut compiler = MslCompiler::default();
+                compiler.compile(kernel, &options, mode, address).map(Text::Metal)
+            }
+            Self::Wgsl => {
+                let (mut compiler, options) = (WgslCompiler::default(), Default::default());
+                compiler.compile(kernel, &options, mode, address).map(Text::Wgsl)
+            }
+        }
     }
 
-    fn check(kernel: &CompiledKernel<WgslCompiler>) -> Result<(), String> {
-        use naga::valid::{Capabilities, ValidationFlags, Validator};
-        use naga::{back::msl, front::wgsl};
-        let source = &kernel.source;
-        let module = wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-        let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
-        let options = msl::Options {
-            lang_version: (3, 0),
-            fake_missing_bindings: true,
-            ..Default::default()
-        };
-        let pipeline = msl::PipelineOptions::default();
-        let written = msl::write_string(&module, &info, &options, &pipeline);
-        written.map(|_| ()).map_err(|e| format!("not to be written as Metal: {e}"))
+    fn elem_size(&self, elem: ElemType) -> usize {
+        elem.size()
+    }
+
+    fn extension(&self) -> &'static str {
+        match self {
+            Self::Metal => "metal",
+            Self::Wgsl => "wgsl",
+        }
     }
 }
 
-fn properties<T: Target>() -> DeviceProperties {
+/// Why `kernel` is not a program of its language, or too much for the devices.
+fn check(kernel: &CompiledKernel<Language>) -> Result<(), String> {
+    let units = kernel.cube_dim.num_elems();
+    if units > UNITS {
+        return Err(format!("{units} units to a cube"));
+    }
+    match &kernel.repr {
+        Some(Text::Metal(repr)) if repr.shared_memory_size() > SHARED => {
+            Err(format!("{} bytes of shared memory", repr.shared_memory_size()))
+        }
+        Some(Text::Metal(_)) => check_metal(&kernel.source),
+        _ => check_wgsl(&kernel.source),
+    }
+}
+
+/// Metal has no 64-bit floats, and CubeCL writes the name of a type that it does not know.
+fn check_metal(source: &str) -> Result<(), String> {
+    let foreign = ["double", "__nv_", "__half", "bfloat"].into_iter().find(|w| source.contains(w));
+    match foreign {
+        Some(word) => Err(format!("`{word}` is not of this language")),
+        None if !source.contains("[[kernel]]") => Err("no kernel in it".into()),
+        None => Ok(()),
+    }
+}
+
+fn check_wgsl(source: &str) -> Result<(), String> {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    use naga::{back::msl, front::wgsl};
+    let module = wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+    let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
+    let options =
+        msl::Options { lang_version: (3, 0), fake_missing_bindings: true, ..Default::default() };
+    let written = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
+    written.map(|_| ()).map_err(|e| format!("not to be written as Metal: {e}"))
+}
+
+/// What Apple's GPUs have, as far as both languages can say it.
+fn properties() -> DeviceProperties {
     let hardware = HardwareProperties {
         load_width: 128,
         plane_size_min: 32,
@@ -155,13 +175,13 @@ fn properties<T: Target>() -> DeviceProperties {
     let mut properties =
         DeviceProperties::new(Features::default(), MEMORY, hardware, TimingMethod::System);
     properties.register_address_type(AddressType::U32);
-    let usual = [
+    for element in [
         ElemType::UInt(UIntKind::U32),
         ElemType::Int(IntKind::I32),
+        ElemType::Float(FloatKind::F16),
         ElemType::Float(FloatKind::F32),
         ElemType::Bool,
-    ];
-    for element in usual.into_iter().chain(T::types()) {
+    ] {
         properties.register_type_usage(element, TypeUsage::all());
     }
     properties.features.plane.insert(Plane::Ops);
@@ -171,13 +191,13 @@ fn properties<T: Target>() -> DeviceProperties {
 const MEMORY: MemoryDeviceProperties =
     MemoryDeviceProperties { max_page_size: 1 << 30, alignment: 256 };
 
-/// The one device of a language.
+/// The one device.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TextDevice<T: Target>(PhantomData<T>);
+pub struct TextDevice;
 
-impl<T: Target> Device for TextDevice<T> {
+impl Device for TextDevice {
     fn from_id(_: DeviceId) -> Self {
-        Self(PhantomData)
+        Self
     }
 
     fn to_id(&self) -> DeviceId {
@@ -185,38 +205,30 @@ impl<T: Target> Device for TextDevice<T> {
     }
 }
 
-impl<T: Target> DeviceOps for TextDevice<T> {}
+impl DeviceOps for TextDevice {}
 
 /// Memory, and which kernels were seen.
 #[derive(Debug)]
-pub struct TextServer<T: Target> {
+pub struct TextServer {
     memory: MemoryManagement<BytesStorage>,
     timestamps: TimestampProfiler,
     utilities: Arc<ServerUtilities<Self>>,
     seen: HashSet<KernelId>,
 }
 
-impl<T: Target> TextServer<T> {
-    fn translate(
-        &self,
-        kernel: &dyn CubeTask<T::Compiler>,
-        mode: ExecutionMode,
-    ) -> Result<(), String> {
-        let mut compiler = T::Compiler::default();
-        let options = Default::default();
-        let compile = || kernel.compile(&mut compiler, &options, mode, kernel.address_type());
-        let compiled = catch_unwind(AssertUnwindSafe(compile));
-        let compiled = compiled.map_err(|_| "the compiler panicked".to_string())?;
-        let compiled = compiled.map_err(|e| format!("{e:?}"))?;
-        let units = compiled.cube_dim.num_elems();
-        if units > UNITS {
-            return Err(format!("{units} units to a cube"));
-        }
-        T::check(&compiled).map_err(|why| format!("{why}\n{}", compiled.source))
-    }
+fn translate(
+    kernel: &dyn CubeTask<Language>,
+    mut language: Language,
+    mode: ExecutionMode,
+) -> Result<(), String> {
+    let compile = || kernel.compile(&mut language, &(), mode, kernel.address_type());
+    let compiled = catch_unwind(AssertUnwindSafe(compile));
+    let compiled = compiled.map_err(|_| "the compiler panicked".to_string())?;
+    let compiled = compiled.map_err(|e| format!("{e:?}"))?;
+    check(&compiled).map_err(|why| format!("{why}\n{}", compiled.source))
 }
 
-impl<T: Target> DeviceService for TextServer<T> {
+impl DeviceService for TextServer {
     fn init(_: DeviceId) -> Self {
         let logger = Arc::new(ServerLogger::default());
         let memory = MemoryManagement::from_configuration(
@@ -227,7 +239,7 @@ impl<T: Target> DeviceService for TextServer<T> {
             MemoryManagementOptions::new("text"),
         );
         let policy = ContiguousMemoryLayoutPolicy::new(4);
-        let utilities = Arc::new(ServerUtilities::new(properties::<T>(), logger, (), policy));
+        let utilities = Arc::new(ServerUtilities::new(properties(), logger, (), policy));
         let (timestamps, seen) = (TimestampProfiler::default(), HashSet::new());
         Self { memory, timestamps, utilities, seen }
     }
@@ -237,12 +249,12 @@ impl<T: Target> DeviceService for TextServer<T> {
     }
 }
 
-impl<T: Target> ServerCommunication for TextServer<T> {
+impl ServerCommunication for TextServer {
     const SERVER_COMM_ENABLED: bool = false;
 }
 
-impl<T: Target> ComputeServer for TextServer<T> {
-    type Kernel = Box<dyn CubeTask<T::Compiler>>;
+impl ComputeServer for TextServer {
+    type Kernel = Box<dyn CubeTask<Language>>;
     type Storage = BytesStorage;
     type MemoryLayoutPolicy = ContiguousMemoryLayoutPolicy;
     type Info = ();
@@ -298,11 +310,19 @@ impl<T: Target> ComputeServer for TextServer<T> {
         if !self.seen.insert(kernel.id()) {
             return;
         }
-        let result = self.translate(&*kernel, mode);
-        let (count, failures) = &mut *TRANSLATED.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(()) => *count += 1,
-            Err(why) => failures.push(format!("`{}` as {}: {why}", kernel.name(), T::NAME)),
+        for language in [Language::Metal, Language::Wgsl] {
+            let result = translate(&*kernel, language, mode);
+            let (count, failures) = &mut *TRANSLATED.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(()) => *count += 1,
+                Err(why) => {
+                    failures.push(format!(
+                        "`{}` as {}: {why}",
+                        kernel.name(),
+                        language.extension()
+                    ));
+                }
+            }
         }
     }
 
@@ -331,21 +351,21 @@ impl<T: Target> ComputeServer for TextServer<T> {
     fn allocation_mode(&mut self, _: MemoryAllocationMode, _: StreamId) {}
 }
 
-/// The runtime of a language.
+/// The runtime.
 #[derive(Clone, Debug)]
-pub struct TextRuntime<T: Target>(PhantomData<T>);
+pub struct TextRuntime;
 
-impl<T: Target> Runtime for TextRuntime<T> {
-    type Compiler = T::Compiler;
-    type Server = TextServer<T>;
-    type Device = TextDevice<T>;
+impl Runtime for TextRuntime {
+    type Compiler = Language;
+    type Server = TextServer;
+    type Device = TextDevice;
 
     fn client(device: &Self::Device) -> ComputeClient<Self> {
         ComputeClient::load(device)
     }
 
     fn name(_: &ComputeClient<Self>) -> &'static str {
-        T::NAME
+        "text"
     }
 
     fn max_cube_count() -> (u32, u32, u32) {
