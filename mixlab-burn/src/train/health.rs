@@ -106,6 +106,6 @@ where
     let mut visitor = Finite::<A> { grads: &mut grads, found: Vec::new() };
     model.visit(&mut visitor);
     let names = layout(model).into_iter().map(|weight| weight.name);
-    let broken = names.zip(visitor.found).filter(|(_, finite)| !finite);
-    broken.last().map_or("none in a second try".into(), |(name, _)| format!("`{name}`"))
+    let mut broken = names.zip(visitor.found).filter(|(_, finite)| !finite);
+    broken.next_back().map_or("none in a second try".into(), |(name, _)| format!("`{name}`"))
 }

@@ -98,7 +98,7 @@ impl Op<1> for ClipFactor {
         let norm = lift::<B, 1>(parts).sum().sqrt();
         // An infinite bound has no factor but 1.
         let factor = match self.bound.is_finite() {
-            true => ((norm.clone() + 1e-6).recip() * self.bound).clamp_max(1.0),
+            true => (norm.ones_like() * self.bound / (norm.clone() + 1e-6)).clamp_max(1.0),
             false => norm.ones_like(),
         };
         let broken = norm.clone().is_finite().bool_not();

@@ -98,7 +98,8 @@ impl Gaps {
     }
 }
 
-/// A new tensor without gaps on the device of `like`, with undefined contents: in tests, NaN.
+/// A new tensor without gaps on the device of `like`, with undefined contents: in tests, NaN or the
+/// largest integer.
 pub(crate) fn empty<R: CubeRuntime>(
     like: &CubeTensor<R>,
     shape: impl Into<Shape>,
@@ -107,8 +108,11 @@ pub(crate) fn empty<R: CubeRuntime>(
     let (client, device, shape) = (like.client.clone(), like.device.clone(), shape.into());
     match cfg!(test) {
         true => {
-            let nan = InputScalar::new(f32::NAN, dtype);
-            contiguous(full_device_dtype(client, shape, device, nan, dtype))
+            let poison = match dtype.is_float() {
+                true => InputScalar::new(f32::NAN, dtype),
+                false => InputScalar::new(i32::MAX, dtype),
+            };
+            contiguous(full_device_dtype(client, shape, device, poison, dtype))
         }
         false => empty_device_contiguous_dtype(client, device, shape, dtype),
     }

@@ -70,7 +70,9 @@ fn single<B: burn::tensor::backend::Backend, const D: usize>(x: FloatTensor<B>) 
 /// `1 / √(mean(x²) + ε)` of each row, `[N, 1]`.
 fn inverse_rms<B: burn::tensor::backend::Backend>(x: Tensor<B, 2>, eps: f32) -> Tensor<B, 2> {
     let d = x.dims()[1] as f32;
-    (x.clone() * x).sum_dim(1).div_scalar(d).add_scalar(eps).sqrt().recip()
+    let rms = (x.clone() * x).sum_dim(1).div_scalar(d).add_scalar(eps).sqrt();
+    // Not `recip`: burn-ndarray's is good to four digits.
+    rms.ones_like() / rms
 }
 
 impl Op<2> for RmsNorm {

@@ -87,7 +87,7 @@ impl Expected {
         let weights = noise(&[values.len()], 99);
         let loss =
             |x: &[Host; N]| -> f64 { naive(x).iter().zip(&weights.data).map(|(a, b)| a * b).sum() };
-        let gradients = (0..N).map(|n| differences(n, inputs, &loss)).collect();
+        let gradients = (0..N).map(|n| differences(n, inputs, loss)).collect();
         Self { values, weights, gradients }
     }
 }
