@@ -63,7 +63,7 @@ pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};
 pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
 pub use muon::{Momentum, MuonStep, Orthogonalize, orthogonalize};
 pub use op::{Backend, Op, Spec, Tape};
-pub(crate) use plumbing::all;
+pub(crate) use plumbing::{all, run};
 pub use plumbing::{fallbacks, lift, lower};
 pub use retention::{Retention, RetentionGradient, retention};
 pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm, rms_norm_to};

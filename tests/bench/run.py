@@ -4,8 +4,9 @@
     python3 tests/bench/run.py --cli target/release/mixlab-cli --backend cuda \
         --precision bf16,tf32 [--peer torch_peer.py] [--workloads gpt2,mamba] [--out FOLDER]
 
-Random tokens; 60 steps each, of which the first 20 are left out of the rate. A peer is called as
-`PEER WORKLOAD eager,compile` and prints one JSON line a mode with `mode`, `tok_s`, `peak_gib`.
+Random tokens; 121 steps each. The rate is that of steps 21 to 100: the first ones fill caches, and
+validation ends the run. A peer is called as `PEER WORKLOAD eager,compile` and prints one JSON line a
+mode with `mode`, `tok_s`, `peak_gib`, and `reserved_gib` if it knows.
 Prints a table, and writes it with all raw lines to --out.
 """
 import argparse
@@ -20,6 +21,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
+STEPS = 121
 WORKLOADS = ["plain3", "shakespeare", "d1024", "gpt2", "mamba", "retnet"]
 
 
@@ -37,7 +39,7 @@ def ours(options, workload, precision, data, caches):
     metrics.unlink(missing_ok=True)
     command = [options.cli, "arch", "--config", HERE / f"{workload}.json", "--train", data / f"{workload}.bin",
                "--backend", options.backend, "--precision", precision, "--log-every", "20",
-               "--val-every", "1000000", "--metrics", metrics, "--timing"]
+               "--val-every", "1000000", "--set", f"training.steps={STEPS}", "--metrics", metrics, "--timing"]
     environment = dict(os.environ, XDG_CACHE_HOME=str(caches))
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, env=environment)
@@ -51,7 +53,8 @@ def ours(options, workload, precision, data, caches):
         return dict(result, error="".join(output)[-600:])
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
-    tokens, seconds = (steps[-1][key] - steps[1][key] for key in ("tokens", "seconds"))
+    start, end = (next(line for line in steps if line["step"] == at) for at in (20, 100))
+    tokens, seconds = (end[key] - start[key] for key in ("tokens", "seconds"))
     memory = lines[-1].get("device_peak_bytes")
     return dict(result, tok_s=round(tokens / seconds), peak_gib=memory and round(memory / 2**30, 2),
                 first=round(steps[0]["loss"], 4), last=round(steps[-1]["loss"], 4))
@@ -89,10 +92,12 @@ def main():
             for row in peer(options, workload) if options.peer else []:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    table = ["| workload | mode | tok/s | peak GiB | first loss, cold / warm |", "|---|---|---:|---:|---|"]
+    table = ["| workload | mode | tok/s | peak GiB | reserved GiB | first loss, cold / warm |",
+             "|---|---|---:|---:|---:|---|"]
     for row in rows:
         first = " / ".join(f"{x} s" for x in row.get("first_s", []))
-        cells = [row["work"], row["mode"], row.get("tok_s", "failed"), row.get("peak_gib"), first]
+        cells = [row["work"], row["mode"], row.get("tok_s", "failed"), row.get("peak_gib"),
+                 row.get("reserved_gib", ""), first]
         table.append("| " + " | ".join(map(str, cells)) + " |")
     print("\n".join(table))
     if options.out:

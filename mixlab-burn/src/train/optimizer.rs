@@ -34,7 +34,11 @@ struct Place {
     index: usize,
 }
 
-/// All matrices of one shape, which Muon updates together.
+/// Elements of the matrices that are updated together, or a few more: enough to fill a device, and
+/// little beside what a model holds anyway.
+const TOGETHER: usize = 1 << 24;
+
+/// Matrices of one shape, which Muon updates together.
 #[derive(Clone, Debug)]
 struct Batch<B: Backend> {
     shape: [usize; 2],
@@ -199,7 +203,9 @@ impl<B: Backend> Slot<B> {
 
 impl Place {
     fn next<B: Backend>(shape: [usize; 2], batches: &mut Vec<Batch<B>>) -> Self {
-        let known = batches.iter().position(|b| b.shape == shape);
+        let [rows, columns] = shape;
+        let full = |b: &Batch<B>| b.count * rows * columns >= TOGETHER;
+        let known = batches.iter().position(|b| b.shape == shape && !full(b));
         let batch = known.unwrap_or(batches.len());
         if known.is_none() {
             batches.push(Batch { shape, count: 0, updates: None });

@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 
 use super::Activation;
 use crate::plumbing::cube::{elementwise, empty, spread, vector_size};
+use crate::plumbing::rows::tanh;
 
 /// Which [`Activation`]; its parameter comes at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,12 +32,6 @@ fn kind(activation: Activation) -> (Kind, f32) {
 #[cube]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + f32::exp(-x))
-}
-
-/// Some drivers overflow on large arguments; at ±15 the result is ±1 in f32.
-#[cube]
-fn tanh(x: f32) -> f32 {
-    f32::tanh(clamp(x, -15.0f32, 15.0f32))
 }
 
 #[cube]

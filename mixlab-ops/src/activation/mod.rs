@@ -21,7 +21,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// A pointwise non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,14 +146,12 @@ pub struct GateGradient {
 
 /// `kind(x)` for `x` `[N, D]`.
 pub fn activate<B: Backend>(kind: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
-    let outputs = B::execute(&Activate { kind }, [lower(x)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&Activate { kind }, [lower(x)], vec![])
 }
 
 /// `kind(gate) ⊙ x` for `gate` and `x` `[N, D]`.
 pub fn gated<B: Backend>(kind: Activation, gate: Tensor<B, 2>, x: Tensor<B, 2>) -> Tensor<B, 2> {
-    let outputs = B::execute(&Gate { kind }, [lower(gate), lower(x)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&Gate { kind }, [lower(gate), lower(x)], vec![])
 }
 
 impl Op<1> for Activate {

@@ -9,10 +9,10 @@ use cubecl::prelude::*;
 use super::Attention;
 use crate::Precision;
 use crate::plumbing::cube::{contiguous, empty};
-use crate::plumbing::cuda::{Arguments, Source, capability, from_cuda, launch, on_cuda};
-use crate::scan::kernel::sum_first;
+use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
+use crate::scan::kernel::{ready, sum_first};
 
-const TEXT: &str = include_str!("flash.cu");
+static TEXT: Text = Text::new(include_str!("flash.cu"));
 /// Rows of a tile, and threads of a block.
 const TILE: usize = 64;
 const THREADS: u32 = 128;
@@ -71,10 +71,7 @@ impl Call {
         let [batch, heads, queries, width] = inputs[0].meta.shape().dims();
         let [_, groups, keys, _] = inputs[1].meta.shape().dims();
         let padded = *WIDTHS.iter().find(|w| **w >= width)?;
-        let decay = decay.and_then(on_cuda).map(|x| match x.dtype {
-            DType::F32 => contiguous(x),
-            _ => contiguous(burn_cubecl::kernel::cast(x, DType::F32)),
-        });
+        let decay = decay.and_then(on_cuda).map(|x| ready(x, DType::F32));
         (same && width.is_multiple_of(8) && capability(&inputs[0]) >= (8, 0)).then(|| Self {
             of: of.clone(),
             inputs: inputs.map(readable),
@@ -95,7 +92,6 @@ impl Call {
     }
 
     fn source(&self, entry: &'static str, rows: usize) -> Source {
-        let flag = |on: bool| (on as u8).to_string();
         let kind = match self.inputs[0].dtype {
             DType::BF16 => 0,
             DType::F16 => 1,
@@ -104,13 +100,14 @@ impl Call {
         let size = self.inputs[0].elem_size();
         Source {
             entry,
-            text: TEXT,
+            text: &TEXT,
             defines: vec![
-                ("HD", self.padded.to_string()),
-                ("CAUSAL", flag(self.of.causal)),
-                ("DECAY", flag(self.decay.is_some())),
-                ("TYPE", kind.to_string()),
+                ("HD", self.padded),
+                ("CAUSAL", self.of.causal as usize),
+                ("DECAY", self.decay.is_some() as usize),
+                ("TYPE", kind),
             ],
+            preamble: |_| String::new(),
             block: CubeDim::new_1d(THREADS),
             shared: rows * (self.padded * size + 16),
         }
@@ -160,7 +157,7 @@ impl Call {
     ) -> Option<Vec<CubeTensor<R>>> {
         let [q, k, v] = self.inputs.clone();
         let [y, g] = [on_cuda(y)?, on_cuda(g)?].map(readable);
-        let lse = contiguous(on_cuda(lse)?);
+        let lse = ready(on_cuda(lse)?, DType::F32);
         let [dq, dk, dv] = [&q, &k, &v].map(side_by_side);
         let tiles = self.queries.div_ceil(TILE);
         let delta = empty(&q, [self.batch, self.heads, self.queries], DType::F32);

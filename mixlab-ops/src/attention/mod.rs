@@ -21,7 +21,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`attention`] and [`full_attention`].
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub fn attention<B: Backend>(
     scale: f32,
     precision: Precision,
 ) -> Tensor<B, 4> {
-    run(Attention { causal: true, scale, precision }, [q, k, v])
+    run(&Attention { causal: true, scale, precision }, [q, k, v].map(lower), vec![])
 }
 
 /// Attention of `q` `[B, H, Tq, hd]` over all of `k` and `v` `[B, Hk, Tk, hd]`; `Hk` divides `H`.
@@ -62,12 +62,7 @@ pub fn full_attention<B: Backend>(
     scale: f32,
     precision: Precision,
 ) -> Tensor<B, 4> {
-    run(Attention { causal: false, scale, precision }, [q, k, v])
-}
-
-fn run<B: Backend>(op: Attention, inputs: [Tensor<B, 4>; 3]) -> Tensor<B, 4> {
-    let outputs = B::execute(&op, inputs.map(lower), vec![]);
-    lift(outputs.into_iter().next().expect("two outputs"))
+    run(&Attention { causal: false, scale, precision }, [q, k, v].map(lower), vec![])
 }
 
 /// `x` `[B, Hk, T, hd]` as `[B, heads, T, hd]`, each head repeated `heads / Hk` times in a row.

@@ -10,7 +10,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use crate::plumbing::cube::{contiguous, cubes, empty, vector_size};
-use crate::plumbing::rows::{Team, UNITS, fast};
+use crate::plumbing::rows::{Team, UNITS, fast, tanh};
 
 /// Vectors that a unit loads before it uses them.
 const LOADS: usize = 4;
@@ -23,12 +23,6 @@ pub(crate) struct How {
     fast: bool,
     /// Whether the logits go through a softcap.
     capped: bool,
-}
-
-/// Some drivers overflow on large arguments; at ±15 the result is ±1 in f32.
-#[cube]
-fn tanh(x: f32) -> f32 {
-    f32::tanh(clamp(x, -15.0f32, 15.0f32))
 }
 
 /// A logit, within ±`cap` if it is `capped`.

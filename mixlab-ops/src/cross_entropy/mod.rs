@@ -18,7 +18,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`cross_entropy`].
 #[derive(Clone, Debug, Default)]
@@ -48,8 +48,7 @@ pub fn capped_cross_entropy<B: Backend>(
     softcap: Option<f32>,
 ) -> Tensor<B, 1> {
     let op = CrossEntropy { softcap };
-    let outputs = B::execute(&op, [lower(logits)], vec![targets.into_primitive()]);
-    lift(outputs.into_iter().next().expect("two outputs"))
+    run(&op, [lower(logits)], vec![targets.into_primitive()])
 }
 
 fn attributes(softcap: Option<f32>) -> String {

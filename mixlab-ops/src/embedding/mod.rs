@@ -11,7 +11,7 @@ use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`embedding`].
 #[derive(Clone, Debug)]
@@ -30,8 +30,7 @@ pub struct EmbeddingGradient;
 /// An id outside `0..V` is undefined behaviour of the backend: check the data before.
 pub fn embedding<B: Backend>(table: Tensor<B, 2>, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
     let op = Embedding { count: ids.dims()[0] };
-    let outputs = B::execute(&op, [lower(table)], vec![ids.into_primitive()]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&op, [lower(table)], vec![ids.into_primitive()])
 }
 
 impl Op<1> for Embedding {

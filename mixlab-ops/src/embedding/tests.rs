@@ -1,4 +1,4 @@
-use super::{Embedding, EmbeddingGradient};
+use super::Embedding;
 use crate::testing::{check, noise};
 
 #[test]
@@ -16,6 +16,7 @@ fn rows_are_read_and_gradients_of_equal_ids_add_up() {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[test]
 fn the_kernels_equal_the_references() {
+    use super::EmbeddingGradient;
     use crate::testing::kernels::same;
     for (v, d, n) in [(1, 1, 1), (7, 5, 40), (63, 257, 300), (3, 64, 700)] {
         let ids: Vec<i64> = (0..n).map(|i| (i * i + 3 * i) % v).collect();

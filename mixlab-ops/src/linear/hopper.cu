@@ -10,7 +10,7 @@
 //   STAGES     stages in flight
 //   ELEMENT    bytes of an operand: 2 (bfloat16) or 4 (TF32)
 //   A_ACROSS, B_ACROSS  1 if the operand is stored with M (of A) or N (of B) innermost, not K
-//   OUTPUT     float or __nv_bfloat16
+//   OUTPUT_BYTES  4 for float, 2 for bfloat16
 //   INSTRUCTION, REGISTERS  the assembly of one product and its accumulators, d[0 .. BN / 2)
 //
 // Tensor maps have axes [batch, rows, columns], boxes of 128 bytes by BM, BN or BK rows, and the
@@ -20,6 +20,11 @@
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
+#if OUTPUT_BYTES == 4
+typedef float Output;
+#else
+typedef __nv_bfloat16 Output;
+#endif
 
 struct alignas(64) TensorMap {
     char opaque[128];
@@ -115,7 +120,7 @@ __device__ inline bool place(const Info& info, u32 index, Tile& tile) {
 
 #if OUTPUT_BYTES == 4
 // A thread's part of 32 rows by BN columns: two neighbours in each of BN / 8 column groups.
-__device__ inline void store(OUTPUT* row, u32 first, u32 n, const float (&d)[BN / 2], int half) {
+__device__ inline void store(Output* row, u32 first, u32 n, const float (&d)[BN / 2], int half) {
     const u32 column = first + threadIdx.x % 4 * 2;
     const bool aligned = ((u64)row & 7) == 0;
 #pragma unroll
@@ -132,7 +137,7 @@ __device__ inline void store(OUTPUT* row, u32 first, u32 n, const float (&d)[BN 
 }
 #else
 // The same in bfloat16. Four threads hold eight neighbours: they trade so that each writes 16 bytes.
-__device__ inline void store(OUTPUT* row, u32 first, u32 n, const float (&d)[BN / 2], int half) {
+__device__ inline void store(Output* row, u32 first, u32 n, const float (&d)[BN / 2], int half) {
     const int lane = threadIdx.x % 4;
     const bool aligned = ((u64)row & 15) == 0;
 #pragma unroll
@@ -159,7 +164,7 @@ __device__ inline void store(OUTPUT* row, u32 first, u32 n, const float (&d)[BN 
         if (aligned && at + 8 <= n) {
             *reinterpret_cast<uint4*>(row + at) = make_uint4(w[0], w[1], w[2], w[3]);
         } else {
-            const OUTPUT* x = reinterpret_cast<const OUTPUT*>(w);
+            const Output* x = reinterpret_cast<const Output*>(w);
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 if (at + j < n) row[at + j] = x[j];
@@ -170,7 +175,7 @@ __device__ inline void store(OUTPUT* row, u32 first, u32 n, const float (&d)[BN 
 
 extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void mixlab_product(
     const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map, void*, void*,
-    OUTPUT* c, const __grid_constant__ Info info) {
+    Output* c, const __grid_constant__ Info info) {
     extern __shared__ char raw[];
     __shared__ alignas(8) u64 barriers[2 * STAGES];
     const u32 tiles = (shared_address(raw) + 1023) & ~1023u;
@@ -249,7 +254,7 @@ extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void mixlab_pr
             asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
             if (thread == 0 && tile.last > tile.first) barrier_arrive(empty + 8 * previous);
             const u32 row = tile.row + mine * 64 + (thread / 32) * 16 + (thread % 32) / 4;
-            OUTPUT* out = c + ((u64)tile.matrix * info.splits + tile.split) * info.matrix;
+            Output* out = c + ((u64)tile.matrix * info.splits + tile.split) * info.matrix;
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const u32 at = row + 8 * half;

@@ -14,9 +14,9 @@ use cubecl::zspace::{Shape, metadata::Metadata, strides};
 use super::Precision;
 use super::kernel::{Rows, sum_parts, transposed_copy, with_padded_rows};
 use crate::plumbing::cube::empty;
-use crate::plumbing::cuda::{Arguments, Source, capability, launch};
+use crate::plumbing::cuda::{Arguments, Defines, Source, Text, capability, launch};
 
-const TEXT: &str = include_str!("hopper.cu");
+static TEXT: Text = Text::new(include_str!("hopper.cu"));
 
 /// A matrix, or several of the same shape, in memory.
 #[derive(Clone, Debug)]
@@ -165,46 +165,49 @@ impl Tile {
     }
 
     fn source(&self, precision: Precision, across: [bool; 2], output: DType) -> Source {
-        let registers = self.columns / 2;
-        let list =
-            |each: fn(usize) -> String| (0..registers).map(each).collect::<Vec<_>>().join(", ");
-        let (element, depth, kind, order) = match precision {
-            Precision::Bf16 => {
-                (2, 16, "bf16", format!(", {}, {}", across[0] as u8, across[1] as u8))
-            }
-            _ => (4, 8, "tf32", String::new()),
-        };
-        let instruction = format!(
-            "\"{{ .reg .pred p; setp.ne.b32 p, %{accumulate}, 0; wgmma.mma_async.sync.aligned.m64n{n}k{depth}.f32.{kind}.{kind} {{{d}}}, %{a}, %{b}, p, 1, 1{order}; }}\"",
-            accumulate = registers + 2,
-            n = self.columns,
-            d = list(|i| format!("%{i}")),
-            a = registers,
-            b = registers + 1,
-        );
-        let (name, bytes) = if output == DType::BF16 { ("__nv_bfloat16", 2) } else { ("float", 4) };
+        let element = precision.operand().size();
         let defines = vec![
-            ("CONSUMERS", self.warpgroups.to_string()),
-            ("BN", self.columns.to_string()),
-            ("BK", (128 / element).to_string()),
-            ("STAGES", self.stages.to_string()),
-            ("ELEMENT", element.to_string()),
-            ("A_ACROSS", (across[0] as u8).to_string()),
-            ("B_ACROSS", (across[1] as u8).to_string()),
-            ("OUTPUT", name.into()),
-            ("OUTPUT_BYTES", bytes.to_string()),
-            ("INSTRUCTION", instruction),
-            ("REGISTERS", list(|i| format!("\"+f\"(d[{i}])"))),
+            ("CONSUMERS", self.warpgroups),
+            ("BN", self.columns),
+            ("BK", 128 / element),
+            ("STAGES", self.stages),
+            ("ELEMENT", element),
+            ("A_ACROSS", across[0] as usize),
+            ("B_ACROSS", across[1] as usize),
+            ("OUTPUT_BYTES", output.size()),
         ];
         Source {
             entry: "mixlab_product",
-            text: TEXT,
+            text: &TEXT,
             defines,
+            preamble: instruction,
             block: CubeDim::new_1d(128 * (self.warpgroups as u32 + 1)),
             // Tiles start at a multiple of 1024 bytes.
             shared: self.stages * (self.rows() + self.columns) * 128 + 1024,
         }
     }
+}
+
+/// The instruction that multiplies a stage, as macros: one for each width of a tile and type of the
+/// operands, with all registers by name.
+fn instruction(defines: &Defines) -> String {
+    let of = |name| defines.iter().find(|(n, _)| *n == name).expect("`Tile::source` defines it").1;
+    let registers = of("BN") / 2;
+    let list = |each: fn(usize) -> String| (0..registers).map(each).collect::<Vec<_>>().join(", ");
+    let (depth, kind, order) = match of("ELEMENT") {
+        2 => (16, "bf16", format!(", {}, {}", of("A_ACROSS"), of("B_ACROSS"))),
+        _ => (8, "tf32", String::new()),
+    };
+    let instruction = format!(
+        "{{ .reg .pred p; setp.ne.b32 p, %{accumulate}, 0; wgmma.mma_async.sync.aligned.m64n{n}k{depth}.f32.{kind}.{kind} {{{d}}}, %{a}, %{b}, p, 1, 1{order}; }}",
+        accumulate = registers + 2,
+        n = of("BN"),
+        d = list(|i| format!("%{i}")),
+        a = registers,
+        b = registers + 1,
+    );
+    let named = list(|i| format!("\"+f\"(d[{i}])"));
+    format!("#define INSTRUCTION \"{instruction}\"\n#define REGISTERS {named}\n")
 }
 
 /// Whether [`product`] runs on the device of `x` in this precision.

@@ -20,7 +20,7 @@ use burn_flex::FlexTensor;
 #[cfg(feature = "cube")]
 use kernel::Rows;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// Number format of the operands of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn linear<B: Backend>(
     weight: Tensor<B, 2>,
     precision: Precision,
 ) -> Tensor<B, 2> {
-    run(Linear { precision, output: None }, x, weight)
+    run(&Linear { precision, output: None }, [lower(x), lower(weight)], vec![])
 }
 
 /// [`linear`] with a result of type `output`: matrix products sum in f32, so that a wider type than
@@ -77,12 +77,7 @@ pub fn linear_to<B: Backend>(
     precision: Precision,
     output: DType,
 ) -> Tensor<B, 2> {
-    run(Linear { precision, output: Some(output) }, x, weight)
-}
-
-fn run<B: Backend>(op: Linear, x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    let outputs = B::execute(&op, [lower(x), lower(weight)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&Linear { precision, output: Some(output) }, [lower(x), lower(weight)], vec![])
 }
 
 impl Precision {

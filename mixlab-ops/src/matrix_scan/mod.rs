@@ -18,7 +18,7 @@ use burn_flex::FlexTensor;
 #[cfg(feature = "cube")]
 use crate::scan::kernel::{self, Gates};
 use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`matrix_scan`] has no attributes.
 #[derive(Clone, Debug)]
@@ -31,8 +31,7 @@ pub struct MatrixScanGradient;
 /// All states `[B, T, Da, Db]` of a matrix that at each step is multiplied by `gate` `[B, T, Da]`,
 /// row by row, and then grows by `update` `[B, T, Da, Db]`. Gates may be any real number.
 pub fn matrix_scan<B: Backend>(update: Tensor<B, 4>, gate: Tensor<B, 3>) -> Tensor<B, 4> {
-    let outputs = B::execute(&MatrixScan, [lower(update), lower(gate)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&MatrixScan, [lower(update), lower(gate)], vec![])
 }
 
 /// `gate` `[B, T, Da]` for each element of the flattened matrices, `[B, T, Da·Db]`.

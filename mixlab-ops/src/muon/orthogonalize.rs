@@ -5,7 +5,7 @@ use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
-use crate::{Backend, Op, Precision, Spec, lift, lower};
+use crate::{Backend, Op, Precision, Spec, lift, lower, run};
 
 /// Coefficients of the quintic `aX + (bA + cA²)X`, `A = XXᵀ`.
 pub(super) const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
@@ -28,8 +28,7 @@ pub fn orthogonalize<B: Backend>(
     steps: usize,
     precision: Precision,
 ) -> Tensor<B, 3> {
-    let outputs = B::execute(&Orthogonalize { steps, precision }, [lower(batch)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&Orthogonalize { steps, precision }, [lower(batch)], vec![])
 }
 
 /// Rounds `x` to the nearest bfloat16, kept in its own type.

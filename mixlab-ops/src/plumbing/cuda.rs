@@ -5,7 +5,6 @@
 //! their buffers, the addresses of the other buffers, and the numbers of the launch (by value).
 
 use core::any::Any;
-use core::hash::{Hash, Hasher};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -18,15 +17,45 @@ use cubecl::prelude::*;
 use cubecl::server::{KernelArguments, MetadataBindingInfo, TensorMapBinding};
 use cubecl_cpp::shared::SharedMemory;
 
-/// A kernel in CUDA C++.
+/// A text in CUDA C++.
+#[derive(Debug)]
+pub(crate) struct Text {
+    text: &'static str,
+    fingerprint: u64,
+}
+
+impl Text {
+    /// Takes the fingerprint once, when it is compiled: launches are too frequent for that.
+    pub const fn new(text: &'static str) -> Self {
+        Self { text, fingerprint: fingerprint(text.as_bytes()) }
+    }
+}
+
+/// FNV-1a: the same in every process, which the cache on disk needs.
+const fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+/// Macros with numbers for values.
+pub(crate) type Defines = Vec<(&'static str, usize)>;
+
+/// A kernel of a [`Text`].
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     /// Name of the `extern "C"` kernel.
     pub entry: &'static str,
-    /// Its text.
-    pub text: &'static str,
-    /// Macros to define before it.
-    pub defines: Vec<(&'static str, String)>,
+    /// The text that it is in.
+    pub text: &'static Text,
+    /// Macros to define before the text.
+    pub defines: Defines,
+    /// What else to write before the text, which follows from the macros.
+    pub preamble: fn(&Defines) -> String,
     /// Threads of a block.
     pub block: CubeDim,
     /// Bytes of dynamic shared memory.
@@ -39,7 +68,7 @@ pub(crate) struct Source {
 struct Identity {
     entry: &'static str,
     text: u64,
-    defines: Vec<(&'static str, String)>,
+    defines: Defines,
     shared: usize,
 }
 
@@ -51,7 +80,7 @@ impl KernelMetadata for Source {
     fn id(&self) -> KernelId {
         let identity = Identity {
             entry: self.entry,
-            text: fingerprint(self.text),
+            text: self.text.fingerprint,
             defines: self.defines.clone(),
             shared: self.shared,
         };
@@ -61,24 +90,6 @@ impl KernelMetadata for Source {
     fn address_type(&self) -> StorageType {
         AddressType::U32.unsigned_type()
     }
-}
-
-/// FNV-1a: the same in every process, which the cache on disk needs.
-fn fingerprint(text: &str) -> u64 {
-    struct Fnv(u64);
-    impl Hasher for Fnv {
-        fn finish(&self) -> u64 {
-            self.0
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            for b in bytes {
-                self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-    }
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    text.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl CubeTask<CudaCompiler> for Source {
@@ -107,7 +118,9 @@ impl CubeTask<CudaCompiler> for Source {
         Ok(CompiledKernel {
             entrypoint_name: self.entry.into(),
             debug_name: Some(self.entry),
-            source: defines.chain([self.text.into()]).collect(),
+            source: defines
+                .chain([(self.preamble)(&self.defines), self.text.text.into()])
+                .collect(),
             repr: Some(repr),
             cube_dim: self.block,
             debug_info: None,

@@ -21,7 +21,7 @@ pub(crate) mod rows;
 pub use fallbacks::fallbacks;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
-use burn_backend::tensor::FloatTensor;
+use burn_backend::tensor::{FloatTensor, IntTensor};
 
 /// A primitive as a tensor of rank `D`.
 pub fn lift<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
@@ -31,6 +31,16 @@ pub fn lift<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
 /// A tensor as its primitive.
 pub fn lower<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()
+}
+
+/// The differentiable output of `op`, the first one, as a tensor of rank `D`.
+pub(crate) fn run<B: crate::Backend, O: crate::Op<N>, const N: usize, const D: usize>(
+    op: &O,
+    inputs: [FloatTensor<B>; N],
+    ints: Vec<IntTensor<B>>,
+) -> Tensor<B, D> {
+    let outputs = B::execute(op, inputs, ints);
+    lift(outputs.into_iter().next().expect("an op has at least one output"))
 }
 
 /// The outputs of an op that has `N`.

@@ -22,7 +22,7 @@ use crate::attention::kernel;
 use crate::attention::{attend, attend_gradient, scores, single};
 #[cfg(feature = "cube")]
 use crate::scan::kernel as scan;
-use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`retention`].
 #[derive(Clone, Debug)]
@@ -50,8 +50,7 @@ pub fn retention<B: Backend>(
     precision: Precision,
 ) -> Tensor<B, 4> {
     let inputs = [lower(q), lower(k), lower(v), lower(decay)];
-    let outputs = B::execute(&Retention { scale, precision }, inputs, vec![]);
-    lift(outputs.into_iter().next().expect("two outputs"))
+    run(&Retention { scale, precision }, inputs, vec![])
 }
 
 /// `max(i − j, 0)` as `[1, 1, T, T]`, of the type and on the device of `like`.

@@ -17,7 +17,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`rms_norm`].
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct RmsNormGradient {
 
 /// Normalises each row of `x` `[N, D]` to unit root mean square and multiplies by `scale` `[D]`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, scale: Tensor<B, 1>, eps: f32) -> Tensor<B, 2> {
-    run(RmsNorm { eps, dtype: None }, x, scale)
+    run(&RmsNorm { eps, dtype: None }, [lower(x), lower(scale)], vec![])
 }
 
 /// [`rms_norm`] with a result of type `dtype`, for example that of the operands of a following
@@ -48,12 +48,7 @@ pub fn rms_norm_to<B: Backend>(
     eps: f32,
     dtype: DType,
 ) -> Tensor<B, 2> {
-    run(RmsNorm { eps, dtype: Some(dtype) }, x, scale)
-}
-
-fn run<B: Backend>(op: RmsNorm, x: Tensor<B, 2>, scale: Tensor<B, 1>) -> Tensor<B, 2> {
-    let outputs = B::execute(&op, [lower(x), lower(scale)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&RmsNorm { eps, dtype: Some(dtype) }, [lower(x), lower(scale)], vec![])
 }
 
 /// Why the kernels cannot take rows of `x`, if they cannot.

@@ -16,7 +16,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`rope`].
 #[derive(Clone, Debug)]
@@ -32,8 +32,7 @@ pub struct Rope {
 /// Rotates the first `dims` channels of each head of `x` `[B, H, T, hd]` by their position in `T`.
 pub fn rope<B: Backend>(x: Tensor<B, 4>, dims: usize, base: f32) -> Tensor<B, 4> {
     let op = Rope { dims, base, inverse: false };
-    let outputs = B::execute(&op, [lower(x)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&op, [lower(x)], vec![])
 }
 
 impl Rope {
@@ -101,8 +100,7 @@ impl Op<1> for Rope {
 
     fn gradient<B: Backend>(&self, _: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
         let back = Rope { inverse: !self.inverse, ..self.clone() };
-        let outputs = B::execute(&back, [grad], vec![]);
-        [outputs.into_iter().next().expect("one output")]
+        all(B::execute(&back, [grad], vec![]))
     }
 
     #[cfg(feature = "cpu")]

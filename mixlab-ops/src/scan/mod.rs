@@ -22,7 +22,7 @@ use burn_flex::FlexTensor;
 use kernel::Gates;
 pub(crate) use recurrence::{Origin, delayed, recurrence};
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`scan`] has no attributes.
 #[derive(Clone, Debug)]
@@ -35,8 +35,7 @@ pub struct ScanGradient;
 /// All states `[B, T, C]` of the moving average of `u` `[B, T, C]` over `T` with decays `gate`
 /// `[C]`, used as they are: 0 passes `u` through, 1 stays at zero.
 pub fn scan<B: Backend>(u: Tensor<B, 3>, gate: Tensor<B, 1>) -> Tensor<B, 3> {
-    let outputs = B::execute(&Scan, [lower(u), lower(gate)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&Scan, [lower(u), lower(gate)], vec![])
 }
 
 impl Op<2> for Scan {

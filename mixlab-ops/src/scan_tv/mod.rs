@@ -17,7 +17,7 @@ use crate::scan::cpu;
 #[cfg(feature = "cube")]
 use crate::scan::kernel::{self, Gates};
 use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`scan_tv`] has no attributes.
 #[derive(Clone, Debug)]
@@ -30,8 +30,7 @@ pub struct ScanTvGradient;
 /// All states `[B, T, C]` of the moving average of `u` `[B, T, C]` over `T` with the gates `gate`
 /// `[B, T, C]`, used as they are: any real number will do, 0 takes `u` and 1 keeps the state.
 pub fn scan_tv<B: Backend>(u: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
-    let outputs = B::execute(&ScanTv, [lower(u), lower(gate)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&ScanTv, [lower(u), lower(gate)], vec![])
 }
 
 impl Op<2> for ScanTv {

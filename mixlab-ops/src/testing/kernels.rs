@@ -1,8 +1,8 @@
 //! Kernels against references: the same inputs on a GPU backend and on burn-ndarray, which runs references.
 //!
 //! Outputs of kernels are allocated full of NaN in tests, so that an element that nobody wrote
-//! fails. Inputs come contiguous, as transposed views and with gaps between rows. What runs here is also translated for
-//! Metal and WGSL, and the text checked ([`text`](super::text)).
+//! fails. Inputs come contiguous, as transposed views and with gaps between rows. What runs here is
+//! also translated for Metal and WGSL, and the text checked ([`text`](super::text)).
 
 use burn::tensor::{DType, Int, Shape, Slice, Tensor, TensorMetadata};
 use burn_backend::ops::FloatTensorOps;
@@ -23,6 +23,17 @@ use crate::{Backend, Op, lift};
 type Plain<R> = CubeBackend<R, f32, i32, u32>;
 
 const HALVES: [DType; 2] = [DType::F16, DType::BF16];
+
+impl Host {
+    /// Its numbers to the nearest number of `dtype`, f16 or bf16.
+    fn rounded(&self, dtype: DType) -> Self {
+        let round = |v: &f64| match dtype {
+            DType::F16 => half::f16::from_f64(*v).to_f64(),
+            _ => half::bf16::from_f64(*v).to_f64(),
+        };
+        Self { data: self.data.iter().map(round).collect(), shape: self.shape.clone() }
+    }
+}
 
 /// Runs `op` on every GPU backend of this build and compares all outputs with its reference in
 /// f32: to `1e-5` of the largest magnitude in f32, to `2e-2` in half precision.
@@ -58,7 +69,6 @@ pub fn outputs<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N]) -> Vec<Vec<V
     everywhere(&op, inputs, &[], DType::F32)
 }
 
-#[allow(unused_mut)]
 fn everywhere<O: Op<N>, const N: usize>(
     op: &O,
     inputs: &[Host; N],
@@ -79,7 +89,6 @@ fn everywhere<O: Op<N>, const N: usize>(
     if cuda {
         found.extend(fused::<cubecl::cuda::CudaRuntime, _, N>(op, inputs, ints, dtype));
     }
-    let _ = cuda;
     let refused = crate::fallbacks();
     assert!(refused.is_empty(), "kernels were refused: {refused:?}");
     found
@@ -87,7 +96,6 @@ fn everywhere<O: Op<N>, const N: usize>(
 
 /// Contiguous inputs, transposed views, and rows with gaps between them as CUDA makes them; nothing
 /// if the device lacks `dtype`.
-#[allow(dead_code)]
 fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
     op: &O,
     inputs: &[Host; N],
@@ -106,7 +114,6 @@ fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
 }
 
 /// As [`on`], and through `Fusion`.
-#[allow(dead_code)]
 fn fused<R: CubeRuntime, O: Op<N>, const N: usize>(
     op: &O,
     inputs: &[Host; N],

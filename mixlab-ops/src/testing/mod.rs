@@ -7,7 +7,7 @@ pub mod kernels;
 mod text;
 
 use burn::backend::Autodiff;
-use burn::tensor::{DType, Int, Shape, Tensor, TensorData, TensorMetadata};
+use burn::tensor::{Int, Shape, Tensor, TensorData, TensorMetadata};
 use burn_backend::ops::FloatTensorOps;
 use burn_backend::tensor::FloatTensor;
 use burn_flex::Flex;
@@ -20,19 +20,6 @@ use crate::{Backend, Op, Spec, lift, lower};
 pub struct Host {
     pub data: Vec<f64>,
     pub shape: Vec<usize>,
-}
-
-impl Host {
-    /// Its numbers to the nearest number of `dtype`, a half-precision type or f32.
-    #[allow(dead_code)]
-    pub fn rounded(&self, dtype: DType) -> Self {
-        let round = |v: &f64| match dtype {
-            DType::F16 => half::f16::from_f64(*v).to_f64(),
-            DType::BF16 => half::bf16::from_f64(*v).to_f64(),
-            _ => *v,
-        };
-        Self { data: self.data.iter().map(round).collect(), shape: self.shape.clone() }
-    }
 }
 
 /// Numbers in `[-1, 1)` from a small linear congruential generator, exact in f32.

@@ -17,7 +17,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 use crate::attention::{repeat_heads, sum_groups};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower};
+use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`xsa`] has no attributes.
 #[derive(Clone, Debug)]
@@ -30,8 +30,7 @@ pub struct XsaGradient;
 /// Removes from `y` `[B, H, T, hd]` its projection on `v` `[B, Hk, T, hd]`; `Hk` divides `H`, and
 /// query head `h` looks at value head `⌊h·Hk/H⌋`.
 pub fn xsa<B: Backend>(y: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 4> {
-    let outputs = B::execute(&Xsa, [lower(y), lower(v)], vec![]);
-    lift(outputs.into_iter().next().expect("one output"))
+    run(&Xsa, [lower(y), lower(v)], vec![])
 }
 
 /// `x·v / (v·v + 10⁻⁸)` of each position, `[B, H, T, 1]`.
