@@ -4,7 +4,7 @@
     python3 tests/bench/run.py --cli target/release/mixlab-cli --backend cuda \
         --precision bf16,tf32 [--peer torch_peer.py] [--workloads gpt2,mamba] [--out FOLDER]
 
-Random tokens; 121 steps each. The rate is that of steps 21 to 100: the first ones fill caches, and
+Random tokens; 101 steps each. The rate is that of steps 21 to 80: the first ones fill caches, and
 validation ends the run. A peer is called as `PEER WORKLOAD eager,compile` and prints one JSON line a
 mode with `mode`, `tok_s`, `peak_gib`, and `reserved_gib` if it knows.
 Prints a table, and writes it with all raw lines to --out.
@@ -21,7 +21,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-STEPS = 121
+STEPS = 101
 WORKLOADS = ["plain3", "shakespeare", "d1024", "gpt2", "mamba", "retnet"]
 
 
@@ -33,13 +33,13 @@ def shard(path, vocab, tokens=2_000_000):
     path.write_bytes(header.tobytes() + body.tobytes())
 
 
-def ours(options, workload, precision, data, caches):
-    """Rate, seconds to the first loss and peak memory of one run."""
+def ours(options, workload, precision, data, caches, steps=STEPS):
+    """Rate, seconds to the first loss and peak memory of one run; no rate if it is short."""
     metrics = data / f"{workload}-{precision}.jsonl"
     metrics.unlink(missing_ok=True)
     command = [options.cli, "arch", "--config", HERE / f"{workload}.json", "--train", data / f"{workload}.bin",
                "--backend", options.backend, "--precision", precision, "--log-every", "20",
-               "--val-every", "1000000", "--set", f"training.steps={STEPS}", "--metrics", metrics, "--timing"]
+               "--val-every", "1000000", "--set", f"training.steps={steps}", "--metrics", metrics, "--timing"]
     environment = dict(os.environ, XDG_CACHE_HOME=str(caches))
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, env=environment)
@@ -52,12 +52,14 @@ def ours(options, workload, precision, data, caches):
     if process.wait() != 0:
         return dict(result, error="".join(output)[-600:])
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    steps = [line for line in lines if line["event"] == "step"]
-    start, end = (next(line for line in steps if line["step"] == at) for at in (20, 100))
+    logged = [line for line in lines if line["event"] == "step"]
+    if steps < STEPS:
+        return result
+    start, end = (next(line for line in logged if line["step"] == at) for at in (20, 80))
     tokens, seconds = (end[key] - start[key] for key in ("tokens", "seconds"))
     memory = lines[-1].get("device_peak_bytes")
     return dict(result, tok_s=round(tokens / seconds), peak_gib=memory and round(memory / 2**30, 2),
-                first=round(steps[0]["loss"], 4), last=round(steps[-1]["loss"], 4))
+                first=round(logged[0]["loss"], 4), last=round(logged[-1]["loss"], 4))
 
 
 def peer(options, workload):
@@ -85,7 +87,7 @@ def main():
             shard(data / f"{workload}.bin", config["vocab_size"])
             for precision in options.precision.split(","):
                 caches = data / f"cache-{workload}-{precision}"
-                cold = ours(options, workload, precision, data, caches)
+                cold = ours(options, workload, precision, data, caches, steps=2)
                 warm = ours(options, workload, precision, data, caches)
                 rows.append(dict(warm, first_s=[cold.get("first_s"), warm.get("first_s")]))
                 print(json.dumps(rows[-1]), flush=True)

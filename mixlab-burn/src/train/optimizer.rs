@@ -36,14 +36,14 @@ struct Place {
 
 /// Elements of the matrices that are updated together, or a few more: enough to fill a device, and
 /// little beside what a model holds anyway.
-const TOGETHER: usize = 1 << 24;
+const TOGETHER: usize = 1 << 23;
 
 /// Matrices of one shape, which Muon updates together.
 #[derive(Clone, Debug)]
 struct Batch<B: Backend> {
     shape: [usize; 2],
     count: usize,
-    /// Their updates `[count, rows, columns]`, during a step.
+    /// Their updates `[count, rows, columns]`, from the first of them in a step to the last.
     updates: Option<FloatTensor<B>>,
 }
 
@@ -101,45 +101,43 @@ impl<B: Backend> Optimizer<B> {
     {
         let mut collect = Collect::<A> { grads, found: Vec::new() };
         module.visit(&mut collect);
-        let mut found = collect.found;
+        let found = collect.found;
         let health = clip_factor::<B>(found.iter().flatten(), self.settings.grad_clip);
         let health = health.expect("a model has weights that the loss depends on");
         self.time += 1;
-        self.orthogonalized(&mut found, &health);
         let lr_scale = lr / self.settings.base_lr;
         let factor = lower(health.clone());
-        let found = found.into_iter();
         let module = module.map(&mut Apply { optimizer: self, found, index: 0, factor, lr_scale });
-        // The next forward has use for the memory.
-        self.batches.iter_mut().for_each(|batch| batch.updates = None);
         (module, health)
     }
 
-    /// Turns the gradients of Muon's matrices, which it takes, into updates in their batches.
-    fn orthogonalized(&mut self, found: &mut [Option<FloatTensor<B>>], health: &Health<B>) {
+    /// Turns the gradients of the matrices of one batch, which it takes, into their updates.
+    fn orthogonalize(
+        &mut self,
+        batch: usize,
+        found: &mut [Option<FloatTensor<B>>],
+        factor: &FloatTensor<B>,
+    ) {
         let Self { slots, batches, settings, .. } = self;
+        let Batch { shape: [rows, columns], count, .. } = batches[batch];
+        let options = (&B::float_device(factor), DType::F32);
+        let zeros = || lower(Tensor::<B, 2>::zeros([rows, columns], options));
+        // Flat: some devices would put gaps between rows.
+        let flat = Tensor::<B, 1>::empty([count * rows * columns], options);
+        let mut updates = lower(flat.reshape([count, rows, columns]));
         for (slot, grad) in slots.iter_mut().zip(found) {
-            let Some(Place { batch, index }) = slot.place else { continue };
-            let Batch { shape, count, updates } = &mut batches[batch];
-            let options = (&health.device(), DType::F32);
-            let zeros = || Tensor::<B, 2>::zeros(*shape, options);
-            let grad = grad.take().unwrap_or_else(|| lower(zeros()));
-            let buffer = slot.first.take().unwrap_or_else(|| lower(zeros()));
-            let [rows, columns] = *shape;
-            // Flat: some devices would put gaps between rows.
-            let flat = || Tensor::<B, 1>::empty([*count * rows * columns], options);
-            let fresh = || lower(flat().reshape([*count, rows, columns]));
-            let together = updates.take().unwrap_or_else(fresh);
-            let op = Momentum { momentum: slot.beta1, nesterov: settings.nesterov, index };
-            let inputs = [grad, lower(health.clone()), buffer, together];
+            let Some(place) = slot.place.filter(|place| place.batch == batch) else { continue };
+            let grad = grad.take().unwrap_or_else(zeros);
+            let buffer = slot.first.take().unwrap_or_else(zeros);
+            let Settings { nesterov, .. } = *settings;
+            let op = Momentum { momentum: slot.beta1, nesterov, index: place.index };
+            let inputs = [grad, factor.clone(), buffer, updates];
             let [together, buffer] = run::<B, _, 4, 2>(&op, inputs);
-            (*updates, slot.first) = (Some(together), Some(buffer));
+            (updates, slot.first) = (together, Some(buffer));
         }
-        for batch in batches {
-            let updates = batch.updates.take().map(lift::<B, 3>).expect("filled just now");
-            let steps = settings.newton_schulz_steps;
-            batch.updates = Some(lower(orthogonalize(updates, steps, settings.precision)));
-        }
+        let Settings { newton_schulz_steps, precision, .. } = *settings;
+        let updates = orthogonalize(lift::<B, 3>(updates), newton_schulz_steps, precision);
+        batches[batch].updates = Some(lower(updates));
     }
 }
 
@@ -177,11 +175,14 @@ impl<B: Backend> Slot<B> {
         let lr = self.group.lr * step.lr_scale;
         let decay = if self.decay { lr * self.group.weight_decay } else { 0.0 };
         if let Some(Place { batch, index }) = self.place {
-            let Batch { shape: [rows, columns], updates, .. } = &step.batches[batch];
+            let Batch { shape: [rows, columns], count, updates } = &mut step.batches[batch];
             // Larger for tall matrices.
             let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
             let op = MuonStep { lr: lr * aspect, decay, index };
-            let updates = updates.clone().expect("orthogonalized before");
+            // The last one leaves the memory to the next batch.
+            let last = index + 1 == *count;
+            let updates = if last { updates.take() } else { updates.clone() };
+            let updates = updates.expect("orthogonalized before");
             let [value] = run::<B, _, 3, 1>(&op, [value, updates, step.factor]);
             return value;
         }
@@ -218,7 +219,7 @@ impl Place {
 /// What all weights of one step have in common, and the gradient of one of them.
 struct Step<'a, B: Backend> {
     settings: &'a Settings,
-    batches: &'a [Batch<B>],
+    batches: &'a mut [Batch<B>],
     factor: FloatTensor<B>,
     /// `None` if the loss does not depend on the weight, which still decays, or Muon has it.
     grad: Option<FloatTensor<B>>,
@@ -241,7 +242,8 @@ impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Collect<'_,
 /// Gives each weight its new value.
 struct Apply<'a, B: Backend> {
     optimizer: &'a mut Optimizer<B>,
-    found: std::vec::IntoIter<Option<FloatTensor<B>>>,
+    /// The gradients that no update has used yet.
+    found: Vec<Option<FloatTensor<B>>>,
     index: usize,
     factor: FloatTensor<B>,
     lr_scale: f32,
@@ -249,10 +251,15 @@ struct Apply<'a, B: Backend> {
 
 impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Apply<'_, A::InnerBackend> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        let Optimizer { slots, settings, time, batches } = &mut *self.optimizer;
-        let slot = &mut slots[self.index];
+        let index = self.index;
         self.index += 1;
-        let grad = self.found.next().flatten();
+        // The first of a batch.
+        if let Some(Place { batch, index: 0 }) = self.optimizer.slots[index].place {
+            self.optimizer.orthogonalize(batch, &mut self.found, &self.factor);
+        }
+        let Optimizer { slots, settings, time, batches } = &mut *self.optimizer;
+        let slot = &mut slots[index];
+        let grad = self.found[index].take();
         let (factor, lr_scale, time) = (self.factor.clone(), self.lr_scale, *time);
         param.map(|value| {
             let step = Step { settings, batches, factor, grad, lr_scale, time };
