@@ -329,10 +329,14 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
     });
 }
 
+/// Models that amplify rounding most: three whose gradients pass through a few latents, and one with
+/// small initial weights, which is off by 1.2e-3.
+const SENSITIVE: [&str; 4] = ["bottleneck", "perceiver", "perceiver_2L", "init_normal"];
+
 /// All weights together: a single gradient element that rounds to the other bfloat16 neighbour
 /// moves the small singular directions of one Muon update by up to 1e-2, in the original as here.
-/// Gradients of low rank, as those through a few latents, have many such directions; then the bound
-/// is twice what noise of a millionth in the initial weights does to this model, and 5e-3 at most.
+/// Gradients of low rank, as those through a few latents, have many such directions; for models
+/// named as sensitive the bound is twice what noise of a millionth in the initial weights does to this model, and 5e-3 at most.
 fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     let (start, end) = (case.tensors("init.safetensors"), case.tensors("final.safetensors"));
     let named: Vec<String> =
@@ -343,6 +347,9 @@ fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     let relative = distance(&got, named.iter().map(|name| &end[name])) / change;
     if relative <= 1e-3 {
         return Ok(());
+    }
+    if !SENSITIVE.contains(&case.plan.name.as_str()) {
+        return Err(format!("final weights are off by {relative:e} of the change"));
     }
     let (disturbed, _) = run(case, disturbed(case.model()));
     let bound = (2.0 * distance(&got, &values(&disturbed)) / change).min(5e-3);
