@@ -16,8 +16,8 @@ use burn::tensor::{DType, Distribution, Int, Shape, Tensor, TensorMetadata};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 use mixlab_ops::{
     Activation, AdamW, Attention, Backend, CrossEntropy, Embedding, Gate, Linear, MatrixScan, Op,
-    Orthogonalize, Precision, Retention, RmsNorm, Rope, Scan, ScanTv, SquareSum, Tape, Xsa, lift,
-    lower,
+    Orthogonalize, Precision, Rates, Retention, RmsNorm, Rope, Scan, ScanTv, SquareSum, Tape, Xsa,
+    adamw, lift, lower,
 };
 
 /// Sizes that fill the device many times over.
@@ -175,17 +175,23 @@ impl<B: Backend> Bench<B> {
     /// What the optimizer does.
     fn updates(&self) {
         let count = SIZES.vocab * SIZES.width / 2;
-        let x = || self.float(&[count], DType::F32);
+        let grad = self.float(&[count], DType::F32);
         let factor = lower(Tensor::<B, 1>::ones([2], &self.device));
-        let op = AdamW { lr: 1e-3, decay: 0.0, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, time: 1 };
-        let (grad, squares) = (x(), lower(lift::<B, 1>(x()).square()));
-        let mut state = Some([x(), x(), squares]);
-        let bytes = 7.0 * 4.0 * count as f64;
-        self.row("adamw", &format!("[{count}]"), Limit::Bytes, bytes, || {
-            let [weight, m, v] = state.take().expect("given back below");
-            let inputs = [weight, grad.clone(), factor.clone(), m, v];
-            state = B::execute(&op, inputs, vec![]).try_into().ok();
-        });
+        // One large tensor, and as many small ones as a launch takes.
+        for (tensors, count) in [(1, count), (16, SIZES.width)] {
+            let rates = vec![Rates { lr: 1e-3, decay: 0.0, beta1: 0.9 }; tensors];
+            let op = AdamW { rates, beta2: 0.95, epsilon: 1e-8, time: 1 };
+            let x = || self.float(&[count], DType::F32);
+            let squares = || lower(lift::<B, 1>(x()).square());
+            let grad = x();
+            let mut state: Vec<_> = (0..tensors).map(|_| [x(), x(), squares()]).collect();
+            let bytes = 7.0 * 4.0 * (tensors * count) as f64;
+            self.row("adamw", &format!("{tensors} × [{count}]"), Limit::Bytes, bytes, || {
+                let old = core::mem::take(&mut state).into_iter();
+                let old = old.map(|[weight, m, v]| [weight, grad.clone(), m, v]);
+                state = adamw::<B>(&op, &factor, old.collect());
+            });
+        }
         let parts = lower(Tensor::<B, 1>::zeros([128], &self.device));
         let sum = || drop(B::execute(&SquareSum, [parts.clone(), grad.clone()], vec![]));
         self.row("square_sum", &format!("[{count}]"), Limit::Bytes, 4.0 * count as f64, sum);

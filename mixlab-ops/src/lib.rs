@@ -54,14 +54,14 @@ mod scan_tv;
 mod xsa;
 
 pub use activation::{Activate, ActivateGradient, Activation, Gate, GateGradient, activate, gated};
-pub use adamw::AdamW;
+pub use adamw::{AdamW, Rates, adamw};
 pub use attention::{Attention, AttentionGradient, attention, full_attention};
 pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy, cross_entropy};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
 pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};
 pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
-pub use muon::{Momentum, MuonStep, Orthogonalize, orthogonalize};
+pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
 pub use op::{Backend, Op, Spec, Tape};
 pub(crate) use plumbing::{all, run};
 pub use plumbing::{fallbacks, lift, lower};

@@ -4,10 +4,11 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{DType, FloatDType, Tensor, TensorMetadata};
+use burn::tensor::{FloatDType, Tensor, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
-    AdamW, Backend, Momentum, MuonStep, Op, Precision, clip_factor, lift, lower, orthogonalize,
+    AdamW, Backend, Momentum, MuonStep, Precision, Rates, adamw, clip_factor, lift, lower,
+    momentum, muon_step, orthogonalize,
 };
 
 use crate::plan::{Group, Optimizer as Algorithm, Training};
@@ -18,20 +19,12 @@ use crate::weights::{Kind, Weight, layout};
 struct Slot<B: Backend> {
     group: Group,
     decay: bool,
+    muon: bool,
     /// AdamW's first moment or Muon's momentum.
     first: Option<FloatTensor<B>>,
     /// AdamW's second moment.
     second: Option<FloatTensor<B>>,
-    /// Muon's place of the matrix among those of its shape.
-    place: Option<Place>,
     beta1: f32,
-}
-
-/// Which matrix of which batch.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    batch: usize,
-    index: usize,
 }
 
 /// Elements of the matrices that are updated together, or a few more: enough to fill a device, and
@@ -40,18 +33,17 @@ const TOGETHER: usize = 1 << 23;
 
 /// Matrices of one shape, which Muon updates together.
 #[derive(Clone, Debug)]
-struct Batch<B: Backend> {
+struct Batch {
     shape: [usize; 2],
-    count: usize,
-    /// Their updates `[count, rows, columns]`, from the first of them in a step to the last.
-    updates: Option<FloatTensor<B>>,
+    /// Their places among the weights.
+    members: Vec<usize>,
 }
 
 /// AdamW and Muon over the weights of one model.
 #[derive(Clone, Debug)]
 pub struct Optimizer<B: Backend> {
     slots: Vec<Slot<B>>,
-    batches: Vec<Batch<B>>,
+    batches: Vec<Batch>,
     settings: Settings,
     /// Updates done.
     time: i32,
@@ -72,14 +64,25 @@ struct Settings {
 /// tells that the norm was not finite and nothing was updated.
 pub type Health<B> = Tensor<B, 1>;
 
+/// What one step needs; each weight and gradient, in the order of the module, until it is used.
+struct Step<B: Backend> {
+    weights: Vec<Option<FloatTensor<B>>>,
+    /// `None` from the start if the loss does not depend on the weight, which still decays.
+    grads: Vec<Option<FloatTensor<B>>>,
+    factor: FloatTensor<B>,
+    lr_scale: f32,
+}
+
 impl<B: Backend> Optimizer<B> {
     /// An optimizer for `module` with fresh state.
     pub fn new<A: burn::tensor::backend::Backend, M: Module<A>>(
         module: &M,
         training: &Training,
     ) -> Self {
-        let mut batches = Vec::new();
-        let slots = layout(module).iter().map(|w| Slot::new(w, training, &mut batches)).collect();
+        let weights = layout(module);
+        let slots: Vec<Slot<B>> = weights.iter().map(|w| Slot::new(w, training)).collect();
+        let muon = weights.iter().enumerate().filter(|(i, _)| slots[*i].muon);
+        let batches = batches(muon.map(|(i, w)| (i, [w.shape[0], w.shape[1]])));
         let settings = Settings {
             base_lr: training.lr as f32,
             grad_clip: training.grad_clip,
@@ -101,57 +104,77 @@ impl<B: Backend> Optimizer<B> {
     {
         let mut collect = Collect::<A> { grads, found: Vec::new() };
         module.visit(&mut collect);
-        let found = collect.found;
-        let health = clip_factor::<B>(found.iter().flatten(), self.settings.grad_clip);
+        let grads = collect.found;
+        let health = clip_factor::<B>(grads.iter().flatten(), self.settings.grad_clip);
         let health = health.expect("a model has weights that the loss depends on");
+        let mut take = Take { weights: Vec::new(), stand_in: lower(health.clone()) };
+        let module = module.map(&mut take);
+        let (weights, factor) = (take.weights, take.stand_in);
+        let mut step = Step { weights, grads, factor, lr_scale: lr / self.settings.base_lr };
         self.time += 1;
-        let lr_scale = lr / self.settings.base_lr;
-        let factor = lower(health.clone());
-        let module = module.map(&mut Apply { optimizer: self, found, index: 0, factor, lr_scale });
-        (module, health)
-    }
-
-    /// Turns the gradients of the matrices of one batch, which it takes, into their updates.
-    fn orthogonalize(
-        &mut self,
-        batch: usize,
-        found: &mut [Option<FloatTensor<B>>],
-        factor: &FloatTensor<B>,
-    ) {
-        let Self { slots, batches, settings, .. } = self;
-        let Batch { shape: [rows, columns], count, .. } = batches[batch];
-        let options = (&B::float_device(factor), DType::F32);
-        let zeros = || lower(Tensor::<B, 2>::zeros([rows, columns], options));
-        // Flat: some devices would put gaps between rows.
-        let flat = Tensor::<B, 1>::empty([count * rows * columns], options);
-        let mut updates = lower(flat.reshape([count, rows, columns]));
-        for (slot, grad) in slots.iter_mut().zip(found) {
-            let Some(place) = slot.place.filter(|place| place.batch == batch) else { continue };
-            let grad = grad.take().unwrap_or_else(zeros);
-            let buffer = slot.first.take().unwrap_or_else(zeros);
-            let Settings { nesterov, .. } = *settings;
-            let op = Momentum { momentum: slot.beta1, nesterov, index: place.index };
-            let inputs = [grad, factor.clone(), buffer, updates];
-            let [together, buffer] = run::<B, _, 4, 2>(&op, inputs);
-            (updates, slot.first) = (together, Some(buffer));
+        self.adamw(&mut step);
+        for batch in 0..self.batches.len() {
+            self.muon(batch, &mut step);
         }
-        let Settings { newton_schulz_steps, precision, .. } = *settings;
-        let updates = orthogonalize(lift::<B, 3>(updates), newton_schulz_steps, precision);
-        batches[batch].updates = Some(lower(updates));
+        let weights = step.weights.into_iter();
+        (module.map(&mut Put { weights }), health)
     }
-}
 
-/// Runs an op with `M` outputs.
-fn run<B: Backend, O: Op<N>, const N: usize, const M: usize>(
-    op: &O,
-    inputs: [FloatTensor<B>; N],
-) -> [FloatTensor<B>; M] {
-    let outputs = B::execute(op, inputs, vec![]);
-    outputs.try_into().unwrap_or_else(|_| panic!("`{}` has {M} outputs", O::NAME))
+    /// Updates all weights that Muon does not.
+    fn adamw(&mut self, step: &mut Step<B>) {
+        let indices: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].muon).collect();
+        let (mut rates, mut tensors) = (Vec::new(), Vec::new());
+        for &i in &indices {
+            let slot = &mut self.slots[i];
+            let weight = step.weights[i].take().expect("not yet updated");
+            let (shape, device) = (weight.shape(), B::float_device(&weight));
+            let zeros = || B::float_zeros(shape.clone(), &device, FloatDType::F32);
+            let rest = [step.grads[i].take(), slot.first.take(), slot.second.take()];
+            let [grad, first, second] = rest.map(|x| x.unwrap_or_else(zeros));
+            tensors.push([weight, grad, first, second]);
+            let (lr, decay) = slot.rates(step.lr_scale);
+            rates.push(Rates { lr, decay, beta1: slot.beta1 });
+        }
+        let Settings { beta2, epsilon, .. } = self.settings;
+        let op = AdamW { rates, beta2, epsilon, time: self.time };
+        for (i, [weight, first, second]) in
+            indices.into_iter().zip(adamw::<B>(&op, &step.factor, tensors))
+        {
+            step.weights[i] = Some(weight);
+            (self.slots[i].first, self.slots[i].second) = (Some(first), Some(second));
+        }
+    }
+
+    /// Updates the matrices of one batch.
+    fn muon(&mut self, batch: usize, step: &mut Step<B>) {
+        let Self { slots, batches, settings, .. } = self;
+        let Batch { shape: [rows, columns], members } = &batches[batch];
+        let device = B::float_device(&step.factor);
+        let zeros = || B::float_zeros([*rows, *columns].into(), &device, FloatDType::F32);
+        // All of the same group.
+        let (lr, decay) = slots[members[0]].rates(step.lr_scale);
+        let beta1 = slots[members[0]].beta1;
+        let op = Momentum { momentum: beta1, nesterov: settings.nesterov, index: 0 };
+        let matrix = |&i: &usize| {
+            [step.grads[i].take(), slots[i].first.take()].map(|x| x.unwrap_or_else(zeros))
+        };
+        let matrices = members.iter().map(matrix).collect();
+        let (updates, momenta) = momentum::<B>(&op, &step.factor, matrices);
+        let updates = orthogonalize(updates, settings.newton_schulz_steps, settings.precision);
+        // Larger for tall matrices.
+        let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
+        let op = MuonStep { lr: lr * aspect, decay, index: 0 };
+        let weights = members.iter().map(|&i| step.weights[i].take().expect("not yet updated"));
+        let weights = muon_step(&op, &step.factor, updates, weights.collect());
+        for ((&i, weight), momentum) in members.iter().zip(weights).zip(momenta) {
+            step.weights[i] = Some(weight);
+            slots[i].first = Some(momentum);
+        }
+    }
 }
 
 impl<B: Backend> Slot<B> {
-    fn new(weight: &Weight, training: &Training, batches: &mut Vec<Batch<B>>) -> Self {
+    fn new(weight: &Weight, training: &Training) -> Self {
         let group = match weight.kind {
             Kind::Embed => training.embed,
             Kind::Head => training.head,
@@ -159,72 +182,34 @@ impl<B: Backend> Slot<B> {
             Kind::Matrix => training.matrix,
         };
         let matrix = weight.kind == Kind::Matrix;
-        let muon = matrix && training.optimizer == Algorithm::Muon;
         Self {
             group,
             decay: weight.shape.len() >= 2,
+            muon: matrix && training.optimizer == Algorithm::Muon,
             first: None,
             second: None,
-            place: muon.then(|| Place::next([weight.shape[0], weight.shape[1]], batches)),
             beta1: if matrix { training.muon_momentum } else { training.beta1 },
         }
     }
 
-    /// The new value of the weight, by Muon from the updates in `batches`, else by AdamW.
-    fn update(&mut self, step: Step<'_, B>, value: FloatTensor<B>) -> FloatTensor<B> {
-        let lr = self.group.lr * step.lr_scale;
-        let decay = if self.decay { lr * self.group.weight_decay } else { 0.0 };
-        if let Some(Place { batch, index }) = self.place {
-            let Batch { shape: [rows, columns], count, updates } = &mut step.batches[batch];
-            // Larger for tall matrices.
-            let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
-            let op = MuonStep { lr: lr * aspect, decay, index };
-            // The last one leaves the memory to the next batch.
-            let last = index + 1 == *count;
-            let updates = if last { updates.take() } else { updates.clone() };
-            let updates = updates.expect("orthogonalized before");
-            let [value] = run::<B, _, 3, 1>(&op, [value, updates, step.factor]);
-            return value;
-        }
-        let (shape, device) = (value.shape(), B::float_device(&value));
-        let zeros = || B::float_zeros(shape.clone(), &device, FloatDType::F32);
-        let (grad, first, second) = (
-            step.grad.unwrap_or_else(zeros),
-            self.first.take().unwrap_or_else(zeros),
-            self.second.take().unwrap_or_else(zeros),
-        );
-        let Settings { beta2, epsilon, .. } = *step.settings;
-        let op = AdamW { lr, decay, beta1: self.beta1, beta2, epsilon, time: step.time };
-        let inputs = [value, grad, step.factor, first, second];
-        let [value, first, second] = run::<B, _, 5, 3>(&op, inputs);
-        (self.first, self.second) = (Some(first), Some(second));
-        value
+    /// Learning rate, and what part of the weight decays.
+    fn rates(&self, lr_scale: f32) -> (f32, f32) {
+        let lr = self.group.lr * lr_scale;
+        (lr, if self.decay { lr * self.group.weight_decay } else { 0.0 })
     }
 }
 
-impl Place {
-    fn next<B: Backend>(shape: [usize; 2], batches: &mut Vec<Batch<B>>) -> Self {
-        let [rows, columns] = shape;
-        let full = |b: &Batch<B>| b.count * rows * columns >= TOGETHER;
-        let known = batches.iter().position(|b| b.shape == shape && !full(b));
-        let batch = known.unwrap_or(batches.len());
-        if known.is_none() {
-            batches.push(Batch { shape, count: 0, updates: None });
+/// Matrices of one shape together, until there are enough.
+fn batches(matrices: impl Iterator<Item = (usize, [usize; 2])>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for (i, shape) in matrices {
+        let full = |b: &Batch| b.members.len() * shape[0] * shape[1] >= TOGETHER;
+        match batches.iter_mut().find(|b| b.shape == shape && !full(b)) {
+            Some(batch) => batch.members.push(i),
+            None => batches.push(Batch { shape, members: vec![i] }),
         }
-        batches[batch].count += 1;
-        Self { batch, index: batches[batch].count - 1 }
     }
-}
-
-/// What all weights of one step have in common, and the gradient of one of them.
-struct Step<'a, B: Backend> {
-    settings: &'a Settings,
-    batches: &'a mut [Batch<B>],
-    factor: FloatTensor<B>,
-    /// `None` if the loss does not depend on the weight, which still decays, or Muon has it.
-    grad: Option<FloatTensor<B>>,
-    lr_scale: f32,
-    time: i32,
+    batches
 }
 
 /// Takes the gradient of each weight, in order.
@@ -239,32 +224,34 @@ impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Collect<'_,
     }
 }
 
-/// Gives each weight its new value.
-struct Apply<'a, B: Backend> {
-    optimizer: &'a mut Optimizer<B>,
-    /// The gradients that no update has used yet.
-    found: Vec<Option<FloatTensor<B>>>,
-    index: usize,
-    factor: FloatTensor<B>,
-    lr_scale: f32,
+/// Takes each weight out of the module, so that nobody else holds it while it is updated.
+struct Take<B: Backend> {
+    weights: Vec<Option<FloatTensor<B>>>,
+    /// What the module has meanwhile.
+    stand_in: FloatTensor<B>,
 }
 
-impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Apply<'_, A::InnerBackend> {
+impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Take<A::InnerBackend> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        let index = self.index;
-        self.index += 1;
-        // The first of a batch.
-        if let Some(Place { batch, index: 0 }) = self.optimizer.slots[index].place {
-            self.optimizer.orthogonalize(batch, &mut self.found, &self.factor);
-        }
-        let Optimizer { slots, settings, time, batches } = &mut *self.optimizer;
-        let slot = &mut slots[index];
-        let grad = self.found[index].take();
-        let (factor, lr_scale, time) = (self.factor.clone(), self.lr_scale, *time);
-        param.map(|value| {
-            let step = Step { settings, batches, factor, grad, lr_scale, time };
-            let value = slot.update(step, lower(value.inner()));
-            Tensor::from_inner(lift(value)).require_grad()
+        param.map(|weight| {
+            self.weights.push(Some(lower(weight.inner())));
+            Tensor::from_inner(lift(self.stand_in.clone()))
         })
+    }
+}
+
+/// Gives each weight its new value.
+struct Put<W> {
+    weights: W,
+}
+
+impl<A, W> ModuleMapper<A> for Put<W>
+where
+    A: AutodiffBackend<InnerBackend: Backend>,
+    W: Iterator<Item = Option<FloatTensor<A::InnerBackend>>>,
+{
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        let weight = self.weights.next().flatten().expect("every weight was updated");
+        param.map(|_| Tensor::from_inner(lift(weight)).require_grad())
     }
 }

@@ -4,27 +4,33 @@ use core::array;
 
 use burn_flex::FlexTensor;
 
-use super::AdamW;
+use super::{AdamW, Rates};
 use crate::plumbing::cpu::{Lanes, pointwise};
 
-pub(super) fn update(op: &AdamW, inputs: &[FlexTensor; 5]) -> Vec<FlexTensor> {
-    let [weight, grad, factor, m, v] = inputs;
+/// The new weight, `m` and `v` of `[weight, gradient, m, v]`.
+pub(super) fn update(
+    op: &AdamW,
+    rates: Rates,
+    factor: &FlexTensor,
+    tensors: &[FlexTensor],
+) -> [FlexTensor; 3] {
+    let [weight, grad, m, v] = tensors else { unreachable!("four tensors a weight") };
     let factor = factor.to_contiguous().storage::<f32>()[0];
     if factor < 0.0 {
-        return vec![weight.clone(), m.clone(), v.clone()];
+        return [weight, m, v].map(Clone::clone);
     }
-    let [first, second] = op.corrections();
-    let outputs = pointwise(
+    let Rates { lr, decay, beta1 } = rates;
+    let [first, second] = [beta1, op.beta2].map(|beta| op.correction(beta));
+    pointwise(
         [weight, grad, m, v],
         #[inline(always)]
         |[w, g, m, v]: [Lanes; 4]| {
             let g: Lanes = array::from_fn(|i| g[i] * factor);
-            let m: Lanes = array::from_fn(|i| op.beta1 * m[i] + (1.0 - op.beta1) * g[i]);
+            let m: Lanes = array::from_fn(|i| beta1 * m[i] + (1.0 - beta1) * g[i]);
             let v: Lanes = array::from_fn(|i| op.beta2 * v[i] + (1.0 - op.beta2) * g[i] * g[i]);
             let update: Lanes =
                 array::from_fn(|i| m[i] * first / ((v[i] * second).sqrt() + op.epsilon));
-            [array::from_fn(|i| w[i] - w[i] * op.decay - update[i] * op.lr), m, v]
+            [array::from_fn(|i| w[i] - w[i] * decay - update[i] * lr), m, v]
         },
-    );
-    outputs.into()
+    )
 }

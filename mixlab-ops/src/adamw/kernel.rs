@@ -1,74 +1,115 @@
-//! Kernel: one unit updates one vector of elements, in place where nobody else holds the tensors.
+//! Kernel: one unit updates one vector of elements of one of the tensors, in place where nobody
+//! else holds them.
 
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use super::AdamW;
-use crate::plumbing::cube::{contiguous, owned, spread, vector_size};
+use crate::all;
+use crate::plumbing::cube::{contiguous, flat_vector_size, owned, per_launch, spread};
 
+/// What the kernel knows of one tensor.
 #[derive(CubeType, CubeLaunch)]
 struct Numbers {
     lr: f32,
     decay: f32,
     beta1: f32,
-    beta2: f32,
-    epsilon: f32,
+    /// `1/(1−β₁ᵗ)`.
     first: f32,
+}
+
+/// What it knows of all.
+#[derive(CubeType, CubeLaunch)]
+struct Common {
+    beta2: f32,
+    /// `1/(1−β₂ᵗ)`.
     second: f32,
+    epsilon: f32,
 }
 
 #[cube(launch_unchecked)]
 fn kernel<N: Size>(
-    grad: &Array<Vector<f32, N>>,
+    grads: &Sequence<Array<Vector<f32, N>>>,
     factor: &Array<f32>,
-    weight: &mut Array<Vector<f32, N>>,
-    m: &mut Array<Vector<f32, N>>,
-    v: &mut Array<Vector<f32, N>>,
-    numbers: Numbers,
+    weights: &mut Sequence<Array<Vector<f32, N>>>,
+    firsts: &mut Sequence<Array<Vector<f32, N>>>,
+    seconds: &mut Sequence<Array<Vector<f32, N>>>,
+    each: &Sequence<Numbers>,
+    common: Common,
+    #[comptime] count: usize,
 ) {
     let factor = factor[0];
-    if ABSOLUTE_POS < weight.len() && factor >= 0.0 {
-        let one = Vector::<f32, N>::new(1.0);
-        let g = grad[ABSOLUTE_POS] * Vector::new(factor);
-        let beta1 = Vector::new(numbers.beta1);
-        let beta2 = Vector::new(numbers.beta2);
-        let next_m = m[ABSOLUTE_POS] * beta1 + g * (one - beta1);
-        let next_v = v[ABSOLUTE_POS] * beta2 + g * g * (one - beta2);
-        let root =
-            Vector::sqrt(next_v * Vector::new(numbers.second)) + Vector::new(numbers.epsilon);
-        let update = next_m * Vector::new(numbers.first) / root;
-        let w = weight[ABSOLUTE_POS];
-        weight[ABSOLUTE_POS] =
-            w - w * Vector::new(numbers.decay) - update * Vector::new(numbers.lr);
-        m[ABSOLUTE_POS] = next_m;
-        v[ABSOLUTE_POS] = next_v;
+    let one = Vector::<f32, N>::new(1.0);
+    let beta2 = Vector::new(common.beta2);
+    // The tensors lie one after the other: of the tensors before its own a unit is past the end,
+    // after its own it wraps around to a large number.
+    let mut at = ABSOLUTE_POS;
+    #[unroll]
+    for k in 0..count {
+        let weight = weights.index_mut(k);
+        if at < weight.len() && factor >= 0.0 {
+            let numbers = each.index(k);
+            let (m, v) = (firsts.index_mut(k), seconds.index_mut(k));
+            let beta1 = Vector::new(numbers.beta1);
+            let g = grads.index(k)[at] * Vector::new(factor);
+            let next_m = m[at] * beta1 + g * (one - beta1);
+            let next_v = v[at] * beta2 + g * g * (one - beta2);
+            let root =
+                Vector::sqrt(next_v * Vector::new(common.second)) + Vector::new(common.epsilon);
+            let update = next_m * Vector::new(numbers.first) / root;
+            let w = weight[at];
+            weight[at] = w - w * Vector::new(numbers.decay) - update * Vector::new(numbers.lr);
+            m[at] = next_m;
+            v[at] = next_v;
+        }
+        at -= weight.len();
     }
 }
 
-pub(super) fn update<R: CubeRuntime>(op: &AdamW, inputs: [CubeTensor<R>; 5]) -> Vec<CubeTensor<R>> {
-    let [weight, grad, factor, m, v] = inputs;
-    let [weight, m, v] = [weight, m, v].map(owned);
-    let grad = contiguous(grad);
-    let size = vector_size(&weight);
-    let (cubes, cube) = spread(weight.meta.num_elements() / size, 256);
-    let client = weight.client.clone();
-    let [first, second] = op.corrections();
-    let numbers =
-        NumbersLaunch::new(op.lr, op.decay, op.beta1, op.beta2, op.epsilon, first, second);
-    // SAFETY: the four tensors have as many elements, and units past the end do nothing.
-    unsafe {
-        kernel::launch_unchecked::<R>(
-            &client,
-            cubes,
-            cube,
-            size,
-            grad.into_array_arg(),
-            contiguous(factor).into_array_arg(),
-            weight.clone().into_array_arg(),
-            m.clone().into_array_arg(),
-            v.clone().into_array_arg(),
-            numbers,
-        );
+/// The new weight, `m` and `v` of each `[weight, gradient, m, v]` after the factor.
+pub(super) fn update<R: CubeRuntime>(op: &AdamW, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
+    let mut inputs = inputs.into_iter();
+    let factor = contiguous(inputs.next().expect("the factor"));
+    let client = factor.client.clone();
+    let second = op.correction(op.beta2);
+    let mut updated = Vec::with_capacity(3 * op.rates.len());
+    for rates in op.rates.chunks(per_launch(&factor, 4, 1)) {
+        let [mut grads, mut weights, mut firsts, mut seconds] =
+            [(); 4].map(|()| SequenceArg::new());
+        let mut each = SequenceArg::new();
+        let (mut size, mut count) = (usize::MAX, 0);
+        for rate in rates {
+            let [weight, grad, m, v] = all(inputs.by_ref().take(4).collect());
+            let [weight, m, v] = [weight, m, v].map(owned);
+            size = size.min(flat_vector_size(&weight));
+            count += weight.meta.num_elements();
+            let first = op.correction(rate.beta1);
+            each.push(NumbersLaunch::new(rate.lr, rate.decay, rate.beta1, first));
+            grads.push(contiguous(grad).into_array_arg());
+            weights.push(weight.clone().into_array_arg());
+            firsts.push(m.clone().into_array_arg());
+            seconds.push(v.clone().into_array_arg());
+            updated.extend([weight, m, v]);
+        }
+        let (cubes, cube) = spread(count / size, 256);
+        // SAFETY: the four tensors of a weight have as many elements, and units past the end do
+        // nothing.
+        unsafe {
+            kernel::launch_unchecked::<R>(
+                &client,
+                cubes,
+                cube,
+                size,
+                grads,
+                factor.clone().into_array_arg(),
+                weights,
+                firsts,
+                seconds,
+                each,
+                CommonLaunch::new(op.beta2, second, op.epsilon),
+                rates.len(),
+            );
+        }
     }
-    vec![weight, m, v]
+    updated
 }

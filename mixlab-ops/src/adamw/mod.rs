@@ -17,18 +17,15 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Op, Spec, lift, lower};
+use crate::plumbing::list::{execute_group, group};
+use crate::{Backend, Op, Spec, all, lift, lower};
 
-/// One update. Inputs: weight, gradient, `[factor, …]`, `m`, `v`; outputs: weight, `m`, `v`. All
-/// but the factor have the shape of the weight.
+/// One update of several weights. Inputs: `[factor, …]`, then for each weight itself, its gradient,
+/// `m` and `v`, all of one shape; outputs: for each the weight, `m` and `v`.
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    /// `η`.
-    pub lr: f32,
-    /// `δ`: the learning rate times the weight decay.
-    pub decay: f32,
-    /// `β₁`.
-    pub beta1: f32,
+    /// One for each weight.
+    pub rates: Vec<Rates>,
     /// `β₂`.
     pub beta2: f32,
     /// `ε`.
@@ -37,59 +34,100 @@ pub struct AdamW {
     pub time: i32,
 }
 
+/// What [`AdamW`] knows of one weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// `η`.
+    pub lr: f32,
+    /// `δ`: the learning rate times the weight decay.
+    pub decay: f32,
+    /// `β₁`.
+    pub beta1: f32,
+}
+
+/// Updates `tensors`, each a weight, its gradient, `m` and `v`, by `op`, and returns each weight,
+/// `m` and `v`. They are written over where nobody else holds them, many in one launch.
+pub fn adamw<B: Backend>(
+    op: &AdamW,
+    factor: &FloatTensor<B>,
+    tensors: Vec<[FloatTensor<B>; 4]>,
+) -> Vec<[FloatTensor<B>; 3]> {
+    let mut updated = Vec::with_capacity(tensors.len());
+    let mut tensors = tensors.into_iter();
+    while let Some(group) = group(&mut tensors) {
+        let count = group.len();
+        let rates = op.rates[updated.len()..][..count].to_vec();
+        let op = AdamW { rates, beta2: op.beta2, epsilon: op.epsilon, time: op.time };
+        let inputs = core::iter::once(factor.clone()).chain(group.into_iter().flatten()).collect();
+        let mut outputs = execute_group::<B, _, 5, 17, 65>(&op, inputs).into_iter();
+        updated.extend((0..count).map(|_| all(outputs.by_ref().take(3).collect())));
+    }
+    updated
+}
+
 impl AdamW {
-    /// `1/(1−β₁ᵗ)` and `1/(1−β₂ᵗ)`.
-    fn corrections(&self) -> [f32; 2] {
-        [self.beta1, self.beta2].map(|beta| 1.0 / (1.0 - beta.powi(self.time)))
+    /// `1/(1−βᵗ)`.
+    fn correction(&self, beta: f32) -> f32 {
+        1.0 / (1.0 - beta.powi(self.time))
+    }
+
+    fn update<B: burn::tensor::backend::Backend>(
+        &self,
+        rates: Rates,
+        factor: Tensor<B, 1>,
+        tensors: [FloatTensor<B>; 4],
+    ) -> [FloatTensor<B>; 3] {
+        let shape = tensors[0].shape();
+        let count = shape.num_elements();
+        let flat = |x| lift::<B, 1>(B::float_reshape(x, [count].into()));
+        let [weight, grad, m, v] = tensors.map(flat);
+        let keep = factor.clone().lower_elem(0.0).expand([count]);
+        let grad = grad * factor;
+        let square = grad.clone() * grad.clone() * (1.0 - self.beta2);
+        let next_m = m.clone() * rates.beta1 + grad * (1.0 - rates.beta1);
+        let next_v = v.clone() * self.beta2 + square;
+        let [first, second] = [rates.beta1, self.beta2].map(|beta| self.correction(beta));
+        let update = next_m.clone() * first / ((next_v.clone() * second).sqrt() + self.epsilon);
+        let next = weight.clone() - weight.clone() * rates.decay - update * rates.lr;
+        [(next, weight), (next_m, m), (next_v, v)].map(|(new, old)| {
+            B::float_reshape(lower(new.mask_where(keep.clone(), old)), shape.clone())
+        })
     }
 }
 
-impl Op<5> for AdamW {
+impl<const N: usize> Op<N> for AdamW {
     const NAME: &'static str = "mixlab.adamw";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [weight, _, _, m, v]: &[Spec; 5]) -> Vec<Spec> {
-        vec![weight.clone(), m.clone(), v.clone()]
+    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
+        inputs[1..].chunks(4).flat_map(|x| [&x[0], &x[2], &x[3]]).cloned().collect()
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
         &self,
-        inputs: [FloatTensor<B>; 5],
+        inputs: [FloatTensor<B>; N],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let shape = inputs[0].shape();
-        let flat = |x: FloatTensor<B>| {
-            let count = x.shape().num_elements();
-            lift::<B, 1>(B::float_reshape(x, [count].into()))
-        };
-        let [weight, grad, factor, m, v] = inputs.map(flat);
-        let factor = factor.narrow(0, 0, 1);
-        let keep = factor.clone().lower_elem(0.0).expand(weight.shape());
-        let grad = grad * factor;
-        let square = grad.clone() * grad.clone() * (1.0 - self.beta2);
-        let next_m = m.clone() * self.beta1 + grad * (1.0 - self.beta1);
-        let next_v = v.clone() * self.beta2 + square;
-        let [first, second] = self.corrections();
-        let update = next_m.clone() * first / ((next_v.clone() * second).sqrt() + self.epsilon);
-        let next = weight.clone() - weight.clone() * self.decay - update * self.lr;
-        let choose = |new: Tensor<B, 1>, old| {
-            B::float_reshape(lower(new.mask_where(keep.clone(), old)), shape.clone())
-        };
-        vec![choose(next, weight), choose(next_m, m), choose(next_v, v)]
+        let factor = lift::<B, 1>(inputs[0].clone()).narrow(0, 0, 1);
+        let each = inputs[1..].chunks(4).zip(&self.rates);
+        each.flat_map(|(x, rates)| self.update::<B>(*rates, factor.clone(), all(x.to_vec())))
+            .collect()
     }
 
     #[cfg(feature = "cpu")]
-    fn cpu(&self, inputs: &[FlexTensor; 5], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::update(self, inputs))
+    fn cpu(&self, inputs: &[FlexTensor; N], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        let (factor, tensors) = inputs.split_first()?;
+        let each = tensors.chunks(4).zip(&self.rates);
+        Some(each.flat_map(|(x, rates)| cpu::update(self, *rates, factor, x)).collect())
     }
 
     #[cfg(feature = "cube")]
     fn cube<R: CubeRuntime>(
         &self,
-        inputs: [CubeTensor<R>; 5],
+        inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        kernel::update(self, inputs)
+        kernel::update(self, inputs.into())
     }
 }
 

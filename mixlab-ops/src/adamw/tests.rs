@@ -1,48 +1,64 @@
 use burn::tensor::Tensor;
+use burn_backend::TensorMetadata;
 use burn_flex::Flex;
+use burn_ndarray::NdArray;
 
-use super::AdamW;
-use crate::testing::noise;
-use crate::{Backend, Op, lift, lower};
+use super::{AdamW, Rates, adamw};
+use crate::testing::{Host, noise};
+use crate::{Backend, lift, lower};
 
-const OP: AdamW = AdamW { lr: 0.01, decay: 0.001, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, time: 3 };
-
-/// Weight, gradient, `m` and `v` of 37 elements.
-fn state() -> [Vec<f64>; 4] {
-    [1, 2, 3, 4].map(|seed| {
-        noise(&[37], seed).data.iter().map(|x| if seed == 4 { x.abs() } else { *x }).collect()
-    })
-}
-
-fn tensor(x: &[f64]) -> burn_backend::tensor::FloatTensor<Flex> {
-    let x: Vec<f32> = x.iter().map(|v| *v as f32).collect();
-    lower(Tensor::<Flex, 1>::from_floats(&x[..], &Default::default()))
-}
-
-fn updated(factor: f64, fused: bool) -> [Vec<f32>; 3] {
-    let [w, g, m, v] = state();
-    let inputs = [tensor(&w), tensor(&g), tensor(&[factor, 0.0]), tensor(&m), tensor(&v)];
-    let outputs = match fused {
-        true => Flex::execute(&OP, inputs, vec![]),
-        false => OP.reference::<Flex>(inputs, &[]),
+/// An update of `weights` weights, each with its own rates.
+fn op(weights: usize) -> AdamW {
+    let rates = |i: usize| Rates {
+        lr: 0.01 * (i + 1) as f32,
+        decay: if i.is_multiple_of(2) { 0.001 } else { 0.0 },
+        beta1: if i.is_multiple_of(3) { 0.9 } else { 0.8 },
     };
-    let host = |x| lift::<Flex, 1>(x).into_data().to_vec().unwrap();
-    outputs.into_iter().map(host).collect::<Vec<_>>().try_into().unwrap()
+    AdamW { rates: (0..weights).map(rates).collect(), beta2: 0.95, epsilon: 1e-8, time: 3 }
+}
+
+/// Weight, gradient, `m` and `v` of `count` elements.
+fn state(count: usize, seed: u64) -> [Host; 4] {
+    let mut state = [0, 1, 2, 3].map(|i| noise(&[count], 4 * seed + i));
+    state[3].data.iter_mut().for_each(|v| *v = v.abs());
+    state
+}
+
+fn updated<B: Backend>(op: &AdamW, factor: f64, states: &[[Host; 4]]) -> Vec<[Vec<f32>; 3]> {
+    let tensor = |x: &[f64]| {
+        let x: Vec<f32> = x.iter().map(|v| *v as f32).collect();
+        lower(Tensor::<B, 1>::from_floats(&x[..], &Default::default()))
+    };
+    let tensors = states.iter().map(|state| state.each_ref().map(|x| tensor(&x.data))).collect();
+    let host = |x: burn_backend::tensor::FloatTensor<B>| {
+        assert_eq!(x.shape().num_dims(), 1);
+        lift::<B, 1>(x).into_data().to_vec().unwrap()
+    };
+    let updated = adamw::<B>(op, &tensor(&[factor, 0.0]), tensors);
+    updated.into_iter().map(|x| x.map(host)).collect()
 }
 
 #[test]
-fn the_update_is_that_of_the_papers() {
-    let [w, g, m, v] = state();
-    for fused in [false, true] {
-        let [next, next_m, next_v] = updated(0.5, fused);
-        for i in 0..w.len() {
-            let g = 0.5 * g[i];
-            let m = 0.9 * m[i] + 0.1 * g;
-            let v = 0.95 * v[i] + 0.05 * g * g;
-            let update = m / (1.0 - 0.9f64.powi(3)) / ((v / (1.0 - 0.95f64.powi(3))).sqrt() + 1e-8);
-            let w = w[i] - 0.001 * w[i] - 0.01 * update;
-            for (got, expected) in [(next[i], w), (next_m[i], m), (next_v[i], v)] {
-                assert!((f64::from(got) - expected).abs() < 1e-6, "{got} instead of {expected}");
+fn the_update_of_each_weight_is_that_of_the_papers() {
+    // Groups of 16, of 4 and of 1.
+    let states: Vec<_> = (0..21).map(|i| state(1 + 3 * i, i as u64)).collect();
+    let op = op(states.len());
+    for got in [updated::<Flex>(&op, 0.5, &states), updated::<NdArray>(&op, 0.5, &states)] {
+        assert_eq!(got.len(), states.len());
+        for ((state, rates), got) in states.iter().zip(&op.rates).zip(&got) {
+            let [w, g, m, v] = state.each_ref().map(|x| &x.data);
+            let [lr, decay, beta1] = [rates.lr, rates.decay, rates.beta1].map(f64::from);
+            for i in 0..w.len() {
+                let g = 0.5 * g[i];
+                let m = beta1 * m[i] + (1.0 - beta1) * g;
+                let v = 0.95 * v[i] + 0.05 * g * g;
+                let root = (v / (1.0 - 0.95f64.powi(3))).sqrt() + 1e-8;
+                let update = m / (1.0 - beta1.powi(3)) / root;
+                let w = w[i] - decay * w[i] - lr * update;
+                for (got, expected) in got.iter().zip([w, m, v]) {
+                    let got = f64::from(got[i]);
+                    assert!((got - expected).abs() < 1e-6, "{got} instead of {expected}");
+                }
             }
         }
     }
@@ -50,23 +66,36 @@ fn the_update_is_that_of_the_papers() {
 
 #[test]
 fn a_negative_factor_changes_nothing() {
-    let [w, _, m, v] = state().map(|x| x.iter().map(|v| *v as f32).collect::<Vec<_>>());
-    for fused in [false, true] {
-        assert_eq!(updated(-1.0, fused), [w.clone(), m.clone(), v.clone()]);
+    let states = [state(37, 1), state(5, 2)];
+    let op = op(2);
+    for got in [updated::<Flex>(&op, -1.0, &states), updated::<NdArray>(&op, -1.0, &states)] {
+        for ([w, _, m, v], got) in states.iter().zip(got) {
+            let before = [w, m, v].map(|x| x.data.iter().map(|v| *v as f32).collect::<Vec<_>>());
+            assert_eq!(got, before);
+        }
     }
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[test]
 fn the_kernels_equal_the_references() {
-    use crate::testing::{Host, kernels::same_f32};
-    for shape in [&[1][..], &[3, 5], &[130, 64], &[2, 3, 7]] {
-        for factor in [0.5, -1.0] {
-            let factor = Host { data: vec![factor, 0.0], shape: vec![2] };
-            let mut v = noise(shape, 8);
-            v.data.iter_mut().for_each(|x| *x = x.abs());
-            let [w, g, m] = [5, 6, 7].map(|seed| noise(shape, seed));
-            same_f32(OP, &[w, g, factor, m, v], &[]);
+    use crate::testing::kernels::same_f32;
+    let states = |shapes: &[&[usize]]| -> Vec<Host> {
+        let states = shapes.iter().zip(1..).flat_map(|(shape, seed)| {
+            let reshaped = |x| Host { shape: shape.to_vec(), ..x };
+            state(shape.iter().product(), seed).map(reshaped)
+        });
+        states.collect()
+    };
+    let shapes: [&[usize]; 4] = [&[130, 64], &[1], &[3, 5], &[2, 3, 7]];
+    for factor in [0.5, -1.0] {
+        let factor = Host { data: vec![factor, 0.0], shape: vec![2] };
+        for shape in shapes {
+            let inputs = [vec![factor.clone()], states(&[shape])].concat();
+            same_f32::<_, 5>(op(1), &inputs.try_into().ok().unwrap(), &[]);
         }
+        // More than some devices bind at once.
+        let inputs = [vec![factor], states(&shapes.repeat(4))].concat();
+        same_f32::<_, 65>(op(16), &inputs.try_into().ok().unwrap(), &[]);
     }
 }

@@ -1,33 +1,37 @@
 //! Kernels: a cube of 256 units for each partial sum, added up in a fixed order.
 
 use burn::tensor::DType;
+use burn_cubecl::kernel::cast;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use super::PARTS;
-use crate::plumbing::cube::{contiguous, cubes, empty, vector_size};
+use crate::plumbing::cube::{contiguous, cubes, empty, flat_vector_size, per_launch};
 use crate::plumbing::reduce::cube_sum;
 
 const UNITS: usize = 256;
 
 #[cube(launch_unchecked)]
-fn add_squares_kernel<F: Float, N: Size>(
+fn add_squares_kernel<N: Size>(
     before: &Array<f32>,
-    x: &Array<Vector<F, N>>,
+    tensors: &Sequence<Array<Vector<f32, N>>>,
     after: &mut Array<f32>,
-    #[define(F)] _dtype: StorageType,
+    #[comptime] count: usize,
 ) {
     let step = PARTS.comptime() * UNITS.comptime();
-    let mut at = ABSOLUTE_POS;
     let mut sum = 0.0f32;
-    while at < x.len() {
-        let v = Vector::<f32, N>::cast_from(x[at]);
-        let square = v * v;
-        #[unroll]
-        for i in 0..N::value() {
-            sum += square[i];
+    #[unroll]
+    for k in 0..count {
+        let x = tensors.index(k);
+        let mut at = ABSOLUTE_POS;
+        while at < x.len() {
+            let square = x[at] * x[at];
+            #[unroll]
+            for i in 0..N::value() {
+                sum += square[i];
+            }
+            at += step;
         }
-        at += step;
     }
     let sum = cube_sum(sum, UNITS);
     if UNIT_POS == 0 {
@@ -52,25 +56,32 @@ fn factor_kernel(parts: &Array<f32>, out: &mut Array<f32>, bound: f32) {
     }
 }
 
-/// `parts` with the squares of `x` added.
-pub(super) fn add_squares<R: CubeRuntime>(parts: CubeTensor<R>, x: CubeTensor<R>) -> CubeTensor<R> {
-    let x = contiguous(x);
-    let after = empty(&parts, [PARTS], DType::F32);
-    let (client, size, dtype) = (x.client.clone(), vector_size(&x), x.dtype);
-    // SAFETY: there are `PARTS` cubes and as many partial sums, and `x` is read within its length.
-    unsafe {
-        add_squares_kernel::launch_unchecked::<R>(
-            &client,
-            cubes(PARTS),
-            CubeDim::new_1d(UNITS as u32),
-            size,
-            parts.into_array_arg(),
-            x.into_array_arg(),
-            after.clone().into_array_arg(),
-            dtype.into(),
-        );
+/// The first of `inputs` with the squares of the others added.
+pub(super) fn add_squares<R: CubeRuntime>(inputs: Vec<CubeTensor<R>>) -> CubeTensor<R> {
+    let mut inputs = inputs.into_iter();
+    let mut parts = inputs.next().expect("the partial sums");
+    let tensors: Vec<_> = inputs.map(|x| contiguous(cast(x, DType::F32))).collect();
+    let client = parts.client.clone();
+    for tensors in tensors.chunks(per_launch(&parts, 1, 2)) {
+        let after = empty(&parts, [PARTS], DType::F32);
+        let size = tensors.iter().map(flat_vector_size).min().expect("chunks are not empty");
+        // SAFETY: there are `PARTS` cubes and as many partial sums, and each tensor is read within
+        // its length.
+        unsafe {
+            add_squares_kernel::launch_unchecked::<R>(
+                &client,
+                cubes(PARTS),
+                CubeDim::new_1d(UNITS as u32),
+                size,
+                parts.into_array_arg(),
+                tensors.iter().cloned().map(CubeTensor::into_array_arg).collect(),
+                after.clone().into_array_arg(),
+                tensors.len(),
+            );
+        }
+        parts = after;
     }
-    after
+    parts
 }
 
 /// `[factor, norm]` from the partial sums.

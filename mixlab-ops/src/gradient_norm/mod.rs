@@ -12,12 +12,14 @@ use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
-use crate::{Backend, Op, Spec, lift, lower};
+use crate::plumbing::list::{execute_group, group};
+use crate::{Backend, Op, Spec, all, lift, lower};
 
 /// How many partial sums there are.
 const PARTS: usize = 128;
 
-/// Sums the squares of a tensor of any shape onto partial sums.
+/// Sums the squares of tensors of any shape onto partial sums. Inputs: the partial sums, the tensors;
+/// output: the new partial sums.
 #[derive(Clone, Debug)]
 pub struct SquareSum;
 
@@ -37,44 +39,48 @@ pub fn clip_factor<'a, B: Backend>(
 where
     FloatTensor<B>: 'a,
 {
-    let mut parts: Option<FloatTensor<B>> = None;
-    for grad in grads {
-        let device = B::float_device(grad);
-        let start = || lower(Tensor::<B, 1>::zeros([PARTS], (&device, DType::F32)));
-        let before = parts.take().unwrap_or_else(start);
-        parts = B::execute(&SquareSum, [before, grad.clone()], vec![]).pop();
+    let grads: Vec<&FloatTensor<B>> = grads.collect();
+    let device = B::float_device(grads.first()?);
+    let mut parts = lower(Tensor::<B, 1>::zeros([PARTS], (&device, DType::F32)));
+    let mut grads = grads.into_iter().cloned();
+    while let Some(group) = group(&mut grads) {
+        let inputs = core::iter::once(parts).chain(group).collect();
+        [parts] = all(execute_group::<B, _, 2, 5, 17>(&SquareSum, inputs));
     }
     let op = ClipFactor { bound: bound.unwrap_or(f32::INFINITY) };
-    Some(lift(B::execute(&op, [parts?], vec![]).pop()?))
+    Some(lift(B::execute(&op, [parts], vec![]).pop()?))
 }
 
-impl Op<2> for SquareSum {
+impl<const N: usize> Op<N> for SquareSum {
     const NAME: &'static str = "mixlab.square_sum";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [parts, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![parts.clone()]
+    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
+        vec![inputs[0].clone()]
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
         &self,
-        [parts, x]: [FloatTensor<B>; 2],
+        inputs: [FloatTensor<B>; N],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let count = x.shape().num_elements();
-        let x = lift::<B, 1>(B::float_reshape(x, [count].into())).cast(DType::F32);
-        let sum = (x.clone() * x).sum();
-        let rest = Tensor::zeros([PARTS - 1], (&sum.device(), DType::F32));
-        vec![lower(lift::<B, 1>(parts) + Tensor::cat(vec![sum, rest], 0))]
+        let mut parts = lift::<B, 1>(inputs[0].clone());
+        let rest = Tensor::zeros([PARTS - 1], (&parts.device(), DType::F32));
+        for x in &inputs[1..] {
+            let count = x.shape().num_elements();
+            let x = lift::<B, 1>(B::float_reshape(x.clone(), [count].into())).cast(DType::F32);
+            parts = parts + Tensor::cat(vec![(x.clone() * x).sum(), rest.clone()], 0);
+        }
+        vec![lower(parts)]
     }
 
     #[cfg(feature = "cube")]
     fn cube<R: CubeRuntime>(
         &self,
-        [parts, x]: [CubeTensor<R>; 2],
+        inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        vec![kernel::add_squares(parts, x)]
+        vec![kernel::add_squares(inputs.into())]
     }
 }
 

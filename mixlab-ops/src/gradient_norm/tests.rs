@@ -51,19 +51,27 @@ fn the_kernels_equal_the_references() {
     for got in outputs(ClipFactor { bound: 1.0 }, &[nan]) {
         assert_eq!(got[0][0], -1.0);
     }
-    for shape in [&[1][..], &[3, 5], &[257, 130], &[2, 3, 7]] {
-        // The kernel spreads what the reference adds to the first part: only the totals agree.
-        let x = noise(shape, 2);
-        let expected: f64 = x
-            .data
-            .iter()
-            .chain(&parts.data)
-            .zip(0..)
-            .map(|(v, i)| if i < x.data.len() { v * v } else { *v })
-            .sum();
-        for got in outputs(SquareSum, &[parts.clone(), x.clone()]) {
-            let sum: f64 = got[0].iter().map(|v| f64::from(*v)).sum();
+    // Together more than some devices bind at once.
+    let tensors: Vec<Host> = [&[1][..], &[3, 5], &[257, 130], &[2, 3, 7]]
+        .repeat(9)
+        .into_iter()
+        .zip(2..)
+        .map(|(shape, seed)| noise(shape, seed))
+        .collect();
+    // The kernel spreads what the reference adds to the first part: only the totals agree.
+    let squares = |x: &Host| x.data.iter().map(|v| v * v).sum::<f64>();
+    let total = |got: &[f32]| got.iter().map(|v| f64::from(*v)).sum::<f64>();
+    let before: f64 = parts.data.iter().sum();
+    let check = |found: Vec<Vec<Vec<f32>>>, tensors: &[Host]| {
+        let expected = before + tensors.iter().map(squares).sum::<f64>();
+        for got in found {
+            let sum = total(&got[0]);
             assert!((sum - expected).abs() <= 1e-5 * expected, "{sum} instead of {expected}");
         }
+    };
+    for x in &tensors[..4] {
+        check(outputs(SquareSum, &[parts.clone(), x.clone()]), core::slice::from_ref(x));
     }
+    let inputs = [vec![parts.clone()], tensors.clone()].concat();
+    check(outputs::<_, 37>(SquareSum, &inputs.try_into().ok().unwrap()), &tensors);
 }

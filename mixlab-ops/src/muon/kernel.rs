@@ -6,8 +6,11 @@ use cubecl::prelude::*;
 
 use super::orthogonalize::QUINTIC;
 use super::{Momentum, MuonStep, Orthogonalize};
+use crate::all;
 use crate::linear::kernel::{Rows, product, transposed};
-use crate::plumbing::cube::{contiguous, elementwise, empty, owned, spread, vector_size};
+use crate::plumbing::cube::{
+    contiguous, elementwise, empty, owned, per_launch, spread, vector_size,
+};
 use crate::plumbing::reduce::cube_sum;
 
 /// Units of a cube that sums.
@@ -15,44 +18,61 @@ const UNITS: usize = 256;
 /// Cubes that share the sum of one matrix.
 const PARTS: usize = 16;
 
+/// Of the vectors of some matrices, one after the other, as they lie in the batch from `offset` on.
 #[cube(launch_unchecked)]
 fn momentum_kernel<N: Size>(
-    grad: &Array<Vector<f32, N>>,
+    grads: &Sequence<Array<Vector<f32, N>>>,
     factor: &Array<f32>,
-    buffer: &mut Array<Vector<f32, N>>,
+    momenta: &mut Sequence<Array<Vector<f32, N>>>,
     batch: &mut Array<Vector<f32, N>>,
     momentum: f32,
     offset: u32,
     #[comptime] nesterov: bool,
+    #[comptime] count: usize,
 ) {
     let factor = factor[0];
-    if ABSOLUTE_POS < buffer.len() && factor >= 0.0 {
-        let momentum = Vector::<f32, N>::new(momentum);
-        let g = grad[ABSOLUTE_POS] * Vector::new(factor);
-        let next = buffer[ABSOLUTE_POS] * momentum + g;
-        buffer[ABSOLUTE_POS] = next;
-        let at = offset as usize + ABSOLUTE_POS;
-        if comptime!(nesterov) {
-            batch[at] = g + next * momentum;
-        } else {
-            batch[at] = next;
+    // In the unit's own matrix; past the end of earlier ones, and a large number for later ones.
+    let mut at = ABSOLUTE_POS;
+    #[unroll]
+    for k in 0..count {
+        let before = momenta.index_mut(k);
+        if at < before.len() && factor >= 0.0 {
+            let momentum = Vector::<f32, N>::new(momentum);
+            let g = grads.index(k)[at] * Vector::new(factor);
+            let next = before[at] * momentum + g;
+            before[at] = next;
+            if comptime!(nesterov) {
+                batch[offset as usize + ABSOLUTE_POS] = g + next * momentum;
+            } else {
+                batch[offset as usize + ABSOLUTE_POS] = next;
+            }
         }
+        at -= before.len();
     }
 }
 
+/// As [`momentum_kernel`].
 #[cube(launch_unchecked)]
 fn step_kernel<N: Size>(
     batch: &Array<Vector<f32, N>>,
     factor: &Array<f32>,
-    weight: &mut Array<Vector<f32, N>>,
+    weights: &mut Sequence<Array<Vector<f32, N>>>,
     lr: f32,
     decay: f32,
     offset: u32,
+    #[comptime] count: usize,
 ) {
-    if ABSOLUTE_POS < weight.len() && factor[0] >= 0.0 {
-        let w = weight[ABSOLUTE_POS];
-        let update = batch[offset as usize + ABSOLUTE_POS];
-        weight[ABSOLUTE_POS] = w - w * Vector::new(decay) - update * Vector::new(lr);
+    let factor = factor[0];
+    let mut at = ABSOLUTE_POS;
+    #[unroll]
+    for k in 0..count {
+        let weight = weights.index_mut(k);
+        if at < weight.len() && factor >= 0.0 {
+            let w = weight[at];
+            let update = batch[offset as usize + ABSOLUTE_POS];
+            weight[at] = w - w * Vector::new(decay) - update * Vector::new(lr);
+        }
+        at -= weight.len();
     }
 }
 
@@ -130,56 +150,86 @@ fn combine_kernel<F: Float, G: Float, N: Size>(
 
 pub(super) fn momentum<R: CubeRuntime>(
     op: &Momentum,
-    [grad, factor, buffer, batch]: [CubeTensor<R>; 4],
+    inputs: Vec<CubeTensor<R>>,
 ) -> Vec<CubeTensor<R>> {
-    let (buffer, batch, grad) = (owned(buffer), owned(batch), contiguous(grad));
-    let (size, count) = (vector_size(&buffer), buffer.meta.num_elements());
-    let (cubes, cube) = spread(count / size, 256);
-    let client = buffer.client.clone();
-    // SAFETY: gradient and buffer have `count` elements, the batch has a matrix at `index`, and
-    // units past the end do nothing.
-    unsafe {
-        momentum_kernel::launch_unchecked::<R>(
-            &client,
-            cubes,
-            cube,
-            size,
-            grad.into_array_arg(),
-            contiguous(factor).into_array_arg(),
-            buffer.clone().into_array_arg(),
-            batch.clone().into_array_arg(),
-            op.momentum,
-            (op.index * count / size) as u32,
-            op.nesterov,
-        );
+    let mut inputs = inputs.into_iter();
+    let [factor, batch] = all(inputs.by_ref().take(2).collect());
+    let (factor, batch) = (contiguous(factor), owned(batch));
+    let together = per_launch(&factor, 2, 2);
+    let (client, size) = (batch.client.clone(), vector_size(&batch));
+    let mut index = op.index;
+    let mut outputs = vec![batch.clone()];
+    while inputs.len() > 0 {
+        let [mut grads, mut momenta] = [(); 2].map(|()| SequenceArg::new());
+        let count = together.min(inputs.len() / 2);
+        for _ in 0..count {
+            let [grad, before] = all(inputs.by_ref().take(2).collect());
+            let before = owned(before);
+            grads.push(contiguous(grad).into_array_arg());
+            momenta.push(before.clone().into_array_arg());
+            outputs.push(before);
+        }
+        let vectors = matrix(&batch) / size;
+        let (cubes, cube) = spread(count * vectors, 256);
+        // SAFETY: gradients and momenta are matrices of the batch's shape, the batch has `count`
+        // of them from `index` on, and units past the end do nothing.
+        unsafe {
+            momentum_kernel::launch_unchecked::<R>(
+                &client,
+                cubes,
+                cube,
+                size,
+                grads,
+                factor.clone().into_array_arg(),
+                momenta,
+                batch.clone().into_array_arg(),
+                op.momentum,
+                (index * vectors) as u32,
+                op.nesterov,
+                count,
+            );
+        }
+        index += count;
     }
-    vec![batch, buffer]
+    outputs
+}
+
+/// Elements of a matrix of `batch`.
+fn matrix<R: CubeRuntime>(batch: &CubeTensor<R>) -> usize {
+    batch.meta.shape()[1..].iter().product()
 }
 
 pub(super) fn step<R: CubeRuntime>(
     op: &MuonStep,
-    [weight, batch, factor]: [CubeTensor<R>; 3],
-) -> CubeTensor<R> {
-    let (weight, batch) = (owned(weight), contiguous(batch));
-    let (size, count) = (vector_size(&weight), weight.meta.num_elements());
-    let (cubes, cube) = spread(count / size, 256);
-    let client = weight.client.clone();
-    // SAFETY: as above.
-    unsafe {
-        step_kernel::launch_unchecked::<R>(
-            &client,
-            cubes,
-            cube,
-            size,
-            batch.into_array_arg(),
-            contiguous(factor).into_array_arg(),
-            weight.clone().into_array_arg(),
-            op.lr,
-            op.decay,
-            (op.index * count / size) as u32,
-        );
+    inputs: Vec<CubeTensor<R>>,
+) -> Vec<CubeTensor<R>> {
+    let mut inputs = inputs.into_iter();
+    let [factor, batch] = all::<_, 2>(inputs.by_ref().take(2).collect()).map(contiguous);
+    let weights: Vec<_> = inputs.map(owned).collect();
+    let (client, size) = (batch.client.clone(), vector_size(&batch));
+    let vectors = matrix(&batch) / size;
+    let mut index = op.index;
+    for weights in weights.chunks(per_launch(&factor, 1, 2)) {
+        let (cubes, cube) = spread(weights.len() * vectors, 256);
+        // SAFETY: as above.
+        unsafe {
+            step_kernel::launch_unchecked::<R>(
+                &client,
+                cubes,
+                cube,
+                size,
+                batch.clone().into_array_arg(),
+                factor.clone().into_array_arg(),
+                weights.iter().cloned().map(CubeTensor::into_array_arg).collect(),
+                op.lr,
+                op.decay,
+                (index * vectors) as u32,
+                weights.len(),
+            );
+        }
+        index += weights.len();
     }
-    weight
+    weights
 }
 
 /// The batch rounded and normalised, in the type of the iteration, its rows as those of products.

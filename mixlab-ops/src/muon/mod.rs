@@ -1,8 +1,8 @@
 //! Muon (Jordan et al., 2024): momentum, orthogonalised, for all matrices of one shape together.
 //!
-//! Three ops make a step. [`Momentum`] puts the update of one matrix into its place in a batch
+//! Three ops make a step. [`Momentum`] puts the updates of matrices into their places in a batch
 //! `[S, R, C]`; [`Orthogonalize`] drives all singular values of the batch towards 1 by the quintic
-//! Newton–Schulz iteration `X ← aX + (bA + cA²)X`, `A = XXᵀ`; [`MuonStep`] takes a matrix's part
+//! Newton–Schulz iteration `X ← aX + (bA + cA²)X`, `A = XXᵀ`; [`MuonStep`] takes each matrix's part
 //! out of the batch and applies it. A negative factor (see [`clip_factor`](crate::clip_factor))
 //! leaves buffers and weights alone.
 
@@ -12,42 +12,92 @@ mod cpu;
 mod kernel;
 mod orthogonalize;
 
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
+use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Op, Spec, lift, lower};
+use crate::plumbing::list::{execute_group, group};
+use crate::{Backend, Op, Spec, lift, lower};
 
 pub use orthogonalize::{Orthogonalize, orthogonalize};
 
 /// `M ← μM + fg`; the update is `M`, or with Nesterov's lookahead `fg + μM`.
 ///
-/// Inputs: gradient `[R, C]`, `[f, …]`, `M` `[R, C]`, batch `[S, R, C]`; outputs: the batch with the
-/// update as matrix `index`, and `M`.
+/// Inputs: `[f, …]`, batch `[S, R, C]`, then for each of some matrices that follow one another in
+/// it the gradient `[R, C]` and `M` `[R, C]`; outputs: the batch with their updates, and each `M`.
 #[derive(Clone, Debug)]
 pub struct Momentum {
     /// `μ`.
     pub momentum: f32,
     /// Whether the update looks ahead.
     pub nesterov: bool,
-    /// Place in the batch.
+    /// Place of the first of them in the batch.
     pub index: usize,
 }
 
-/// `W ← W − δW − ηU`, where `U` is matrix `index` of the batch.
+/// `W ← W − δW − ηU`, where `U` is a matrix of the batch.
 ///
-/// Inputs: weight `[R, C]`, batch `[S, R, C]`, `[f, …]`; output: weight.
+/// Inputs: `[f, …]`, batch `[S, R, C]`, the weights `[R, C]` of some matrices that follow one another
+/// in it; outputs: the weights.
 #[derive(Clone, Debug)]
 pub struct MuonStep {
     /// `η`.
     pub lr: f32,
     /// `δ`: the learning rate times the weight decay.
     pub decay: f32,
-    /// Place in the batch.
+    /// Place of the first of them in the batch.
     pub index: usize,
+}
+
+/// The updates `[S, R, C]` of `S` matrices, given the gradient and the momentum of each, and their
+/// new momenta. All are written over where nobody else holds them, many in one launch.
+///
+/// # Panics
+/// If there are none.
+pub fn momentum<B: Backend>(
+    op: &Momentum,
+    factor: &FloatTensor<B>,
+    matrices: Vec<[FloatTensor<B>; 2]>,
+) -> (Tensor<B, 3>, Vec<FloatTensor<B>>) {
+    let [rows, columns] = matrices[0][0].shape().dims();
+    let options = (&B::float_device(factor), DType::F32);
+    // Flat: some devices would put gaps between rows.
+    let flat = Tensor::<B, 1>::empty([matrices.len() * rows * columns], options);
+    let mut batch = lower(flat.reshape([matrices.len(), rows, columns]));
+    let mut momenta = Vec::with_capacity(matrices.len());
+    let mut matrices = matrices.into_iter();
+    while let Some(group) = group(&mut matrices) {
+        let group = group.into_iter().flatten();
+        let inputs = [factor.clone(), batch].into_iter().chain(group).collect();
+        let op = Momentum { index: op.index + momenta.len(), ..op.clone() };
+        let mut outputs = execute_group::<B, _, 4, 10, 34>(&op, inputs).into_iter();
+        batch = outputs.next().expect("the batch");
+        momenta.extend(outputs);
+    }
+    (lift(batch), momenta)
+}
+
+/// The new values of `weights` `[R, C]`, given their updates `[S, R, C]`. They are written over where
+/// nobody else holds them, many in one launch.
+pub fn muon_step<B: Backend>(
+    op: &MuonStep,
+    factor: &FloatTensor<B>,
+    updates: Tensor<B, 3>,
+    weights: Vec<FloatTensor<B>>,
+) -> Vec<FloatTensor<B>> {
+    let updates = lower(updates);
+    let mut updated = Vec::with_capacity(weights.len());
+    let mut weights = weights.into_iter();
+    while let Some(group) = group(&mut weights) {
+        let inputs = [factor.clone(), updates.clone()].into_iter().chain(group).collect();
+        let op = MuonStep { index: op.index + updated.len(), ..op.clone() };
+        updated.extend(execute_group::<B, _, 3, 6, 18>(&op, inputs));
+    }
+    updated
 }
 
 /// Whether `[f, …]` says to do nothing, for each element of `shape`.
@@ -58,81 +108,92 @@ fn skip<B: burn::tensor::backend::Backend>(
     factor.clone().narrow(0, 0, 1).lower_elem(0.0).unsqueeze::<2>().expand(shape)
 }
 
-impl Op<4> for Momentum {
+impl<const N: usize> Op<N> for Momentum {
     const NAME: &'static str = "mixlab.momentum";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [_, _, buffer, batch]: &[Spec; 4]) -> Vec<Spec> {
-        vec![batch.clone(), buffer.clone()]
+    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
+        let momenta = inputs[2..].chunks(2).map(|x| &x[1]);
+        core::iter::once(&inputs[1]).chain(momenta).cloned().collect()
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
         &self,
-        [grad, factor, buffer, batch]: [FloatTensor<B>; 4],
+        inputs: [FloatTensor<B>; N],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let (factor, before) = (lift::<B, 1>(factor), lift::<B, 2>(buffer));
-        let keep = skip(&factor, before.shape());
-        let grad = lift::<B, 2>(grad) * factor.narrow(0, 0, 1).unsqueeze();
-        let buffer = before.clone() * self.momentum + grad.clone();
-        let update = match self.nesterov {
-            true => grad + buffer.clone() * self.momentum,
-            false => buffer.clone(),
-        };
-        let batch = lift::<B, 3>(batch);
+        let factor = lift::<B, 1>(inputs[0].clone()).narrow(0, 0, 1);
+        let mut batch = lift::<B, 3>(inputs[1].clone());
         let [_, r, c] = batch.dims();
-        let place = [self.index..self.index + 1, 0..r, 0..c];
-        let update = update.mask_fill(keep.clone(), 0.0).unsqueeze();
-        vec![lower(batch.slice_assign(place, update)), lower(buffer.mask_where(keep, before))]
+        let mut momenta = Vec::new();
+        for (x, index) in inputs[2..].chunks(2).zip(self.index..) {
+            let [grad, before] = [0, 1].map(|i| lift::<B, 2>(x[i].clone()));
+            let keep = skip(&factor, before.shape());
+            let grad = grad * factor.clone().unsqueeze();
+            let momentum = before.clone() * self.momentum + grad.clone();
+            let update = match self.nesterov {
+                true => grad + momentum.clone() * self.momentum,
+                false => momentum.clone(),
+            };
+            let update = update.mask_fill(keep.clone(), 0.0).unsqueeze();
+            batch = batch.slice_assign([index..index + 1, 0..r, 0..c], update);
+            momenta.push(lower(momentum.mask_where(keep, before)));
+        }
+        core::iter::once(lower(batch)).chain(momenta).collect()
     }
 
     #[cfg(feature = "cpu")]
-    fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+    fn cpu(&self, inputs: &[FlexTensor; N], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(cpu::momentum(self, inputs))
     }
 
     #[cfg(feature = "cube")]
     fn cube<R: CubeRuntime>(
         &self,
-        inputs: [CubeTensor<R>; 4],
+        inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        kernel::momentum(self, inputs)
+        kernel::momentum(self, inputs.into())
     }
 }
 
-impl Op<3> for MuonStep {
+impl<const N: usize> Op<N> for MuonStep {
     const NAME: &'static str = "mixlab.muon_step";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [weight, _, _]: &[Spec; 3]) -> Vec<Spec> {
-        vec![weight.clone()]
+    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
+        inputs[2..].into()
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
         &self,
-        [weight, batch, factor]: [FloatTensor<B>; 3],
+        inputs: [FloatTensor<B>; N],
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let weight = lift::<B, 2>(weight);
-        let keep = skip(&lift::<B, 1>(factor), weight.shape());
-        let update = lift::<B, 3>(batch).narrow(0, self.index, 1).squeeze_dim::<2>(0);
-        let next = weight.clone() - weight.clone() * self.decay - update * self.lr;
-        vec![lower(next.mask_where(keep, weight))]
+        let factor = lift::<B, 1>(inputs[0].clone());
+        let batch = lift::<B, 3>(inputs[1].clone());
+        let step = |(weight, index): (&FloatTensor<B>, usize)| {
+            let weight = lift::<B, 2>(weight.clone());
+            let keep = skip(&factor, weight.shape());
+            let update = batch.clone().narrow(0, index, 1).squeeze_dim::<2>(0);
+            let next = weight.clone() - weight.clone() * self.decay - update * self.lr;
+            lower(next.mask_where(keep, weight))
+        };
+        inputs[2..].iter().zip(self.index..).map(step).collect()
     }
 
     #[cfg(feature = "cpu")]
-    fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(vec![cpu::step(self, inputs)])
+    fn cpu(&self, inputs: &[FlexTensor; N], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(cpu::step(self, inputs))
     }
 
     #[cfg(feature = "cube")]
     fn cube<R: CubeRuntime>(
         &self,
-        inputs: [CubeTensor<R>; 3],
+        inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        vec![kernel::step(self, inputs)]
+        kernel::step(self, inputs.into())
     }
 }
 

@@ -1,7 +1,8 @@
 use burn::tensor::{Tensor, Tolerance};
+use burn_backend::tensor::FloatTensor;
 use burn_flex::Flex;
 
-use super::{Momentum, MuonStep, orthogonalize};
+use super::{Momentum, MuonStep, momentum, muon_step, orthogonalize};
 use crate::testing::noise;
 use crate::{Backend, Op, Precision, lift, lower};
 
@@ -40,25 +41,62 @@ fn a_zero_matrix_stays_zero() {
     assert!(y.into_data().to_vec::<f32>().unwrap().iter().all(|v| *v == 0.0));
 }
 
+/// Momentum and step of matrices 1 and 2 of three.
+fn ops(nesterov: bool) -> (Momentum, MuonStep) {
+    let momentum = Momentum { momentum: 0.9, nesterov, index: 1 };
+    (momentum, MuonStep { lr: 0.1, decay: 0.01, index: 1 })
+}
+
 #[test]
 fn the_fused_bodies_equal_the_references_and_a_negative_factor_skips() {
+    let close = |ours: &[FloatTensor<Flex>], theirs: &[FloatTensor<Flex>]| {
+        assert_eq!(ours.len(), theirs.len());
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            let data = |x: &FloatTensor<Flex>| lift::<Flex, 2>(x.clone()).into_data();
+            let [ours, theirs] = [ours, theirs].map(data);
+            ours.assert_approx_eq::<f32>(&theirs, Tolerance::absolute(1e-6));
+        }
+    };
+    let matrix = |seed| lower(random([1, 5, 7], seed).squeeze_dim::<2>(0));
     for (f, nesterov) in [(0.5, true), (1.0, false), (-1.0, true)] {
         let factor = lower(Tensor::<Flex, 1>::from_floats([f, 0.0], &Default::default()));
         let batch = lower(random([3, 5, 7], 3));
-        let [grad, buffer] = [4, 5].map(|seed| lower(random([1, 5, 7], seed).squeeze_dim::<2>(0)));
-        let op = Momentum { momentum: 0.9, nesterov, index: 1 };
-        let inputs = [grad, factor.clone(), buffer.clone(), batch];
-        let fused = Flex::execute(&op, inputs.clone(), vec![]);
-        let reference = op.reference::<Flex>(inputs, &[]);
-        let [ours, theirs] = [&fused[1], &reference[1]].map(|x| lift::<Flex, 2>(x.clone()));
-        ours.into_data().assert_approx_eq::<f32>(&theirs.into_data(), Tolerance::absolute(1e-6));
-        let step = MuonStep { lr: 0.1, decay: 0.01, index: 1 };
-        let inputs = [buffer.clone(), reference[0].clone(), factor];
-        let ours = Flex::execute(&step, inputs.clone(), vec![]).remove(0);
-        let theirs = step.reference::<Flex>(inputs, &[]).remove(0);
-        let [ours, theirs, before] = [ours, theirs, buffer].map(|x| lift::<Flex, 2>(x).into_data());
-        ours.assert_approx_eq::<f32>(&theirs, Tolerance::absolute(1e-6));
-        assert_eq!(ours == before, f < 0.0);
+        let (momentum, step) = ops(nesterov);
+        let [a, b, c, d] = [4, 5, 6, 7].map(matrix);
+        let inputs = [factor.clone(), batch, a.clone(), b.clone(), c, d];
+        let fused = Flex::execute(&momentum, inputs.clone(), vec![]);
+        let reference = momentum.reference::<Flex>(inputs, &[]);
+        // What a skipped update leaves in the batch does not matter.
+        let from = if f < 0.0 { 1 } else { 0 };
+        close(&fused[from..], &reference[from..]);
+
+        let inputs = [factor, reference[0].clone(), a.clone(), b];
+        let ours = Flex::execute(&step, inputs.clone(), vec![]);
+        close(&ours, &step.reference::<Flex>(inputs, &[]));
+        let [after, before] = [ours[0].clone(), a].map(|x| lift::<Flex, 2>(x).into_data());
+        assert_eq!(after == before, f < 0.0);
+    }
+}
+
+#[test]
+fn every_matrix_of_a_long_list_has_its_own_update() {
+    let matrices =
+        |seed: u64| (0..21).map(move |i| lower(random([1, 2, 3], seed + i).squeeze_dim::<2>(0)));
+    let factor = lower(Tensor::<Flex, 1>::from_floats([0.5, 0.0], &Default::default()));
+    let (op, step) = ops(true);
+    let (op, step) = (Momentum { index: 0, ..op }, MuonStep { index: 0, ..step });
+    let together: Vec<_> = matrices(1).zip(matrices(50)).map(|(g, m)| [g, m]).collect();
+    let alone = together.clone();
+    let (updates, momenta) = momentum::<Flex>(&op, &factor, together);
+    let weights = muon_step::<Flex>(&step, &factor, updates.clone(), matrices(99).collect());
+    assert_eq!([momenta.len(), weights.len()], [21, 21]);
+    let data = |x: &FloatTensor<Flex>| lift::<Flex, 2>(x.clone()).into_data();
+    for (i, (pair, weight)) in alone.into_iter().zip(matrices(99)).enumerate() {
+        let (update, m) = momentum::<Flex>(&op, &factor, vec![pair]);
+        assert_eq!(updates.clone().narrow(0, i, 1).into_data(), update.clone().into_data());
+        assert_eq!(data(&momenta[i]), data(&m[0]));
+        let w = muon_step::<Flex>(&step, &factor, update, vec![weight]);
+        assert_eq!(data(&weights[i]), data(&w[0]));
     }
 }
 
@@ -69,18 +107,36 @@ fn the_kernels_equal_the_references() {
     use crate::testing::{Host, kernels::same_f32};
     for (r, c) in [(1, 1), (5, 7), (64, 24), (24, 130)] {
         let batch = noise(&[3, r, c], 6);
-        let [grad, buffer] = [7, 8].map(|seed| noise(&[r, c], seed));
+        let matrices = [7, 8, 9, 10].map(|seed| noise(&[r, c], seed));
+        let [a, b, ..] = matrices.clone();
         for (f, nesterov) in [(0.5, true), (1.0, false), (-1.0, true)] {
             let factor = Host { data: vec![f, 0.0], shape: vec![2] };
-            let step = MuonStep { lr: 0.1, decay: 0.01, index: 2 };
-            same_f32(step, &[buffer.clone(), batch.clone(), factor.clone()], &[]);
+            let (momentum, step) = ops(nesterov);
+            let step = |n: usize| MuonStep { index: 3 - n, ..step.clone() };
+            same_f32(step(1), &[factor.clone(), batch.clone(), a.clone()], &[]);
+            same_f32(step(2), &[factor.clone(), batch.clone(), a.clone(), b.clone()], &[]);
             // What a skipped update leaves in the batch does not matter.
             if f > 0.0 {
-                let op = Momentum { momentum: 0.9, nesterov, index: 1 };
-                same_f32(op, &[grad.clone(), factor, buffer.clone(), batch.clone()], &[]);
+                let [a, b, c, d] = matrices.clone();
+                same_f32(momentum, &[factor, batch.clone(), a, b, c, d], &[]);
             }
         }
         let op = Orthogonalize { steps: 3, precision: Precision::F32 };
         same_f32(op, &[batch], &[]);
     }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn the_kernels_take_more_matrices_than_a_device_binds_at_once() {
+    use crate::testing::{Host, kernels::same_f32};
+    let factor = Host { data: vec![0.5, 0.0], shape: vec![2] };
+    let batch = noise(&[40, 3, 4], 1);
+    let matrices = |count: u64| (0..count).map(|i| noise(&[3, 4], 2 + i));
+    let inputs = |count| [factor.clone(), batch.clone()].into_iter().chain(matrices(count));
+    let (momentum, step) = ops(true);
+    let pairs: Vec<_> = inputs(32).collect();
+    same_f32::<_, 34>(momentum, &pairs.try_into().ok().unwrap(), &[]);
+    let weights: Vec<_> = inputs(32).collect();
+    same_f32::<_, 34>(step, &weights.try_into().ok().unwrap(), &[]);
 }

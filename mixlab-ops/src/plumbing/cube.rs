@@ -118,12 +118,28 @@ pub(crate) fn empty<R: CubeRuntime>(
     }
 }
 
-/// How many elements of `x`, a tensor without gaps, a unit can load at once: up to 16 bytes that
-/// divide the last axis.
+/// How many elements of a row of `x`, a tensor without gaps, a unit can load at once: up to 16
+/// bytes that divide the last axis.
 pub(crate) fn vector_size<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
-    let row = x.meta.shape().last().copied().unwrap_or(1);
+    vector_of(x, x.meta.shape().last().copied().unwrap_or(1))
+}
+
+/// As [`vector_size`], for a kernel to which rows mean nothing.
+pub(crate) fn flat_vector_size<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
+    vector_of(x, x.meta.num_elements())
+}
+
+fn vector_of<R: CubeRuntime>(x: &CubeTensor<R>, length: usize) -> usize {
     let sizes = x.client.io_optimized_vector_sizes(x.dtype.size());
-    sizes.filter(|n| n * x.dtype.size() <= 16 && row.is_multiple_of(*n)).max().unwrap_or(1)
+    sizes.filter(|n| n * x.dtype.size() <= 16 && length.is_multiple_of(*n)).max().unwrap_or(1)
+}
+
+/// How many tensors a kernel can take that binds `each` buffers for one of them and `others`
+/// besides, on the device of `x`: at least one.
+pub(crate) fn per_launch<R: CubeRuntime>(x: &CubeTensor<R>, each: usize, others: usize) -> usize {
+    // One more holds the numbers of the launch.
+    let free = x.client.properties().hardware.max_bindings as usize - others - 1;
+    (free / each).max(1)
 }
 
 /// A one-dimensional launch of at least `units` units, `width` to a cube.

@@ -12,7 +12,7 @@ pub(crate) mod cuda;
 mod fallbacks;
 #[cfg(feature = "cube")]
 mod fusion;
-
+pub(crate) mod list;
 #[cfg(feature = "cube")]
 pub(crate) mod reduce;
 #[cfg(feature = "cube")]
