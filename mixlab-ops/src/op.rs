@@ -21,7 +21,7 @@ pub struct Spec {
 /// What the forward of an op leaves behind for its gradient.
 #[derive(Clone, Debug)]
 pub struct Tape<B: burn::tensor::backend::Backend, const N: usize> {
-    /// The float inputs of the forward; `None` where [`Op::trim`] dropped one.
+    /// The float inputs of the forward; `None` where [`Op::KEEPS`] has one left out.
     pub inputs: [Option<FloatTensor<B>>; N],
     /// The integer inputs of the forward.
     pub ints: Vec<IntTensor<B>>,
@@ -30,10 +30,10 @@ pub struct Tape<B: burn::tensor::backend::Backend, const N: usize> {
 }
 
 impl<B: burn::tensor::backend::Backend, const N: usize> Tape<B, N> {
-    /// All float inputs, for an op that drops none.
+    /// All float inputs, for an op that keeps them all.
     ///
     /// # Panics
-    /// If [`Op::trim`] dropped one.
+    /// If [`Op::KEEPS`] leaves one out.
     pub fn inputs(&mut self) -> [FloatTensor<B>; N] {
         self.inputs.each_mut().map(|x| x.take().expect("the op keeps its inputs"))
     }
@@ -49,6 +49,10 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
 
     /// Whether [`Op::gradient`] is written by hand. If not, autodiff goes through the reference.
     const GRADIENT: bool = false;
+
+    /// Which float inputs the gradient reads. The others are not held until then, so that kernels
+    /// may write over them.
+    const KEEPS: [bool; N] = [true; N];
 
     /// Whether GPU backends run [`Op::cube`] instead of the reference.
     const KERNEL: bool = false;
@@ -68,7 +72,13 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
         ints: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>>;
 
-    /// Drops what the gradient does not read, so that it is freed after the forward.
+    /// The op to run in place of this one, on inputs of the given shapes and types, when its
+    /// gradient is going to be asked for: one that leaves more for the gradient behind.
+    fn recorded(&self, _inputs: &[Spec; N]) -> Self {
+        self.clone()
+    }
+
+    /// Drops the outputs that the gradient does not read, so that they are freed after the forward.
     fn trim<B: burn::tensor::backend::Backend>(&self, _tape: &mut Tape<B, N>) {}
 
     /// Gradients of the float inputs, given the gradient of the first output.

@@ -139,9 +139,11 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         targets: Tensor<B, 1, Int>,
         training: bool,
     ) -> Tensor<B, 1> {
-        let rows = tokens.ids.dims();
-        // By rows first: a GPU sums one long row on a single multiprocessor.
-        self.losses(tokens, targets, training).reshape(rows).mean_dim(1).mean()
+        let [batch, seq] = tokens.ids.dims();
+        // By rows first: a GPU sums one long row on a single multiprocessor. Divided once, so that
+        // the gradient of each loss is what the op expects.
+        let losses = self.losses(tokens, targets, training).reshape([batch, seq]);
+        losses.sum_dim(1).sum().mul_scalar(1.0 / (batch * seq) as f64)
     }
 
     /// Logits `[N, V]` of a final stream `[N, D]`.

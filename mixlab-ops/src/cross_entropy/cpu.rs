@@ -1,42 +1,61 @@
-//! Softmax cross-entropy for burn-flex: reads the logits, and in the gradient writes only it.
+//! Softmax cross-entropy for burn-flex: reads the logits once, and takes each exponential once.
 
 use burn_flex::FlexTensor;
 
 use crate::plumbing::cpu::{each_row, exp, indices, maximum, sum, tensor};
 
-/// The loss and the log-sum-exp of each row, both `[N]`.
-pub(super) fn losses(z: &FlexTensor, targets: &FlexTensor) -> Option<[FlexTensor; 2]> {
+/// The loss `[N]` of each row, and the gradient of the logits if it is wanted.
+pub(super) fn losses(
+    z: &FlexTensor,
+    targets: &FlexTensor,
+    ahead: Option<f32>,
+) -> Option<Vec<FlexTensor>> {
     let [n, v] = z.layout().shape().dims();
     let (z, targets) = (z.to_contiguous(), indices(targets)?);
     let z = z.storage::<f32>();
-    let buffers = each_row(
+    let width = ahead.map_or(0, |_| v);
+    let [nll, dz] = each_row(
         n,
         v,
-        [1, 1],
+        [1, width],
         #[inline(always)]
-        |range, [nll, log_sum_exp]| {
-            for ((row, nll), log_sum_exp) in range.zip(nll).zip(log_sum_exp) {
+        |range, [nll, dz]| {
+            let mut scratch = vec![0.0; v - width];
+            let mut gradients = dz.chunks_mut(v);
+            for (row, nll) in range.zip(nll) {
                 let z = &z[row * v..][..v];
+                let exps = gradients.next().unwrap_or(&mut scratch);
                 let max = maximum(z);
+                for i in 0..v {
+                    exps[i] = exp(z[i] - max);
+                }
                 let total = sum(
                     v,
                     #[inline(always)]
-                    |s, i| s + exp(z[i] - max),
+                    |s, i| s + exps[i],
                 );
-                *log_sum_exp = total.ln() + max;
-                *nll = *log_sum_exp - z[targets[row]];
+                *nll = total.ln() + max - z[targets[row]];
+                if let Some(g) = ahead {
+                    exps.iter_mut().for_each(|d| *d *= g / total);
+                    exps[targets[row]] -= g;
+                }
             }
         },
     );
-    Some(buffers.map(|x| tensor(x, [n])))
+    let dz = ahead.map(|_| tensor(dz, [n, v]));
+    Some(core::iter::once(tensor(nll, [n])).chain(dz).collect())
 }
 
-/// The gradient `[N, V]` of the logits.
-pub(super) fn gradient(inputs: &[FlexTensor; 3], targets: &FlexTensor) -> Option<FlexTensor> {
-    let [n, v] = inputs[0].layout().shape().dims();
-    let targets = indices(targets)?;
-    let [z, log_sum_exp, g] = inputs.each_ref().map(FlexTensor::to_contiguous);
-    let [z, log_sum_exp, g] = [&z, &log_sum_exp, &g].map(|x| x.storage::<f32>());
+/// `dz` `[N, V]`, which is for losses that have the gradient `ahead`, for the gradients `g` `[N]`.
+pub(super) fn gradient(ahead: f32, [dz, g]: &[FlexTensor; 2]) -> FlexTensor {
+    let [n, v] = dz.layout().shape().dims();
+    let g = g.to_contiguous();
+    let g = g.storage::<f32>();
+    if g.iter().all(|g| *g == ahead) {
+        return dz.clone();
+    }
+    let before = dz.to_contiguous();
+    let before = before.storage::<f32>();
     let [dz] = each_row(
         n,
         v,
@@ -44,13 +63,12 @@ pub(super) fn gradient(inputs: &[FlexTensor; 3], targets: &FlexTensor) -> Option
         #[inline(always)]
         |range, [dz]| {
             for (row, dz) in range.zip(dz.chunks_mut(v)) {
-                let z = &z[row * v..][..v];
-                for i in 0..v {
-                    dz[i] = exp(z[i] - log_sum_exp[row]) * g[row];
+                let factor = g[row] / ahead;
+                for (d, before) in dz.iter_mut().zip(&before[row * v..]) {
+                    *d = before * factor;
                 }
-                dz[targets[row]] -= g[row];
             }
         },
     );
-    Some(tensor(dz, [n, v]))
+    tensor(dz, [n, v])
 }

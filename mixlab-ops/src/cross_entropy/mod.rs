@@ -4,6 +4,10 @@
 //! `g_n · (softmax(z_n) − onehot(target_n))`, without a one-hot tensor. With a cap `c`,
 //! `z = c tanh(a / c)` of the logits `a` that come in, and the gradient has the factor
 //! `1 − (z / c)²`: capped logits are never stored. Losses have 32 bits, whatever the logits have.
+//!
+//! Logits are the largest tensor of a small model: they are read and written once. In training the
+//! forward puts the gradient for `g_n = 1/N`, that of a mean, in their place; the backward multiplies
+//! the rows whose `g_n` turns out to be another.
 
 #[cfg(feature = "cpu")]
 mod cpu;
@@ -25,13 +29,17 @@ use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 pub struct CrossEntropy {
     /// The bound that the logits are first brought within, by `c tanh(a / c)`.
     pub softcap: Option<f32>,
+    /// If given, the gradient of the logits comes with the losses, for losses that all have this
+    /// gradient: `1/N` under a mean.
+    pub ahead: Option<f32>,
 }
 
-/// The gradient of [`CrossEntropy`], of the logits, the log-sum-exp and the gradient of the losses.
-#[derive(Clone, Debug, Default)]
+/// The gradient of the logits `[N, V]`, of what [`CrossEntropy`] computed ahead and the gradient of the
+/// losses `[N]`.
+#[derive(Clone, Debug)]
 pub struct CrossEntropyGradient {
-    /// The bound of the logits.
-    pub softcap: Option<f32>,
+    /// The gradient of the losses that it was computed for.
+    pub ahead: f32,
 }
 
 /// Negative log-likelihood `[N]` of each of `targets` `[N]` under `logits` `[N, V]`, in f32.
@@ -47,12 +55,8 @@ pub fn capped_cross_entropy<B: Backend>(
     targets: Tensor<B, 1, Int>,
     softcap: Option<f32>,
 ) -> Tensor<B, 1> {
-    let op = CrossEntropy { softcap };
+    let op = CrossEntropy { softcap, ahead: None };
     run(&op, [lower(logits)], vec![targets.into_primitive()])
-}
-
-fn attributes(softcap: Option<f32>) -> String {
-    softcap.map_or_else(|| "{}".into(), |cap| format!(r#"{{"softcap":{cap:e}}}"#))
 }
 
 /// `logits` in f32, within ±`softcap` if there is one.
@@ -75,15 +79,16 @@ fn column<B: burn::tensor::backend::Backend>(targets: &[IntTensor<B>]) -> Tensor
 impl Op<1> for CrossEntropy {
     const NAME: &'static str = "mixlab.cross_entropy";
     const GRADIENT: bool = true;
+    const KEEPS: [bool; 1] = [false];
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        attributes(self.softcap)
+        self.softcap.map_or_else(|| "{}".into(), |cap| format!(r#"{{"softcap":{cap:e}}}"#))
     }
 
     fn outputs(&self, [logits]: &[Spec; 1]) -> Vec<Spec> {
-        let rows = Spec { shape: Shape::new([logits.shape[0]]), dtype: DType::F32 };
-        vec![rows.clone(), rows]
+        let nll = Spec { shape: Shape::new([logits.shape[0]]), dtype: DType::F32 };
+        core::iter::once(nll).chain(self.ahead.map(|_| logits.clone())).collect()
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -91,31 +96,48 @@ impl Op<1> for CrossEntropy {
         [logits]: [FloatTensor<B>; 1],
         ints: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
+        let dtype = logits.dtype();
         let z = single::<B>(logits, self.softcap);
         let max = z.clone().detach().max_dim(1);
         let log_sum_exp = (z.clone() - max.clone()).exp().sum_dim(1).log() + max;
-        let nll = log_sum_exp.clone() - z.gather(1, column(ints));
-        [nll, log_sum_exp].map(|t| lower(t.squeeze_dim::<1>(1))).into()
+        let nll = log_sum_exp.clone() - z.clone().gather(1, column(ints));
+        let gradient = |g: f32| {
+            let softmax = (z.clone() - log_sum_exp).exp();
+            let minus = nll.full_like(-g);
+            let dz = (softmax * g).scatter(1, column(ints), minus, IndexingUpdateOp::Add);
+            let dz = match self.softcap {
+                Some(cap) => dz * (z.div_scalar(cap).square().neg().add_scalar(1.0)),
+                None => dz,
+            };
+            lower(dz.cast(dtype))
+        };
+        let dz = self.ahead.map(gradient);
+        core::iter::once(lower(nll.squeeze_dim::<1>(1))).chain(dz).collect()
+    }
+
+    fn recorded(&self, [logits]: &[Spec; 1]) -> Self {
+        // Gradients under a mean of many are too small for f16.
+        let ahead = match logits.dtype {
+            DType::F16 => 1.0,
+            _ => (1.0 / logits.shape[0] as f64) as f32,
+        };
+        Self { ahead: Some(ahead), ..self.clone() }
     }
 
     fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
         tape.outputs.remove(0);
     }
 
-    fn gradient<B: Backend>(
-        &self,
-        mut tape: Tape<B, 1>,
-        grad: FloatTensor<B>,
-    ) -> [FloatTensor<B>; 1] {
-        let ([z], [log_sum_exp]) = (tape.inputs(), all(tape.outputs));
-        let op = CrossEntropyGradient { softcap: self.softcap };
-        all(B::execute(&op, [z, log_sum_exp, grad], tape.ints))
+    fn gradient<B: Backend>(&self, tape: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
+        let [dz] = all(tape.outputs);
+        let op = CrossEntropyGradient { ahead: self.ahead.expect("recorded with it") };
+        all(B::execute(&op, [dz, grad], vec![]))
     }
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 1], ints: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [z] = inputs;
-        self.softcap.is_none().then(|| cpu::losses(z, &ints[0]).map(Vec::from))?
+        self.softcap.is_none().then(|| cpu::losses(z, &ints[0], self.ahead))?
     }
 
     #[cfg(feature = "cube")]
@@ -125,54 +147,45 @@ impl Op<1> for CrossEntropy {
         ints: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let [targets] = all(ints);
-        kernel::losses(self.softcap, z, targets)
+        kernel::losses(self, z, targets)
     }
 }
 
-impl Op<3> for CrossEntropyGradient {
+impl Op<2> for CrossEntropyGradient {
     const NAME: &'static str = "mixlab.cross_entropy_gradient";
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        attributes(self.softcap)
+        format!(r#"{{"ahead":{:e}}}"#, self.ahead)
     }
 
-    fn outputs(&self, [logits, ..]: &[Spec; 3]) -> Vec<Spec> {
-        vec![logits.clone()]
+    fn outputs(&self, [dz, _]: &[Spec; 2]) -> Vec<Spec> {
+        vec![dz.clone()]
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
         &self,
-        [z, log_sum_exp, g]: [FloatTensor<B>; 3],
-        ints: &[IntTensor<B>],
+        [dz, g]: [FloatTensor<B>; 2],
+        _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
-        let dtype = z.dtype();
-        let column_of = |x| lift::<B, 1>(x).cast(DType::F32).unsqueeze_dim::<2>(1);
-        let [log_sum_exp, g] = [log_sum_exp, g].map(column_of);
-        let z = single::<B>(z, self.softcap);
-        let softmax = (z.clone() - log_sum_exp).exp();
-        let dz = (softmax * g.clone()).scatter(1, column(ints), -g, IndexingUpdateOp::Add);
-        let dz = match self.softcap {
-            Some(cap) => dz * (z.div_scalar(cap).square().neg().add_scalar(1.0)),
-            None => dz,
-        };
+        let dtype = dz.dtype();
+        let factor = lift::<B, 1>(g).cast(DType::F32).div_scalar(self.ahead);
+        let dz = lift::<B, 2>(dz).cast(DType::F32) * factor.unsqueeze_dim(1);
         vec![lower(dz.cast(dtype))]
     }
 
     #[cfg(feature = "cpu")]
-    fn cpu(&self, inputs: &[FlexTensor; 3], ints: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        let gradient = || cpu::gradient(inputs, &ints[0]).map(|dz| vec![dz]);
-        self.softcap.is_none().then(gradient)?
+    fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::gradient(self.ahead, inputs)])
     }
 
     #[cfg(feature = "cube")]
     fn cube<R: CubeRuntime>(
         &self,
-        inputs: [CubeTensor<R>; 3],
-        ints: Vec<CubeTensor<R>>,
+        inputs: [CubeTensor<R>; 2],
+        _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        let [targets] = all(ints);
-        vec![kernel::gradient(self.softcap, inputs, targets)]
+        vec![kernel::gradient(self.ahead, inputs)]
     }
 }
 

@@ -44,6 +44,7 @@ fn widen<B: burn::tensor::backend::Backend>(gate: FloatTensor<B>, db: usize) -> 
 impl Op<2> for MatrixScan {
     const NAME: &'static str = "mixlab.matrix_scan";
     const GRADIENT: bool = true;
+    const KEEPS: [bool; 2] = [false, true];
     const KERNEL: bool = true;
 
     fn outputs(&self, [update, _]: &[Spec; 2]) -> Vec<Spec> {
@@ -59,10 +60,6 @@ impl Op<2> for MatrixScan {
         let [b, t, da, db] = update.dims();
         let h = recurrence(widen(gate, db), update.reshape([b, t, da * db]), Origin::Start);
         vec![lower(h.reshape([b, t, da, db]))]
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
-        tape.inputs[0] = None;
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 2>, grad: FloatTensor<B>) -> [FloatTensor<B>; 2] {

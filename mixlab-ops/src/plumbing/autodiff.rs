@@ -7,9 +7,10 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::tensor::{DType, backend::AutodiffBackend};
+use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
-use crate::{Backend, Op, Tape};
+use crate::{Backend, Op, Spec, Tape};
 
 #[derive(Debug)]
 struct Recorded<O>(O);
@@ -39,14 +40,18 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         }
         let nodes = inputs.each_ref().map(|x| x.node.clone());
         let inputs = inputs.map(|x| x.primitive);
-        let prepared =
-            Backward::<B, N>::prepare::<C>(Recorded(op.clone()), nodes).compute_bound().stateful();
+        let specs = inputs.each_ref().map(|x| Spec { shape: x.shape(), dtype: x.dtype() });
+        let recorded = op.recorded(&specs);
+        let prepared = Backward::<B, N>::prepare::<C>(Recorded(recorded.clone()), nodes)
+            .compute_bound()
+            .stateful();
         let (first, rest) = match prepared {
             OpsKind::Tracked(prep) => {
-                let outputs = B::execute(op, inputs.clone(), ints.clone());
+                let kept = core::array::from_fn(|i| O::KEEPS[i].then(|| inputs[i].clone()));
+                let outputs = B::execute(&recorded, inputs, ints.clone());
                 let (first, rest) = split_first(outputs.clone());
-                let mut tape = Tape { inputs: inputs.map(Some), ints, outputs };
-                op.trim(&mut tape);
+                let mut tape = Tape { inputs: kept, ints, outputs };
+                recorded.trim(&mut tape);
                 (prep.finish(tape, first), rest)
             }
             OpsKind::UnTracked(prep) => {

@@ -63,6 +63,7 @@ impl Rope {
 impl Op<1> for Rope {
     const NAME: &'static str = "mixlab.rope";
     const GRADIENT: bool = true;
+    const KEEPS: [bool; 1] = [false];
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
@@ -95,7 +96,7 @@ impl Op<1> for Rope {
     }
 
     fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
-        (tape.inputs, tape.outputs) = ([None], vec![]);
+        tape.outputs.clear();
     }
 
     fn gradient<B: Backend>(&self, _: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {

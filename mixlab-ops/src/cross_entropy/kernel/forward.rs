@@ -40,11 +40,14 @@ fn sum_exp<N: Size>(
     sum
 }
 
-/// `z[from]`, `z[from + step]` …, `count` of them, as f32.
+/// `count` vectors of a row as f32, from `at` on, one for each of the team in turn; `row` is where
+/// the row starts.
 #[cube]
 fn load<F: Float, N: Size>(
     z: &Array<Vector<F, N>>,
-    from: usize,
+    held: &mut Sequence<SharedMemory<Vector<F, N>>>,
+    row: usize,
+    at: usize,
     cap: f32,
     values: &mut Array<Vector<f32, N>>,
     #[comptime] count: usize,
@@ -52,7 +55,13 @@ fn load<F: Float, N: Size>(
 ) {
     #[unroll]
     for k in 0..count {
-        values[k] = Vector::cast_from(z[from + k * comptime!(how.team.width)]);
+        let here = at + k * comptime!(how.team.width);
+        let v = z[row + here];
+        if comptime!(how.held > 0) {
+            let held = held.index_mut(0usize);
+            held[here] = v;
+        }
+        values[k] = Vector::cast_from(v);
     }
     if comptime!(how.capped) {
         #[unroll]
@@ -67,15 +76,54 @@ fn load<F: Float, N: Size>(
     }
 }
 
-/// The loss and the log-sum-exp of each row; `columns` counts vectors.
+/// A vector that this unit has read before.
+#[cube]
+fn again<F: Float, N: Size>(
+    z: &Array<Vector<F, N>>,
+    held: &Sequence<SharedMemory<Vector<F, N>>>,
+    row: usize,
+    at: usize,
+    #[comptime] how: How,
+) -> Vector<F, N> {
+    if comptime!(how.held > 0) { held.index(0usize)[at] } else { z[row + at] }
+}
+
+/// `g · (softmax − onehot)` of one vector of logits, the target being element `target` if that is
+/// less than their number (before the target it wraps around); through the cap if there is one.
+#[cube]
+fn slope<F: Float, N: Size>(
+    z: Vector<F, N>,
+    target: usize,
+    log_sum_exp: f32,
+    g: f32,
+    cap: f32,
+    #[comptime] how: How,
+) -> Vector<F, N> {
+    let mut out = Vector::<F, N>::empty();
+    #[unroll]
+    for i in 0..N::value() {
+        let z = logit(f32::cast_from(z[i]), cap, how.capped);
+        let mut d = exp(z - log_sum_exp, how.fast) - select(i == target, 1.0f32, 0.0f32);
+        if comptime!(how.capped) {
+            let t = z / cap;
+            d *= 1.0 - t * t;
+        }
+        out[i] = F::cast_from(d * g);
+    }
+    out
+}
+
+/// The loss of each row, and the gradient of its logits if that is wanted, for losses with the
+/// gradient `g`; `columns` counts vectors.
 #[cube(launch_unchecked)]
 pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     z: &Array<Vector<F, N>>,
     targets: &Array<I>,
     nll: &mut Array<f32>,
-    log_sum_exp: &mut Array<f32>,
+    gradient: &mut Sequence<Array<Vector<F, N>>>,
     columns: u32,
     cap: f32,
+    g: f32,
     #[comptime] how: How,
     #[define(F)] _float: StorageType,
     #[define(I)] _int: StorageType,
@@ -88,39 +136,69 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     let end = select(live, columns, 0);
     let base = row * columns;
 
-    // The running maximum, and the sum of exp(z − maximum).
-    let mut best = f32::min_value();
-    let mut sum = 0.0f32;
-    let mut values = Array::<Vector<f32, N>>::new(LOADS);
-    let mut at = lane;
-    while at + comptime!((LOADS - 1) * how.team.width) < end {
-        load(z, base + at, cap, &mut values, LOADS, how);
-        let next = largest(&values, best, LOADS);
-        sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, LOADS, how.fast);
-        best = next;
-        at += comptime!(LOADS * how.team.width);
-    }
-    while at < end {
-        load(z, base + at, cap, &mut values, 1usize, how);
-        let next = largest(&values, best, 1usize);
-        sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, 1usize, how.fast);
-        best = next;
-        at += width;
-    }
-    let all = team_max(best, how.team);
-    let sum = team_sum(sum * exp(best - all, how.fast), how.team);
-    if live && lane == 0 {
-        let total = all + f32::ln(sum);
-        let target = usize::cast_from(targets[row]);
+    // Before anyone writes.
+    let mut target = 0;
+    let mut hit = 0.0f32;
+    if live {
+        target = usize::cast_from(targets[row]);
         let v = z[base + target / N::value()];
-        let mut hit = 0.0f32;
         #[unroll]
         for i in 0..N::value() {
             if i == target % N::value() {
                 hit = logit(f32::cast_from(v[i]), cap, how.capped);
             }
         }
+    }
+
+    let mut held = Sequence::<SharedMemory<Vector<F, N>>>::new();
+    if comptime!(how.held > 0) {
+        held.push(SharedMemory::new(how.held));
+    }
+    // The running maximum, and the sum of exp(z − maximum).
+    let mut best = f32::min_value();
+    let mut sum = 0.0f32;
+    let mut values = Array::<Vector<f32, N>>::new(LOADS);
+    let mut at = lane;
+    while at + comptime!((LOADS - 1) * how.team.width) < end {
+        load(z, &mut held, base, at, cap, &mut values, LOADS, how);
+        let next = largest(&values, best, LOADS);
+        sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, LOADS, how.fast);
+        best = next;
+        at += comptime!(LOADS * how.team.width);
+    }
+    while at < end {
+        load(z, &mut held, base, at, cap, &mut values, 1usize, how);
+        let next = largest(&values, best, 1usize);
+        sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, 1usize, how.fast);
+        best = next;
+        at += width;
+    }
+    let all = team_max(best, how.team);
+    let total = all + f32::ln(team_sum(sum * exp(best - all, how.fast), how.team));
+    if live && lane == 0 {
         nll[row] = total - hit;
-        log_sum_exp[row] = total;
+    }
+
+    if comptime!(how.gradient) {
+        let dz = gradient.index_mut(0usize);
+        let mut values = Array::<Vector<F, N>>::new(LOADS);
+        let mut at = lane;
+        while at + comptime!((LOADS - 1) * how.team.width) < end {
+            #[unroll]
+            for k in 0..LOADS {
+                values[k] = again(z, &held, base, at + k * width, how);
+            }
+            #[unroll]
+            for k in 0..LOADS {
+                let here = at + k * width;
+                dz[base + here] = slope(values[k], target - here * N::value(), total, g, cap, how);
+            }
+            at += comptime!(LOADS * how.team.width);
+        }
+        while at < end {
+            let v = again(z, &held, base, at, how);
+            dz[base + at] = slope(v, target - at * N::value(), total, g, cap, how);
+            at += width;
+        }
     }
 }
