@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use burn::tensor::{DType, Distribution, Int, Shape, Tensor, TensorMetadata};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 use mixlab_ops::{
-    Activation, AdamW, Attention, Backend, CrossEntropy, Embedding, Gate, Linear, MatrixScan, Op,
-    Orthogonalize, Precision, Rates, Retention, RmsNorm, Rope, Scan, ScanTv, SquareSum, Tape, Xsa,
-    adamw, lift, lower,
+    Activation, AdamW, Attention, Backend, CrossEntropy, CrossEntropyGradient, Embedding, Gate,
+    Linear, MatrixScan, Op, Orthogonalize, Precision, Rates, Retention, RmsNorm, Rope, Scan,
+    ScanTv, Spec, SquareSum, Tape, Xsa, adamw, lift, lower,
 };
 
 /// Sizes that fill the device many times over.
@@ -123,13 +123,32 @@ impl<B: Backend> Bench<B> {
             self.op(&norm, [matrix(), scale], vec![], Limit::Bytes);
             let gate = Gate { kind: Activation::Silu };
             self.op(&gate, [matrix(), matrix()], vec![], Limit::Bytes);
-            let logits = self.float(&[rows, vocab], dtype);
-            let ids = self.ids(rows, vocab);
-            self.op(&CrossEntropy::default(), [logits], vec![ids], Limit::Bytes);
+            self.cross_entropy([rows, vocab], dtype);
         }
         let table = self.float(&[vocab, width], DType::F32);
         let embedding = Embedding { count: rows };
         self.op(&embedding, [table], vec![self.ids(rows, vocab)], Limit::Bytes);
+    }
+
+    /// The losses alone, and as a training step has them, with the gradient of their mean.
+    fn cross_entropy(&self, shape: [usize; 2], dtype: DType) {
+        let (logits, ids) = (self.float(&shape, dtype), self.ids(shape[0], shape[1]));
+        let what = format!("{shape:?} {dtype:?}").to_lowercase();
+        let bytes = (shape[0] * shape[1] * dtype.size()) as f64;
+        let op = CrossEntropy::default();
+        self.row("cross_entropy", &what, Limit::Bytes, bytes, || {
+            drop(B::execute(&op, [logits.clone()], vec![ids.clone()]));
+        });
+        let op = op.recorded(&[Spec { shape: shape.into(), dtype }]);
+        let ahead = op.ahead.expect("the gradient comes with the losses");
+        let g = lower(Tensor::<B, 1>::full([shape[0]], ahead, &self.device));
+        // Nobody else holds the logits; what comes out are the next ones.
+        let mut logits = Some(logits);
+        self.row("cross_entropy, forward and backward", &what, Limit::Bytes, 2.0 * bytes, || {
+            let inputs = [logits.take().expect("given back below")];
+            let dz = B::execute(&op, inputs, vec![ids.clone()]).pop().expect("the gradient");
+            logits = B::execute(&CrossEntropyGradient { ahead }, [dz, g.clone()], vec![]).pop();
+        });
     }
 
     /// Ops over `[B, H, T, hd]`.
@@ -239,7 +258,8 @@ impl<B: Backend> Bench<B> {
             return;
         }
         let grad = self.float(&outputs[0].shape().to_vec(), outputs[0].dtype());
-        let mut tape = Tape::<B, N> { inputs: inputs.clone().map(Some), ints, outputs };
+        let kept = core::array::from_fn(|i| O::KEEPS[i].then(|| inputs[i].clone()));
+        let mut tape = Tape::<B, N> { inputs: kept, ints, outputs };
         op.trim(&mut tape);
         let kept = tape.inputs.iter().flatten().chain(&tape.outputs).map(size).sum::<f64>();
         let written: f64 = inputs.iter().map(size).sum();

@@ -7,8 +7,8 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{FloatDType, Tensor, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
-    AdamW, Backend, Momentum, MuonStep, Precision, Rates, adamw, clip_factor, lift, lower,
-    momentum, muon_step, orthogonalize,
+    AdamW, Backend, Precision, Rates, adamw, clip_factor, lift, lower, momentum, muon_step,
+    orthogonalize,
 };
 
 use crate::plan::{Group, Optimizer as Algorithm, Training};
@@ -154,18 +154,16 @@ impl<B: Backend> Optimizer<B> {
         // All of the same group.
         let (lr, decay) = slots[members[0]].rates(step.lr_scale);
         let beta1 = slots[members[0]].beta1;
-        let op = Momentum { momentum: beta1, nesterov: settings.nesterov, index: 0 };
         let matrix = |&i: &usize| {
             [step.grads[i].take(), slots[i].first.take()].map(|x| x.unwrap_or_else(zeros))
         };
         let matrices = members.iter().map(matrix).collect();
-        let (updates, momenta) = momentum::<B>(&op, &step.factor, matrices);
+        let (updates, momenta) = momentum::<B>(beta1, settings.nesterov, &step.factor, matrices);
         let updates = orthogonalize(updates, settings.newton_schulz_steps, settings.precision);
         // Larger for tall matrices.
         let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
-        let op = MuonStep { lr: lr * aspect, decay, index: 0 };
         let weights = members.iter().map(|&i| step.weights[i].take().expect("not yet updated"));
-        let weights = muon_step(&op, &step.factor, updates, weights.collect());
+        let weights = muon_step(lr * aspect, decay, &step.factor, updates, weights.collect());
         for ((&i, weight), momentum) in members.iter().zip(weights).zip(momenta) {
             step.weights[i] = Some(weight);
             slots[i].first = Some(momentum);

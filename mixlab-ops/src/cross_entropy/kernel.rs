@@ -78,14 +78,13 @@ pub(super) fn losses<R: CubeRuntime>(
     let mut outputs = vec![nll.clone()];
     let mut dz = SequenceArg::new();
     if how.gradient {
-        let out = match z.can_mut() {
-            true => z.clone(),
-            false => empty(&z, z.meta.shape().clone(), z.dtype),
+        let (out, argument) = if z.can_mut() {
+            (z.clone(), z.as_tensor_alias(0).into_array_arg())
+        } else {
+            let out = empty(&z, z.meta.shape().clone(), z.dtype);
+            (out.clone(), out.into_array_arg())
         };
-        dz.push(match z.can_mut() {
-            true => z.as_tensor_alias(0).into_array_arg(),
-            false => out.clone().into_array_arg(),
-        });
+        dz.push(argument);
         outputs.push(out);
     }
     // SAFETY: teams past the last row neither read nor write, others stay within their row; where

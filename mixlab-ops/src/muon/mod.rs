@@ -53,13 +53,15 @@ pub struct MuonStep {
     pub index: usize,
 }
 
-/// The updates `[S, R, C]` of `S` matrices, given the gradient and the momentum of each, and their
-/// new momenta. All are written over where nobody else holds them, many in one launch.
+/// The updates `[S, R, C]` of `S` matrices, given the gradient and the momentum buffer of each, and
+/// their new buffers (see [`Momentum`]). All are written over where nobody else holds them, many in
+/// one launch.
 ///
 /// # Panics
 /// If there are none.
 pub fn momentum<B: Backend>(
-    op: &Momentum,
+    momentum: f32,
+    nesterov: bool,
     factor: &FloatTensor<B>,
     matrices: Vec<[FloatTensor<B>; 2]>,
 ) -> (Tensor<B, 3>, Vec<FloatTensor<B>>) {
@@ -73,7 +75,7 @@ pub fn momentum<B: Backend>(
     while let Some(group) = group(&mut matrices) {
         let group = group.into_iter().flatten();
         let inputs = [factor.clone(), batch].into_iter().chain(group).collect();
-        let op = Momentum { index: op.index + momenta.len(), ..op.clone() };
+        let op = Momentum { momentum, nesterov, index: momenta.len() };
         let mut outputs = execute_group::<B, _, 4, 10, 34>(&op, inputs).into_iter();
         batch = outputs.next().expect("the batch");
         momenta.extend(outputs);
@@ -81,10 +83,11 @@ pub fn momentum<B: Backend>(
     (lift(batch), momenta)
 }
 
-/// The new values of `weights` `[R, C]`, given their updates `[S, R, C]`. They are written over where
-/// nobody else holds them, many in one launch.
+/// The new values of `weights` `[R, C]`, given their updates `[S, R, C]` (see [`MuonStep`]). They are
+/// written over where nobody else holds them, many in one launch.
 pub fn muon_step<B: Backend>(
-    op: &MuonStep,
+    lr: f32,
+    decay: f32,
     factor: &FloatTensor<B>,
     updates: Tensor<B, 3>,
     weights: Vec<FloatTensor<B>>,
@@ -94,7 +97,7 @@ pub fn muon_step<B: Backend>(
     let mut weights = weights.into_iter();
     while let Some(group) = group(&mut weights) {
         let inputs = [factor.clone(), updates.clone()].into_iter().chain(group).collect();
-        let op = MuonStep { index: op.index + updated.len(), ..op.clone() };
+        let op = MuonStep { lr, decay, index: updated.len() };
         updated.extend(execute_group::<B, _, 3, 6, 18>(&op, inputs));
     }
     updated

@@ -83,19 +83,17 @@ fn every_matrix_of_a_long_list_has_its_own_update() {
     let matrices =
         |seed: u64| (0..21).map(move |i| lower(random([1, 2, 3], seed + i).squeeze_dim::<2>(0)));
     let factor = lower(Tensor::<Flex, 1>::from_floats([0.5, 0.0], &Default::default()));
-    let (op, step) = ops(true);
-    let (op, step) = (Momentum { index: 0, ..op }, MuonStep { index: 0, ..step });
     let together: Vec<_> = matrices(1).zip(matrices(50)).map(|(g, m)| [g, m]).collect();
     let alone = together.clone();
-    let (updates, momenta) = momentum::<Flex>(&op, &factor, together);
-    let weights = muon_step::<Flex>(&step, &factor, updates.clone(), matrices(99).collect());
+    let (updates, momenta) = momentum::<Flex>(0.9, true, &factor, together);
+    let weights = muon_step::<Flex>(0.1, 0.01, &factor, updates.clone(), matrices(99).collect());
     assert_eq!([momenta.len(), weights.len()], [21, 21]);
     let data = |x: &FloatTensor<Flex>| lift::<Flex, 2>(x.clone()).into_data();
     for (i, (pair, weight)) in alone.into_iter().zip(matrices(99)).enumerate() {
-        let (update, m) = momentum::<Flex>(&op, &factor, vec![pair]);
+        let (update, m) = momentum::<Flex>(0.9, true, &factor, vec![pair]);
         assert_eq!(updates.clone().narrow(0, i, 1).into_data(), update.clone().into_data());
         assert_eq!(data(&momenta[i]), data(&m[0]));
-        let w = muon_step::<Flex>(&step, &factor, update, vec![weight]);
+        let w = muon_step::<Flex>(0.1, 0.01, &factor, update, vec![weight]);
         assert_eq!(data(&weights[i]), data(&w[0]));
     }
 }
