@@ -16,9 +16,6 @@ use crate::plumbing::rows::{Team, UNITS, fast, tanh};
 /// Vectors that a unit loads before it uses them.
 const LOADS: usize = 4;
 
-/// Bytes of a row that the caches keep until it is read again.
-const SHORT: usize = 16 << 10;
-
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct How {
@@ -29,28 +26,12 @@ pub(crate) struct How {
     capped: bool,
     /// Whether the gradient is written.
     gradient: bool,
-    /// Vectors of a row that stay in shared memory until they are read again: all or none.
-    held: usize,
 }
 
 /// A logit, within ±`cap` if it is `capped`.
 #[cube]
 fn logit(z: f32, cap: f32, #[comptime] capped: bool) -> f32 {
     if comptime!(capped) { cap * tanh(z / cap) } else { z }
-}
-
-/// Units of a cube that holds a row of `z` in shared memory; `None` where rows are short or do not
-/// fit.
-fn holding<R: CubeRuntime>(z: &CubeTensor<R>) -> Option<usize> {
-    let hardware = &z.client.properties().hardware;
-    let row = z.meta.shape()[1] * z.dtype.size();
-    let most = 1024.min(hardware.max_units_per_cube as usize);
-    // Sums over the cube take some too.
-    let free = hardware.max_shared_memory_size.saturating_sub(2 * size_of::<f32>() * most);
-    let cubes = free / row;
-    // A multiprocessor runs 2048 units.
-    let fill = || (2048 / cubes).next_power_of_two().max(UNITS).min(most);
-    (row > SHORT && cubes > 0).then(fill)
 }
 
 /// The loss of each row in f32, and the gradient of the logits if it is wanted, in their place if
@@ -61,18 +42,18 @@ pub(super) fn losses<R: CubeRuntime>(
     targets: CubeTensor<R>,
 ) -> Vec<CubeTensor<R>> {
     let (z, targets) = (contiguous(z), contiguous(targets));
+    #[cfg(feature = "cuda")]
+    if let Some(outputs) = super::cuda::losses(op, &z, &targets) {
+        return outputs;
+    }
     let (rows, size) = (z.meta.shape()[0], vector_size(&z));
     let columns = z.meta.shape()[1] / size;
-    let mut how = How {
+    let how = How {
         team: Team::new(&z, columns, 2 * LOADS),
         fast: fast(&z),
         capped: op.softcap.is_some(),
         gradient: op.ahead.is_some(),
-        held: 0,
     };
-    if let Some(units) = holding(&z).filter(|_| how.gradient) {
-        (how.team, how.held) = (how.team.alone(units), columns);
-    }
     let nll = empty(&z, [rows], DType::F32);
     let (client, dtypes) = (z.client.clone(), [z.dtype, targets.dtype]);
     let mut outputs = vec![nll.clone()];
@@ -93,7 +74,7 @@ pub(super) fn losses<R: CubeRuntime>(
         forward::cross_entropy_kernel::launch_unchecked::<R>(
             &client,
             cubes(rows.div_ceil(how.team.count())),
-            CubeDim::new_1d(how.team.units as u32),
+            CubeDim::new_1d(UNITS as u32),
             size,
             z.into_array_arg(),
             targets.into_array_arg(),
@@ -121,7 +102,7 @@ pub(super) fn gradient<R: CubeRuntime>(ahead: f32, [dz, g]: [CubeTensor<R>; 2]) 
         backward::scale_rows_kernel::launch_unchecked::<R>(
             &dz.client,
             cubes(rows.div_ceil(team.count())),
-            CubeDim::new_1d(team.units as u32),
+            CubeDim::new_1d(UNITS as u32),
             size,
             g.into_array_arg(),
             dz.clone().into_array_arg(),

@@ -188,11 +188,13 @@ impl Op<3> for LinearGradient {
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let (dx, dw) = (x.dtype, weight.dtype);
-        let g = kernel::read_twice(kernel::operand(g, self.precision), self.precision);
-        let weight = kernel::transposed(weight);
+        let operand = |x| kernel::operand(x, self.precision);
+        let g = kernel::read_twice(operand(g), self.precision);
+        // In their own order: a cast of a transposed view reads memory in strides.
+        let [x, weight] = [x, weight].map(|x| kernel::transposed(operand(x)));
         vec![
             kernel::product(g.clone(), weight, self.precision, dx, Rows::Aligned),
-            kernel::product(kernel::transposed(x), g, self.precision, dw, Rows::Dense),
+            kernel::product(x, g, self.precision, dw, Rows::Dense),
         ]
     }
 }

@@ -8,18 +8,16 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 
-/// Units of a cube, unless a team alone needs more.
+/// Units of a cube.
 pub(crate) const UNITS: usize = 256;
 
 /// The units that share a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Team {
-    /// How many, a power of two up to [`Team::units`].
+    /// How many, a power of two up to [`UNITS`].
     pub width: usize,
     /// Units of a plane; 1 if plane operations are of no use.
     pub plane: usize,
-    /// Units of a cube.
-    pub units: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,17 +38,12 @@ impl Team {
         let plane = if useful { plane } else { 1 };
         // Below 32 units a team has them all read; above, a unit has enough to read first.
         let wanted = vectors.div_ceil(each).max(vectors.min(32)).next_power_of_two();
-        Self { width: wanted.clamp(plane, UNITS), plane, units: UNITS }
-    }
-
-    /// A cube of `units` units, a power of two of at least the usual number, for each row.
-    pub fn alone(self, units: usize) -> Self {
-        Self { width: units, units, ..self }
+        Self { width: wanted.clamp(plane, UNITS), plane }
     }
 
     /// How many teams, and so rows, a cube has.
     pub fn count(self) -> usize {
-        self.units / self.width
+        UNITS / self.width
     }
 }
 
@@ -132,7 +125,7 @@ fn fold_team(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
 /// Each unit goes through the results of the few planes of its team.
 #[cube]
 fn fold_planes(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(comptime!(team.units / team.plane));
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS / team.plane));
     let planes = comptime!(team.width / team.plane);
     let unit = UNIT_POS as usize;
     let lane = unit % comptime!(team.plane);
@@ -154,7 +147,7 @@ fn fold_planes(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
 /// A tree over the units of each team.
 #[cube]
 fn fold_units(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(comptime!(team.units));
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
     let unit = UNIT_POS as usize;
     let lane = unit % comptime!(team.width);
     shared[unit] = mine;

@@ -40,14 +40,11 @@ fn sum_exp<N: Size>(
     sum
 }
 
-/// `count` vectors of a row as f32, from `at` on, one for each of the team in turn; `row` is where
-/// the row starts.
+/// `z[from]`, `z[from + step]` …, `count` of them, as f32.
 #[cube]
 fn load<F: Float, N: Size>(
     z: &Array<Vector<F, N>>,
-    held: &mut Sequence<SharedMemory<Vector<F, N>>>,
-    row: usize,
-    at: usize,
+    from: usize,
     cap: f32,
     values: &mut Array<Vector<f32, N>>,
     #[comptime] count: usize,
@@ -55,13 +52,7 @@ fn load<F: Float, N: Size>(
 ) {
     #[unroll]
     for k in 0..count {
-        let here = at + k * comptime!(how.team.width);
-        let v = z[row + here];
-        if comptime!(how.held > 0) {
-            let held = held.index_mut(0usize);
-            held[here] = v;
-        }
-        values[k] = Vector::cast_from(v);
+        values[k] = Vector::cast_from(z[from + k * comptime!(how.team.width)]);
     }
     if comptime!(how.capped) {
         #[unroll]
@@ -74,18 +65,6 @@ fn load<F: Float, N: Size>(
             values[k] = v;
         }
     }
-}
-
-/// A vector that this unit has read before.
-#[cube]
-fn again<F: Float, N: Size>(
-    z: &Array<Vector<F, N>>,
-    held: &Sequence<SharedMemory<Vector<F, N>>>,
-    row: usize,
-    at: usize,
-    #[comptime] how: How,
-) -> Vector<F, N> {
-    if comptime!(how.held > 0) { held.index(0usize)[at] } else { z[row + at] }
 }
 
 /// `g · (softmax − onehot)` of one vector of logits, the target being element `target` if that is
@@ -150,24 +129,20 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
         }
     }
 
-    let mut held = Sequence::<SharedMemory<Vector<F, N>>>::new();
-    if comptime!(how.held > 0) {
-        held.push(SharedMemory::new(how.held));
-    }
     // The running maximum, and the sum of exp(z − maximum).
     let mut best = f32::min_value();
     let mut sum = 0.0f32;
     let mut values = Array::<Vector<f32, N>>::new(LOADS);
     let mut at = lane;
     while at + comptime!((LOADS - 1) * how.team.width) < end {
-        load(z, &mut held, base, at, cap, &mut values, LOADS, how);
+        load(z, base + at, cap, &mut values, LOADS, how);
         let next = largest(&values, best, LOADS);
         sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, LOADS, how.fast);
         best = next;
         at += comptime!(LOADS * how.team.width);
     }
     while at < end {
-        load(z, &mut held, base, at, cap, &mut values, 1usize, how);
+        load(z, base + at, cap, &mut values, 1usize, how);
         let next = largest(&values, best, 1usize);
         sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, 1usize, how.fast);
         best = next;
@@ -186,7 +161,7 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
         while at + comptime!((LOADS - 1) * how.team.width) < end {
             #[unroll]
             for k in 0..LOADS {
-                values[k] = again(z, &held, base, at + k * width, how);
+                values[k] = z[base + at + k * width];
             }
             #[unroll]
             for k in 0..LOADS {
@@ -196,8 +171,7 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
             at += comptime!(LOADS * how.team.width);
         }
         while at < end {
-            let v = again(z, &held, base, at, how);
-            dz[base + at] = slope(v, target - at * N::value(), total, g, cap, how);
+            dz[base + at] = slope(z[base + at], target - at * N::value(), total, g, cap, how);
             at += width;
         }
     }

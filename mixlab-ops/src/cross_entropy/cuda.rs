@@ -1,0 +1,70 @@
+//! CUDA's own kernel for training on rows that fit in shared memory: the launch of `rows.cu`.
+
+use burn::tensor::DType;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubecl::cuda::CudaRuntime;
+use cubecl::prelude::*;
+
+use super::CrossEntropy;
+use crate::plumbing::cube::empty;
+use crate::plumbing::cuda::{Arguments, Source, Text, from_cuda, launch, on_cuda};
+
+static TEXT: Text = Text::new(include_str!("rows.cu"));
+
+/// Bytes of a row that the caches keep until it is read again.
+const SHORT: usize = 16 << 10;
+
+/// Blocks that hold a row of `z` in shared memory, and the threads of each; `None` where rows are
+/// short, do not fit, or are no multiples of 16 bytes.
+fn blocks(z: &CubeTensor<CudaRuntime>) -> Option<(usize, usize)> {
+    let [rows, columns] = z.meta.shape().dims();
+    let row = columns * z.elem_size();
+    let hardware = &z.client.properties().hardware;
+    // Sums over a block take some too.
+    let at_once = (hardware.max_shared_memory_size - 1024) / row;
+    let fits = row > SHORT && at_once > 0 && row.is_multiple_of(16);
+    fits.then(|| {
+        // A multiprocessor runs 2048 threads.
+        let threads = (2048 / at_once).next_power_of_two().clamp(256, 1024);
+        let processors = hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+        (rows.min(processors * at_once.min(2048 / threads)), threads)
+    })
+}
+
+/// The losses, and the gradient of the logits in the place of `z` if nobody else holds it. `None` if
+/// the call is not for this kernel. Neither tensor has gaps.
+pub(super) fn losses<R: CubeRuntime>(
+    op: &CrossEntropy,
+    z: &CubeTensor<R>,
+    targets: &CubeTensor<R>,
+) -> Option<Vec<CubeTensor<R>>> {
+    let (g, ours) = (op.ahead.filter(|_| op.softcap.is_none())?, z.can_mut());
+    let (z, targets) = on_cuda(z).zip(on_cuda(targets))?;
+    let kind = match z.dtype {
+        DType::BF16 => 0,
+        DType::F16 => 1,
+        DType::F32 => 2,
+        _ => return None,
+    };
+    let (blocks, threads) = blocks(&z)?;
+    let [rows, columns] = z.meta.shape().dims();
+    let source = Source {
+        entry: "cross_entropy_rows",
+        text: &TEXT,
+        defines: vec![("TYPE", kind), ("THREADS", threads), ("WORDS", targets.elem_size() / 4)],
+        preamble: |_| String::new(),
+        block: CubeDim::new_1d(threads as u32),
+        shared: columns * z.elem_size(),
+    };
+    let nll = empty(&z, [rows], DType::F32);
+    let dz = if ours { z.clone() } else { empty(&z, [rows, columns], z.dtype) };
+    let client = z.client.clone();
+    let buffers = vec![z, targets, nll.clone(), dz.clone()];
+    let numbers = vec![rows as u64 | (columns as u64) << 32, g.to_bits().into()];
+    // SAFETY: rows and columns are those of the tensors, which have no gaps.
+    unsafe {
+        let arguments = Arguments { maps: vec![], buffers, numbers };
+        launch(&client, source, (blocks, 1, 1), arguments);
+    }
+    Some([nll, dz].map(from_cuda).into())
+}
