@@ -1,5 +1,5 @@
-//! Kernels: a team of units reads a row of logits once, and in training writes its gradient over it
-//! if nobody else holds the logits.
+//! Kernels: a team of units reads a row of logits, and in training reads it again and writes the
+//! gradient over it if nobody else holds the logits.
 
 mod backward;
 mod forward;

@@ -5,9 +5,9 @@
 //! `z = c tanh(a / c)` of the logits `a` that come in, and the gradient has the factor
 //! `1 − (z / c)²`: capped logits are never stored. Losses have 32 bits, whatever the logits have.
 //!
-//! Logits are the largest tensor of a small model: they are read and written once. In training the
-//! forward puts the gradient for `g_n = 1/N`, that of a mean, in their place; the backward multiplies
-//! the rows whose `g_n` turns out to be another.
+//! Logits are the largest tensor of a small model. In training the forward, which has just read a row,
+//! puts the gradient for `g_n = 1/N`, that of a mean, in its place; the backward multiplies the rows
+//! whose `g_n` turns out to be another.
 
 #[cfg(feature = "cpu")]
 mod cpu;
