@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::CrossEntropy;
 use crate::plumbing::cube::empty;
-use crate::plumbing::cuda::{Arguments, Source, Text, from_cuda, launch, on_cuda};
+use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
 
 static TEXT: Text = Text::new(include_str!("rows.cu"));
 
@@ -15,7 +15,7 @@ static TEXT: Text = Text::new(include_str!("rows.cu"));
 const SHORT: usize = 16 << 10;
 
 /// Blocks that hold a row of `z` in shared memory, and the threads of each; `None` where rows are
-/// short, do not fit, or are no multiples of 16 bytes.
+/// short, do not fit, or are no multiples of 16 bytes, or the card lacks copies in the background.
 fn blocks(z: &CubeTensor<CudaRuntime>) -> Option<(usize, usize)> {
     let [rows, columns] = z.meta.shape().dims();
     let row = columns * z.elem_size();
@@ -23,7 +23,7 @@ fn blocks(z: &CubeTensor<CudaRuntime>) -> Option<(usize, usize)> {
     // Sums over a block take some too.
     let at_once = (hardware.max_shared_memory_size - 1024) / row;
     let fits = row > SHORT && at_once > 0 && row.is_multiple_of(16);
-    fits.then(|| {
+    (fits && capability(z) >= (8, 0)).then(|| {
         // A multiprocessor runs 2048 threads.
         let threads = (2048 / at_once).next_power_of_two().clamp(256, 1024);
         let processors = hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
