@@ -60,17 +60,27 @@ values. This page is written by a test from the table in
 - Shapes are checked before anything runs, at the training batch size and at others. Elementwise
   operations align shapes at their last axes and repeat axes of length 1.
 - An operation whose result never reaches `x` is named in a warning and not run.
+- The last column says what an operation does along T, from which planning works out three things.
+  A block in which no token depends on later ones is *causal*; if one does, a warning names the first
+  operation by which it does. A causal block *streams* if every operation *keeps* each token's values
+  at its step or *remembers* what was before: it can go on from where a shorter row ended, and be
+  exported with its state. One that needs *whole rows* is given the row again instead.
+- Planning assumes the worst where it does not know better: of a `T` that is spread over several axes
+  (`T/2`), of a mask that is computed from `arange` (write it as `exp` of `causal_mask` of `full`), of
+  a product of two matrices of scores, and of a weight that is rewritten from tokens.
 
 ";
 
 /// The rows as a Markdown table.
 fn table() -> String {
-    let mut text =
-        String::from("| operation | inputs | parameters | result |\n|---|---|---|---|\n");
+    let mut text = String::from(
+        "| operation | inputs | parameters | result | along T |\n|---|---|---|---|---|\n",
+    );
     for row in ROWS {
         let names: Vec<_> = row.names.iter().map(|name| format!("`{name}`")).collect();
         let params: Vec<_> = row.params.iter().map(param).collect();
-        let cells = [names.join(", "), row.inputs.join(", "), params.join(", "), result(row)];
+        let (inputs, along) = (row.inputs.join(", "), row.along.doc().to_owned());
+        let cells = [names.join(", "), inputs, params.join(", "), result(row), along];
         text.push_str(&format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
     }
     text

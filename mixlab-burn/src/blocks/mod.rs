@@ -63,6 +63,20 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
         true
     }
 
+    /// What in the block reads later positions, where that needs saying.
+    fn looks_ahead(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether the block can run on rows of `seq` tokens; with the length of its plan it can.
+    ///
+    /// # Errors
+    /// With what does not fit.
+    fn supports(&self, seq: usize) -> Result<(), String> {
+        let _ = seq;
+        Ok(())
+    }
+
     /// Fresh weights: vectors at their start values, matrices still to be drawn.
     fn init<B: Backend>(&self, device: &B::Device) -> Self::Weights<B>;
 
@@ -177,6 +191,18 @@ macro_rules! blocks {
             fn causal(&self) -> bool {
                 match self {
                     $(Self::$variant(config) => $crate::blocks::Block::causal(config)),+
+                }
+            }
+
+            fn looks_ahead(&self) -> Option<String> {
+                match self {
+                    $(Self::$variant(config) => $crate::blocks::Block::looks_ahead(config)),+
+                }
+            }
+
+            fn supports(&self, seq: usize) -> Result<(), String> {
+                match self {
+                    $(Self::$variant(config) => $crate::blocks::Block::supports(config, seq)),+
                 }
             }
 

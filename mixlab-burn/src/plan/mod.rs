@@ -6,6 +6,7 @@
 
 mod caption;
 mod defects;
+mod length;
 mod parallel;
 mod sharing;
 mod streams;
@@ -15,6 +16,7 @@ use crate::blocks::{Block, Builtin, Scope};
 use crate::config::{Config, ConfigError, Finding, Problems, Source};
 
 pub use caption::Read;
+pub use length::LengthError;
 pub use training::{Group, Optimizer, Phase, Training, WeightInit};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.

@@ -35,8 +35,10 @@ pub fn warn_of_future<K: Block>(
         [other] => format!(" (and so in block {other})"),
         list => format!(" (and so in blocks {})", list.join(", ")),
     };
+    let through = blocks[*first].as_ref().and_then(|block| block.looks_ahead());
+    let through = through.map(|what| format!(" through {what}")).unwrap_or_default();
     let message = format!(
-        "in a `{}` block every position sees the tokens after it{others}: the loss is not that of a language model",
+        "in a `{}` block every position sees the tokens after it{through}{others}: the loss is not that of a language model",
         specs[*first].kind
     );
     problems.warn(format!("blocks[{first}].type"), message);

@@ -16,8 +16,8 @@ pub struct Declared {
     pub shape: Vec<usize>,
 }
 
-/// Elements that one weight may have, as counted with 32 bits by GPU kernels.
-const MAX_ELEMENTS: i64 = i32::MAX as i64;
+/// Elements that a weight or a value may have, as counted with 32 bits by GPU kernels.
+pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 impl Planner<'_, '_> {
     /// All declared weights, `None` in place of those that cannot be.
@@ -67,7 +67,7 @@ impl Planner<'_, '_> {
     fn weight_shape(&mut self, path: &str, weight: &CustomWeight) -> Option<Vec<usize>> {
         let extent = Extent { batch: 1, seq: self.extent.seq };
         let mut shape = Vec::new();
-        let mut elements = 1i64;
+        let mut elements = 1usize;
         for (axis, text) in weight.shape.iter().enumerate() {
             let field = format!("{path}.shape[{axis}]");
             if self.scope.is_bad(&field) {
@@ -77,7 +77,7 @@ impl Planner<'_, '_> {
             match size.and_then(|size| positive(text, size)) {
                 Ok(size) => {
                     elements = elements.saturating_mul(size);
-                    shape.push(size as usize);
+                    shape.push(size);
                 }
                 Err(fault) => self.refuse(&field, fault),
             }
@@ -93,9 +93,9 @@ impl Planner<'_, '_> {
     }
 }
 
-fn positive(text: &str, size: i64) -> Result<i64, Fault> {
-    match size {
-        1.. => Ok(size),
+fn positive(text: &str, size: i64) -> Result<usize, Fault> {
+    match usize::try_from(size) {
+        Ok(size) if size > 0 => Ok(size),
         _ => Err(Fault::new(
             format!("`{}` is `{size}`", text.trim()),
             "the sizes of a weight are at least 1",

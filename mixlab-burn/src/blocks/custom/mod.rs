@@ -18,7 +18,8 @@
 //!
 //! Shapes are checked when the config is planned, for the training batch and for smaller and larger
 //! ones, and are the same functions of `B` and `T` in any batch. Sequences of another length than
-//! `seq_len` may be impossible, for instance with a weight of `T` rows: ask [`Custom::fits`].
+//! `seq_len` may be impossible, for instance with a weight of `T` rows: ask
+//! [`Plan::supports`](crate::plan::Plan::supports).
 //!
 //! ```json
 //! {
@@ -42,6 +43,7 @@
 //! }
 //! ```
 
+pub mod along;
 mod declare;
 mod fault;
 mod operation;
@@ -49,6 +51,7 @@ pub mod ops;
 mod params;
 mod plan;
 mod program;
+mod run;
 pub mod shape;
 mod weights;
 
@@ -58,10 +61,12 @@ use mixlab_ops::{lift, lower};
 use super::{Block, Flow, Scope};
 use crate::config::BlockSpec;
 
+pub use along::Outlook;
 pub use declare::Declared;
 pub use fault::Fault;
 pub use params::{Kind, Misplaced, Param, Params, Presence, Site};
 pub use program::{Instruction, Program, Refusal};
+use run::Shapes;
 pub use shape::Extent;
 pub use weights::{CustomWeights, NamedParam, Ranked};
 
@@ -71,25 +76,44 @@ pub struct Custom {
     name: String,
     weights: Vec<Declared>,
     program: Program,
-    planned: Extent,
+    dead: Vec<Instruction>,
+    outlook: Outlook,
+    shapes: Shapes,
 }
 
 impl Custom {
+    /// The block called `name` with operations that fit `planned`, and those that are not run.
+    fn new(
+        name: String,
+        weights: Vec<Declared>,
+        program: Program,
+        dead: Vec<Instruction>,
+        planned: Extent,
+    ) -> Self {
+        let outlook = Outlook::of(&program, planned.seq);
+        let shapes = Shapes::default();
+        shapes.at(&program, planned).expect("planning has checked the extent of training");
+        Self { name, weights, program, dead, outlook, shapes }
+    }
+
     /// Its name in the config, for listings.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The operations, in order.
+    /// The operations that are run, in order.
     pub fn operations(&self) -> &[Instruction] {
         &self.program.instructions
     }
 
     /// Index and name of each operation whose result never reaches `x`, so that it is not run.
     pub fn dead(&self) -> Vec<(usize, &'static str)> {
-        let live = self.program.live();
-        let operations = self.operations().iter().enumerate().zip(live);
-        operations.filter(|(_, live)| !live).map(|((index, i), _)| (index, i.op)).collect()
+        self.dead.iter().map(|i| (i.index, i.name())).collect()
+    }
+
+    /// What the operations do along T.
+    pub fn outlook(&self) -> &Outlook {
+        &self.outlook
     }
 
     /// Whether the block can run on `batch` rows of `seq` tokens. Any number of rows is possible
@@ -118,8 +142,24 @@ impl Block for Custom {
         CustomWeights { params: self.weights.iter().map(param).collect() }
     }
 
+    fn causal(&self) -> bool {
+        self.outlook.ahead.is_none()
+    }
+
+    fn looks_ahead(&self) -> Option<String> {
+        self.outlook.ahead.clone()
+    }
+
+    fn supports(&self, seq: usize) -> Result<(), String> {
+        let fits = [1, 2].into_iter().try_for_each(|batch| self.fits(batch, seq));
+        fits.map_err(|refusal| match refusal.op {
+            Some(op) => format!("ops[{op}]: {}", refusal.fault.message),
+            None => refusal.fault.message,
+        })
+    }
+
     /// # Panics
-    /// If the rows have another length than planned and [`Custom::fits`] refuses it.
+    /// If [`Block::supports`] refuses rows of this length.
     fn forward<B: mixlab_ops::Backend>(
         &self,
         weights: &CustomWeights<B>,
@@ -127,19 +167,14 @@ impl Block for Custom {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let extent = Extent { batch: flow.batch, seq: flow.seq };
-        if extent != self.planned
-            && let Err(refusal) = self.program.check(extent)
-        {
-            panic!(
-                "custom block `{}` cannot run on {} rows of {} tokens: {}",
-                self.name, flow.batch, flow.seq, refusal.fault
-            );
-        }
+        let shapes = self.shapes.at(&self.program, extent);
+        let shapes =
+            shapes.expect("a caller asks the plan whether it supports rows of this length");
         let read = |(index, param): (usize, &NamedParam<B>)| {
             flow.rewritten(index).unwrap_or_else(|| param.matrix())
         };
         let weights = weights.params.iter().enumerate().map(read).collect();
-        lift(self.program.run(lower(x), weights, flow))
+        lift(self.program.run(lower(x), weights, &shapes, flow))
     }
 }
 

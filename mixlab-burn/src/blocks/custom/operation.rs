@@ -1,5 +1,6 @@
 //! One operation of a `custom` block, checked: its name, parameters, inputs, outputs and shapes.
 
+use super::declare::MAX_ELEMENTS;
 use super::fault::Fault;
 use super::ops::{Dims, ROWS, Row};
 use super::params::{Params, Site, is_idle};
@@ -17,8 +18,9 @@ impl<'a> Planner<'a, '_> {
         let inputs = self.inputs(&path, op, row);
         let outputs = self.outputs(&path, op, row);
         let instruction = row.zip(params).zip(inputs).map(|((row, params), inputs)| {
-            let outputs = (self.shapes.len()..).take(row.outputs).collect();
-            Instruction { op: row.name(), params, inputs, outputs }
+            let outputs = self.shapes.len()..self.shapes.len() + row.outputs;
+            let row = Row::number(row.name()).expect("the row is in the table");
+            Instruction { index, row, params, inputs, outputs }
         });
         let shapes = instruction.as_ref().and_then(|i| self.output_shapes(&path, op, i));
         for (n, name) in outputs.iter().enumerate() {
@@ -132,7 +134,7 @@ impl<'a> Planner<'a, '_> {
         let inputs: Option<Vec<Dims>> =
             i.inputs.iter().map(|slot| self.shapes[*slot].clone()).collect();
         let inputs = inputs?;
-        match i.shapes(self.extent, &inputs) {
+        match i.shapes(self.extent, &inputs, MAX_ELEMENTS) {
             Ok(shapes) => {
                 self.warn_of_other_reading(path, op, i, &inputs);
                 Some(shapes)
@@ -154,7 +156,7 @@ impl<'a> Planner<'a, '_> {
     ) {
         const COLLECTED: [&str; 4] = ["axis", "start", "end", "step"];
         let row = Row::find("slice").expect("the table has it");
-        if i.op != row.name() || !COLLECTED.iter().all(|name| op.params.contains_key(*name)) {
+        if i.name() != row.name() || !COLLECTED.iter().all(|name| op.params.contains_key(*name)) {
             return;
         }
         let params = i.params.renamed(&COLLECTED, &["start", "end", "step", "axis"]);

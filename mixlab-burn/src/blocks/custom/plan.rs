@@ -54,13 +54,14 @@ impl<'a, 'p> Planner<'a, 'p> {
         let weights = planner.weights();
         planner.name_weights(&weights);
         spec.ops.iter().enumerate().for_each(|(index, op)| planner.op(index, op));
-        let program = planner.program()?;
+        let mut program = planner.program()?;
         planner.check_other_batches(&program);
-        planner.warn(&program);
+        let dead = program.prune();
+        planner.warn(&program, &dead);
         (!planner.failed).then_some(())?;
         let weights = weights.into_iter().collect::<Option<_>>()?;
         let name = spec.name.clone().unwrap_or_default();
-        Some(Custom { name, weights, program, planned: extent })
+        Some(Custom::new(name, weights, program, dead, extent))
     }
 
     /// Weights come after the stream, and nothing takes the name `x` from it.
@@ -158,17 +159,12 @@ impl<'a, 'p> Planner<'a, 'p> {
         }
     }
 
-    fn warn(&mut self, program: &Program) {
+    fn warn(&mut self, program: &Program, dead: &[Instruction]) {
         if program.stream == STREAM {
             self.scope.warn("ops", "no operation writes `x`: this block has no effect");
         }
-        let live = program.live();
-        let dead: Vec<_> = live.iter().enumerate().filter(|(_, live)| !**live).collect();
         if !dead.is_empty() {
-            let named = |(index, _): &(usize, &bool)| {
-                format!("ops[{index}] `{}`", program.instructions[*index].op)
-            };
-            let list: Vec<_> = dead.iter().map(named).collect();
+            let list: Vec<_> = dead.iter().map(Instruction::place).collect();
             let message =
                 format!("these operations never reach `x` and are not run: {}", list.join(", "));
             self.scope.warn("ops", message);

@@ -75,6 +75,11 @@ impl Size {
         }
     }
 
+    /// Whether it depends on the length of rows.
+    pub fn varies(self) -> bool {
+        matches!(self, Self::Seq | Self::HalfSeq | Self::Rows)
+    }
+
     /// The number for data of this extent.
     pub fn at(self, extent: Extent) -> i64 {
         let Extent { batch, seq } = extent;

@@ -1,6 +1,6 @@
 //! Operations that arrange, select or make elements.
 
-use burn::tensor::{Int, Slice, Tensor, TensorData};
+use burn::tensor::{Int, Slice, Tensor};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Backend, lift, lower};
 
@@ -22,32 +22,31 @@ pub fn reshape_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Faul
         }
     };
     let count: usize = inputs[0].iter().product();
+    let known = sizes.iter().filter(|n| **n != -1);
+    let known = positive(known)?.into_iter().try_fold(1usize, usize::checked_mul);
     let open = sizes.iter().filter(|n| **n == -1).count();
-    let known = positive_product(sizes.iter().filter(|n| **n != -1))?;
-    let fits = match open {
-        0 => known == count && !sizes.is_empty(),
-        1 => count.is_multiple_of(known),
-        _ => false,
+    let rest = match (open, known) {
+        (0, Some(known)) if known == count && !sizes.is_empty() => Some(1),
+        (1, Some(known)) if count.is_multiple_of(known) => Some(count / known),
+        _ => None,
     };
-    if !fits {
+    let Some(rest) = rest else {
         return Err(Fault::new(
             format!("`{count}` elements do not make {sizes:?}"),
             "the new sizes must multiply to the number of elements; one of them may be `-1`",
         ));
-    }
-    Ok(vec![sizes.iter().map(|n| if *n == -1 { count / known } else { *n as usize }).collect()])
+    };
+    Ok(vec![sizes.iter().map(|n| usize::try_from(*n).unwrap_or(rest)).collect()])
 }
 
-/// The product of sizes, all of which must be positive.
-fn positive_product<'a>(sizes: impl Iterator<Item = &'a i64>) -> Result<usize, Fault> {
-    let mut product = 1usize;
-    for size in sizes {
-        let size = usize::try_from(*size).ok().filter(|n| *n > 0);
-        product = size.and_then(|n| product.checked_mul(n)).ok_or_else(|| {
-            Fault::new("a size is not positive or too large", "sizes are integers of at least 1")
-        })?;
-    }
-    Ok(product)
+/// Sizes, all of which must be positive.
+fn positive<'a>(sizes: impl IntoIterator<Item = &'a i64>) -> Result<Dims, Fault> {
+    let size = |n: &i64| usize::try_from(*n).ok().filter(|n| *n > 0).ok_or(*n);
+    sizes
+        .into_iter()
+        .map(size)
+        .collect::<Result<_, _>>()
+        .map_err(|n| Fault::new(format!("`{n}` is not a size"), "sizes are integers of at least 1"))
 }
 
 /// Only the shape changes.
@@ -57,7 +56,7 @@ pub fn reshaped<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
 }
 
 /// `axes` as a permutation of `rank` axes.
-fn permutation(site: &Site<'_>, rank: usize) -> Result<Vec<usize>, Fault> {
+pub fn permutation(site: &Site<'_>, rank: usize) -> Result<Vec<usize>, Fault> {
     let axes = site.list("axes").unwrap_or_default();
     let counted = |n: &i64| usize::try_from(if *n < 0 { n + rank as i64 } else { *n }).ok();
     let order: Vec<usize> = axes.iter().filter_map(counted).collect();
@@ -86,7 +85,7 @@ pub fn transpose<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
 }
 
 /// First index, end and step of a slice along an axis of `length`.
-fn bounds(site: &Site<'_>, length: usize) -> Result<[usize; 3], Fault> {
+pub fn bounds(site: &Site<'_>, length: usize) -> Result<[usize; 3], Fault> {
     let length = length as i64;
     let from_end = |n: i64| if n < 0 { n.saturating_add(length) } else { n }.clamp(0, length);
     let (start, step) = (from_end(site.int("start")), site.int("step"));
@@ -165,39 +164,41 @@ pub fn embed<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     call.shaped(picked)
 }
 
-/// The numbers from `start` to before `end`.
-fn range(site: &Site<'_>) -> Result<Vec<f32>, Fault> {
+/// How many numbers there are from `start` to before `end`.
+pub fn arange_shape(site: &Site<'_>, _: &[Dims]) -> Result<Vec<Dims>, Fault> {
     let [start, end, step] = ["start", "end", "step"].map(|name| site.int(name));
-    if step == 0 || (end - start).signum() != step.signum() {
+    if step == 0 || start.cmp(&end) != 0.cmp(&step) {
         return Err(Fault::new(
             format!("there is nothing from `{start}` to before `{end}` in steps of `{step}`"),
             "`start` plus some steps must come before `end`",
         ));
     }
-    let count = (end - start).abs().div_euclid(step.abs()) + i64::from((end - start) % step != 0);
-    Ok((0..count).map(|n| (start + n * step) as f32).collect())
+    let count = end.abs_diff(start).div_ceil(step.unsigned_abs());
+    Ok(vec![vec![usize::try_from(count).unwrap_or(usize::MAX)]])
 }
 
-/// How many numbers there are.
-pub fn arange_shape(site: &Site<'_>, _: &[Dims]) -> Result<Vec<Dims>, Fault> {
-    Ok(vec![vec![range(site)?.len()]])
-}
-
-/// Numbers at equal distances.
+/// Numbers at equal distances, made where they are needed: exact as far as integers of 32 bits go.
 pub fn arange<B: Backend>(call: Call<'_, B>) -> Vec<FloatTensor<B>> {
-    let numbers = range(&call.site).expect("planning has checked the range");
-    let count = numbers.len();
-    vec![lower(Tensor::<B, 1>::from_data(TensorData::new(numbers, [count]), call.device))]
+    let [start, step] = ["start", "step"].map(|name| call.site.int(name));
+    let count = call.shapes[0][0] as i64;
+    let numbers = Tensor::<B, 1, Int>::arange(0..count, call.device);
+    let last = step.saturating_mul(count - 1).saturating_add(start);
+    let is_exact = [start, step, last].iter().all(|n| i32::try_from(*n).is_ok());
+    let numbers = match (start, step) {
+        (0, 1) => numbers.float(),
+        _ if is_exact => (numbers * step as i32 + start as i32).float(),
+        _ => numbers.float() * step as f64 + start as f64,
+    };
+    vec![lower(numbers)]
 }
 
 /// The sizes of `shape`.
 pub fn full_shape(site: &Site<'_>, _: &[Dims]) -> Result<Vec<Dims>, Fault> {
     let sizes = site.list("shape").unwrap_or_default();
-    positive_product(sizes.iter())?;
     if sizes.is_empty() {
         return Err(Fault::new("`shape` is empty", "give at least one size"));
     }
-    Ok(vec![sizes.into_iter().map(|n| n as usize).collect()])
+    Ok(vec![positive(&sizes)?])
 }
 
 /// One number everywhere.

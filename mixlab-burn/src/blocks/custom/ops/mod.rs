@@ -4,22 +4,25 @@
 //! a shape rule that planning and execution share, and how it runs on a backend.
 
 mod elementwise;
-mod layout;
+pub(super) mod layout;
 mod product;
 mod reduction;
 mod rotation;
-mod sequence;
+pub(super) mod sequence;
 mod table;
 
 use burn::tensor::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::Backend;
 
+use super::along::Rule;
 use super::fault::Fault;
 use super::params::{Param, Site};
 use crate::blocks::Flow;
 
 pub use table::{ROWS, run};
+
+pub(super) use product::factors;
 
 /// The shape of a value.
 pub type Dims = Vec<usize>;
@@ -37,6 +40,8 @@ pub struct Row {
     pub outputs: usize,
     /// Its parameters.
     pub params: &'static [Param],
+    /// What it does to the axis of time.
+    pub along: Rule,
     /// The shapes of its outputs for inputs of the given shapes.
     pub shapes: fn(&Site<'_>, &[Dims]) -> Result<Vec<Dims>, Fault>,
 }
@@ -44,7 +49,12 @@ pub struct Row {
 impl Row {
     /// The row of an operation.
     pub fn find(name: &str) -> Option<&'static Self> {
-        ROWS.iter().find(|row| row.names.contains(&name))
+        Self::number(name).map(|row| &ROWS[row])
+    }
+
+    /// The place of its row in the table.
+    pub fn number(name: &str) -> Option<usize> {
+        ROWS.iter().position(|row| row.names.contains(&name))
     }
 
     /// The name that messages use.
@@ -65,9 +75,9 @@ pub struct Call<'a, B: Backend> {
     /// The inputs.
     pub inputs: Vec<FloatTensor<B>>,
     /// The shapes of the outputs, by the row's rule.
-    pub shapes: Vec<Dims>,
+    pub shapes: &'a [Dims],
     /// The forward pass that this is part of.
-    pub flow: &'a Flow<B>,
+    pub flow: &'a mut Flow<B>,
     /// Where values are made.
     pub device: &'a B::Device,
 }
@@ -116,7 +126,7 @@ fn expand<B: Backend>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
 
 /// The shape of inputs that are combined element by element, aligned at their last axes, an axis of
 /// length 1 being repeated as needed.
-fn broadcast(inputs: &[Dims]) -> Result<Dims, Fault> {
+pub(super) fn broadcast(inputs: &[Dims]) -> Result<Dims, Fault> {
     let rank = inputs.iter().map(Vec::len).max().unwrap_or(0);
     let mut shape = vec![1; rank];
     for dims in inputs {
@@ -137,7 +147,7 @@ fn broadcast(inputs: &[Dims]) -> Result<Dims, Fault> {
 }
 
 /// The axis that a parameter names, counted from the end if negative.
-fn axis(site: &Site<'_>, rank: usize) -> Result<usize, Fault> {
+pub(super) fn axis(site: &Site<'_>, rank: usize) -> Result<usize, Fault> {
     let written = site.int("axis");
     let counted = if written < 0 { written + rank as i64 } else { written };
     usize::try_from(counted).ok().filter(|axis| *axis < rank).ok_or_else(|| {

@@ -1,7 +1,9 @@
 //! Products of matrices and vectors.
 
+use burn::tensor::{DType, FloatDType};
+use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Backend, lift, linear, lower};
+use mixlab_ops::{Backend, Precision, lift, linear, lower};
 
 use super::elementwise::matrix;
 use super::{Call, Dims, Site, broadcast, dims, expand, reshape};
@@ -9,7 +11,7 @@ use crate::blocks::custom::fault::Fault;
 
 /// The shapes of two factors with at least two axes: a vector is a row on the left and a column on
 /// the right.
-fn factors(a: &Dims, b: &Dims) -> [Dims; 2] {
+pub fn factors(a: &Dims, b: &Dims) -> [Dims; 2] {
     let a = if a.len() == 1 { vec![1, a[0]] } else { a.clone() };
     let b = if b.len() == 1 { vec![b[0], 1] } else { b.clone() };
     [a, b]
@@ -37,7 +39,8 @@ pub fn matmul_shape(_: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> {
     Ok(vec![shape])
 }
 
-/// A stream times a weight matrix is one product; anything else is batched.
+/// A stream times a weight matrix is one product; anything else is batched. Both have operands in
+/// the precision of the pass.
 pub fn matmul<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [a, b] = call.take();
     let [left, right] = factors(&dims::<B>(&a), &dims::<B>(&b));
@@ -51,7 +54,18 @@ pub fn matmul<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let lead = broadcast(&[lead_a, lead_b]).expect("planning has checked the leading axes");
     let a = expand::<B>(a, &[lead.clone(), a_matrix].concat());
     let b = expand::<B>(b, &[lead, b_matrix].concat());
-    call.shaped(B::float_matmul(a, b))
+    let dtype = a.dtype();
+    let [a, b] = [a, b].map(|x| operand::<B>(x, call.flow.precision));
+    let y = B::float_matmul(a, b);
+    call.shaped(if y.dtype() == dtype { y } else { B::float_cast(y, dtype.into()) })
+}
+
+/// `x` in the format of products.
+fn operand<B: Backend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
+    match precision {
+        Precision::Bf16 if x.dtype() != DType::BF16 => B::float_cast(x, FloatDType::BF16),
+        _ => x,
+    }
 }
 
 /// Leading axes broadcast, then the last axis of `a` and that of `b`.

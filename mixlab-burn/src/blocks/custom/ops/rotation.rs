@@ -31,10 +31,20 @@ pub fn rope_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> 
     if base <= 0.0 {
         return wrong(format!("`base` is `{base}`, and must be positive"));
     }
+    let [start, step] = ["start", "step"].map(|name| site.int(name));
+    if last_position(start, step, seq).is_none() {
+        return wrong(format!("positions from `{start}` in steps of `{step}` cannot be counted"));
+    }
     match inputs.get(2).map(|positions| positions.iter().product::<usize>()) {
         Some(count) if count != seq => wrong(format!("`{count}` positions for `{seq}` tokens")),
         _ => Ok(vec![inputs[0].clone(), inputs[1].clone()]),
     }
+}
+
+/// The position of the last of `seq` tokens, if it is a number.
+fn last_position(start: i64, step: i64, seq: usize) -> Option<i64> {
+    let steps = i64::try_from(seq).ok()? - 1;
+    step.checked_mul(steps)?.checked_add(start)
 }
 
 /// How many channels turn: `rope_dims` if that is a part of the head, else all.

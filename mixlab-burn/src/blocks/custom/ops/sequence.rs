@@ -2,15 +2,13 @@
 
 use burn::tensor::{Bool, Tensor};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{
-    Activation, Backend, Precision, activate, attention, lift, lower, matrix_scan as matrices,
-};
+use mixlab_ops::{Activation, Backend, activate, attention, lift, lower, matrix_scan as matrices};
 
 use super::{Call, Dims, Site, dims, reshape};
 use crate::blocks::custom::fault::Fault;
 
 /// What replaces a masked score.
-const MASKED: f32 = -1e9;
+pub const MASKED: f32 = -1e9;
 
 /// The shape of an input with at least two axes.
 pub fn mask_shape(_: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> {
@@ -47,12 +45,14 @@ pub fn attention_shape(_: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault
     Ok(vec![inputs[0].clone()])
 }
 
-/// Softmax attention to the past and present.
+/// Softmax attention to the past and present, on values as wide as activations.
 pub fn attend<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let width = call.shapes[0][3] as f32;
     let scale = call.site.given_float("scale").unwrap_or(1.0 / width.sqrt());
-    let [q, k, v] = call.take().map(lift::<B, 4>);
-    vec![lower(attention(q, k, v, scale, Precision::F32))]
+    let inputs = call.take().map(lift::<B, 4>);
+    let dtype = inputs[0].dtype();
+    let [q, k, v] = inputs.map(|x| call.flow.activation(x));
+    vec![lower(attention(q, k, v, scale, call.flow.precision).cast(dtype))]
 }
 
 /// The shape of the input, `[BT, C]` or `[…, T, C]`, with taps `[K, C]`.
@@ -73,13 +73,23 @@ pub fn conv1d_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault
     Ok(vec![a.clone()])
 }
 
+/// The input of a convolution as `[rows, T, C]`.
+pub fn conv1d_view(site: &Site<'_>, input: &Dims) -> Dims {
+    let [lead @ .., before, channels] = input.as_slice() else {
+        unreachable!("planning has counted the axes")
+    };
+    if lead.is_empty() {
+        return vec![site.extent.batch, site.extent.seq, *channels];
+    }
+    vec![lead.iter().product(), *before, *channels]
+}
+
 /// `y_t = Σ_k w_k ⊙ a_{t − K + 1 + k}`, zeros before the start.
 pub fn conv1d<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [a, w] = call.take();
-    let shape = dims::<B>(&a);
-    let (count, channels) = (shape.iter().product::<usize>(), shape[shape.len() - 1]);
-    let seq = if shape.len() == 2 { call.site.extent.seq } else { shape[shape.len() - 2] };
-    let a = lift::<B, 3>(reshape::<B>(a, &[count / (seq * channels), seq, channels]));
+    let view = conv1d_view(&call.site, &dims::<B>(&a));
+    let (seq, channels) = (view[1], view[2]);
+    let a = lift::<B, 3>(reshape::<B>(a, &view));
     let w = lift::<B, 2>(w);
     let taps = w.dims()[0];
     let before =
@@ -107,7 +117,7 @@ fn view(site: &Site<'_>, names: &[&str], inferred: &[usize], input: &Dims) -> Re
 }
 
 /// `[B, T, D]` for the first input of a scan.
-fn scan_view(site: &Site<'_>, input: &Dims) -> Result<Dims, Fault> {
+pub fn scan_view(site: &Site<'_>, input: &Dims) -> Result<Dims, Fault> {
     let width = input.last().copied().unwrap_or(1);
     view(site, &["B", "T", "D"], &[site.extent.batch, site.extent.seq, width], input)
 }
@@ -156,7 +166,7 @@ pub fn scan_tv<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
 }
 
 /// `[B, T, Da, Db]` for the updates of a matrix scan.
-fn matrix_view(site: &Site<'_>, input: &Dims) -> Result<Dims, Fault> {
+pub fn matrix_view(site: &Site<'_>, input: &Dims) -> Result<Dims, Fault> {
     let [.., rows, columns] = input[..] else {
         let hint = "`U` ends in the sizes of a matrix; `outer` makes such updates";
         return Err(Fault::new("updates need two axes", hint));

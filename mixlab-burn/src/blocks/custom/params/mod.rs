@@ -54,6 +54,16 @@ enum Value {
     List(Vec<Size>),
 }
 
+impl Value {
+    fn varies(&self) -> bool {
+        match self {
+            Self::Int(size) => size.varies(),
+            Self::Float(_) => false,
+            Self::List(sizes) => sizes.iter().any(|size| size.varies()),
+        }
+    }
+}
+
 /// The parameters of one operation, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params(Vec<(&'static str, Value)>);
@@ -61,6 +71,16 @@ pub struct Params(Vec<(&'static str, Value)>);
 impl Params {
     fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Whether any of them depends on the length of rows.
+    pub fn vary(&self) -> bool {
+        self.0.iter().any(|(_, value)| value.varies())
+    }
+
+    /// Whether one of `names` depends on the length of rows.
+    pub fn varies(&self, names: &[&str]) -> bool {
+        names.iter().filter_map(|name| self.get(name)).any(Value::varies)
     }
 
     /// The same parameters with the integers `names` holding each other's values: the `n`-th name

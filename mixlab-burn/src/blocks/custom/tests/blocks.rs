@@ -5,10 +5,11 @@ use std::sync::Arc;
 use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::Flex;
-use mixlab_ops::capture::capture;
+use mixlab_ops::capture::{Node, capture};
 use serde_json::{Value as Json, json};
 
 use super::{block, config, first, plan};
+use crate::blocks::{Block, Builtin, Flow};
 use crate::model::{Model, Tokens};
 use crate::plan::Plan;
 use crate::weights::layout;
@@ -37,7 +38,12 @@ fn model<B: burn::tensor::backend::Backend>(blocks: Json) -> Model<B> {
 /// Names of everything that a forward executes, whether or not the logits depend on it.
 fn nodes(blocks: Json) -> Vec<String> {
     let planned = plan(blocks).unwrap_or_else(|e| panic!("{e}"));
-    let planned = Arc::new(planned.plan);
+    captured(planned.plan).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Names and attributes of what a forward executes.
+fn captured(planned: Plan) -> Vec<(String, String)> {
+    let planned = Arc::new(planned);
     let program = capture(
         |device| Model::<_>::new(planned.clone(), device),
         |model, session| {
@@ -46,7 +52,46 @@ fn nodes(blocks: Json) -> Vec<String> {
         },
     );
     let program = program.expect("the forward can be captured");
-    program.nodes().iter().map(|node| node.name.clone()).collect()
+    let node = |node: &Node| (node.name.clone(), node.attributes.clone());
+    program.nodes().iter().map(node).collect()
+}
+
+#[test]
+fn products_have_operands_in_the_precision_of_training() {
+    let mixed = [
+        ("reshape", json!(["x"]), json!("a"), json!({"shape": ["BT", "H", "HD"]})),
+        ("transpose", json!(["a"]), json!("b"), json!({"axes": [0, 2, 1]})),
+        ("matmul", json!(["a", "b"]), json!("s"), json!({})),
+        ("matmul", json!(["s", "a"]), json!("a"), json!({})),
+        ("reshape", json!(["a"]), json!("x"), json!({"shape": ["BT", "D"]})),
+    ];
+    let mut mixed = block(&[("w", json!(["D"]))], &mixed);
+    mixed["heads"] = json!(4);
+    let planned = |dtype: &str, blocks: &[Json]| {
+        let mut config = config(json!(blocks));
+        config["training"]["compute_dtype"] = json!(dtype);
+        Plan::<Builtin>::parse(&config.to_string(), "t.json", &[]).unwrap().plan
+    };
+    let run = |dtype: &str| {
+        let (plan, device) = (planned(dtype, &[mixed.clone()]), Default::default());
+        let mut flow = Flow::<Flex>::new(2, 12);
+        flow.precision = plan.training.precision;
+        let x: Vec<f32> = (0..384).map(|n| (n * n % 97) as f32 / 97.0 - 0.4).collect();
+        let x = Tensor::<Flex, 1>::from_floats(x.as_slice(), &device).reshape([24, 16]);
+        let block = &plan.steps[0].block;
+        block.forward(&block.init(&device), x, &mut flow).into_data().to_vec::<f32>().unwrap()
+    };
+    let [single, half] = ["f32", "bf16"].map(run);
+    let errors: Vec<f32> = single.iter().zip(&half).map(|(a, b)| (a - b).abs()).collect();
+    let most = errors.iter().copied().fold(0.0, f32::max);
+    assert!((1e-4..2e-2).contains(&most), "{most}");
+
+    for dtype in ["f32", "tf32"] {
+        let nodes = captured(planned(dtype, &[heads()]));
+        let attention = nodes.iter().find(|(name, _)| name == "mixlab.attention").unwrap();
+        let expected = format!("\"precision\":\"{dtype}\"");
+        assert!(attention.1.contains(&expected), "{attention:?}");
+    }
 }
 
 #[test]
@@ -210,6 +255,6 @@ fn blocks_may_share_weights_and_differ_in_operations() {
 fn a_config_in_text_and_a_recurrence_work_alike() {
     let mut text = config(json!([example(), example()]));
     text["recurrence"] = json!([0, 0]);
-    let planned = Plan::<crate::blocks::Builtin>::parse(&text.to_string(), "t.json", &[]);
+    let planned = Plan::<Builtin>::parse(&text.to_string(), "t.json", &[]);
     assert_eq!(planned.unwrap().plan.steps[1].owner, 0);
 }

@@ -1,6 +1,8 @@
 //! Tests of whole blocks and of every row of the table.
 
+mod along;
 mod blocks;
+mod bounds;
 mod cases;
 mod errors;
 mod golden;

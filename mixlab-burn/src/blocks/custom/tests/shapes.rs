@@ -17,7 +17,7 @@ reshape x {} -> of [24, 16]: `shape` is missing
 reshape x {'shape': ['T', 'D']} -> of [24, 16]: `384` elements do not make [12, 16]
 reshape x {'shape': [-1, -1]} -> of [24, 16]: `384` elements do not make [-1, -1]
 reshape x {'shape': []} -> of [24, 16]: `384` elements do not make []
-reshape x {'shape': [0, 'D']} -> of [24, 16]: a size is not positive or too large
+reshape x {'shape': [0, 'D']} -> of [24, 16]: `0` is not a size
 reshape x {'shape': [-1], 'axes': [-1]} -> of [24, 16]: has both `shape` and `axes`
 transpose x {'axes': [0, 0]} -> of [24, 16]: `axes` [0, 0] is not an order of `2` axes
 slice x {'axis': 1, 'start': 16} -> of [24, 16]: there is nothing from `16` to before `16` in an axis of `16`
@@ -33,7 +33,7 @@ scan_tv x w {} -> of [24, 16] and [16, 16]: `g` cannot be viewed as [2, 12, 16]
 matrix_scan x x {} -> of [24, 16] and [24, 16]: `384` elements cannot be viewed as [B, T, Da, Db] = [2, 12, 24, 16]
 arange {'end': 0} -> : there is nothing from `0` to before `0` in steps of `1`
 full {'shape': [], 'value': 1} -> : `shape` is empty
-full {'shape': [-1], 'value': 1} -> : a size is not positive or too large
+full {'shape': [-1], 'value': 1} -> : `-1` is not a size
 ";
 
 fn copy() -> (&'static str, Json, Json, Json) {

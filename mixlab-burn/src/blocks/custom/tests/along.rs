@@ -1,0 +1,368 @@
+//! What programs do along T: as the analysis says, and as a change of one token shows.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn_flex::Flex;
+use serde_json::{Value as Json, json};
+
+use super::{config, first};
+use crate::blocks::custom::Outlook;
+use crate::blocks::{Block, Builtin};
+use crate::data::Batch;
+use crate::model::Model;
+use crate::plan::{Plan, Planned};
+use crate::weights::fill;
+
+/// A block of width 16 with 4 heads from lines such as `y, z = rope q k {"start": 1}`; its weights
+/// are `w` and `u` `[D, D]`, `v` `[D]` and `taps` `[3, D]`.
+fn block(lines: &str) -> Json {
+    let ops = lines.trim().lines().map(|line| {
+        let (line, params) = line.split_once('{').unwrap_or((line, "}"));
+        let (outputs, call) = line.split_once('=').expect("an operation");
+        let mut words = call.split_whitespace();
+        let params: Json = serde_json::from_str(&format!("{{{params}")).expect("params");
+        json!({
+            "op": words.next(), "inputs": words.collect::<Vec<_>>(), "params": params,
+            "outputs": outputs.split(',').map(str::trim).collect::<Vec<_>>(),
+        })
+    });
+    let weight = |name: &str, shape: Json| json!({"name": name, "shape": shape});
+    json!({
+        "type": "custom", "name": "probe", "heads": 4, "ops": ops.collect::<Vec<_>>(),
+        "weights": [
+            weight("w", json!(["D", "D"])), weight("u", json!(["D", "D"])),
+            weight("v", json!(["D"])), weight("taps", json!(["3", "D"])),
+        ],
+    })
+}
+
+fn planned(lines: &str) -> Planned {
+    let config = config(json!([block(lines)])).to_string();
+    Plan::parse(&config, "test.json", &[]).unwrap_or_else(|e| panic!("{lines}\n{e}"))
+}
+
+/// A model with every weight off its start value.
+fn model(plan: &Plan) -> Model<Flex> {
+    fill(Model::new(Arc::new(plan.clone()), &Default::default()), |i, weight| {
+        let value = |j: usize| ((31 * j * j + 7919 * j + 104_729 * i + 13) % 1009) as f32 / 1009.0;
+        Some((0..weight.len()).map(|j| value(j) - 0.4).collect())
+    })
+}
+
+/// Logits of each token of two rows.
+fn logits(model: &Model<Flex>, ids: &[i32]) -> Vec<Vec<f32>> {
+    let (x, y) = (ids.to_vec(), ids.to_vec());
+    let batch = Batch { batch: 2, seq: ids.len() / 2, x, y, prev: vec![-1; 2] };
+    let (tokens, _) = model.upload(&batch, &Default::default());
+    let flat = model.forward(tokens).into_data().to_vec::<f32>().unwrap();
+    assert!(flat.iter().all(|z| z.is_finite()));
+    flat.chunks(model.plan().vocab).map(<[f32]>::to_vec).collect()
+}
+
+/// Whether a change of a token never moves what stands before it.
+fn is_causal(plan: &Plan) -> bool {
+    let (model, seq, vocab) = (model(plan), plan.seq_len, plan.vocab as i32);
+    let ids: Vec<i32> = (0..2 * seq as i32).map(|k| (k * k * 3 + k * 5 + 2) % vocab).collect();
+    let before = logits(&model, &ids);
+    (1..seq).all(|t| {
+        let mut changed = ids.clone();
+        [t, seq + t].into_iter().for_each(|n| changed[n] = (changed[n] + 1) % vocab);
+        let after = logits(&model, &changed);
+        [0, seq].into_iter().all(|row| before[row..row + t] == after[row..row + t])
+    })
+}
+
+/// Programs that can be run on parts of rows.
+const STREAMING: &[&str] = &[
+    "x = matmul x w",
+    "x = rmsnorm x v {\"eps\": 1e-5}",
+    "x = layernorm x v v",
+    "a = matmul x w\na = sigmoid a\none = full {\"shape\": [\"BT\", \"D\"], \"value\": 1}
+     b = sub one a\nx = mul x b",
+    "y = conv1d x taps\nx = add x y",
+    "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\ny = conv1d y taps
+     x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    "x = scan x v",
+    "g = sigmoid x\nx = scan_tv x g",
+    "y = matmul x w\ny = slice y {\"axis\": 1, \"end\": 4}\ng = sigmoid y
+     k = outer y y\ns = matrix_scan k g\nx = reshape s {\"shape\": [\"BT\", \"D\"]}",
+    "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\ny = cumsum y {\"axis\": 1}
+     x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    "y = reshape x {\"shape\": [\"BT\", \"H\", \"HD\"]}
+     z = transpose y {\"axes\": [0, 2, 1]}\ns = matmul y z\ns = softmax s\ny = matmul s y
+     x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    "a = slice x {\"axis\": 1, \"end\": 8}\nb = slice x {\"axis\": 1, \"start\": 8}
+     x = concat b a {\"axis\": 1}",
+    "a = mean x\nb = max x\nx = sub x a\nx = add x b",
+    "q = matmul x w\nq = reshape q {\"shape\": [\"B\", \"T\", \"H\", \"HD\"]}
+     q = transpose q {\"axes\": [0, 2, 1, 3]}\nr, k = rope q q\ny = attention r k q
+     y = transpose y {\"axes\": [0, 2, 1, 3]}\ny = reshape y {\"shape\": [\"BT\", \"D\"]}
+     x = add x y",
+    "q = reshape x {\"shape\": [\"BT\", 1, \"H\", \"HD\"]}\ny = attention q q q
+     x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    "p = exp v\nx = mul x p\nv = scalar_mul v {\"scalar\": 2}",
+    "k = abs x\ny = embed w k\ny = mean y {\"axis\": 1}\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+];
+
+/// Programs in which tokens see none after them, and that take whole rows, with the operation that
+/// does.
+const WHOLE_ROWS: &[(&str, &str)] = &[
+    // Attention by hand.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         s = matmul y z\ns = scalar_mul s {\"scalar\": 0.25}\ns = causal_mask s\ns = softmax s
+         y = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[2] `matmul` takes whole rows",
+    ),
+    // The same with a softmax by hand and a mask that is added.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         zero = full {\"shape\": [\"T\", \"T\"], \"value\": 0}\nmask = causal_mask zero
+         s = matmul y z\ns = add mask s\nm = max s\ns = sub s m\ns = exp s\nn = sum s\ns = div s n
+         y = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[3] `causal_mask` takes whole rows",
+    ),
+    // Linear attention with a mask of ones and zeros.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         zero = full {\"shape\": [\"T\", \"T\"], \"value\": 0}\nmask = causal_mask zero
+         ones = exp mask\ns = matmul y z\ns = mul s ones\ny = matmul s y
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[3] `causal_mask` takes whole rows",
+    ),
+    // A running mean as a product with a triangle.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}
+         zero = full {\"shape\": [\"T\", \"T\"], \"value\": 0}\nmask = causal_mask zero
+         share = softmax mask\ny = matmul share y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[2] `causal_mask` takes whole rows",
+    ),
+    // One token later, by hand.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = slice y {\"axis\": 1, \"end\": -1}
+         start = full {\"shape\": [\"B\", 1, \"D\"], \"value\": 0}\nz = concat start z {\"axis\": 1}
+         z = reshape z {\"shape\": [\"BT\", \"D\"]}\nx = add x z",
+        "ops[1] `slice` takes whole rows",
+    ),
+    // Positions.
+    (
+        "p = arange {\"end\": \"T\"}\np = reshape p {\"shape\": [1, \"T\", 1]}
+         y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\ny = add y p
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[0] `arange` takes whole rows",
+    ),
+    (
+        "p = arange {\"end\": \"T\"}\nq = reshape x {\"shape\": [\"B\", 1, \"T\", \"D\"]}
+         q, k = rope q q p\nx = reshape q {\"shape\": [\"BT\", \"D\"]}",
+        "ops[0] `arange` takes whole rows",
+    ),
+    // What the first token says.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = slice y {\"axis\": 1, \"end\": 1}
+         y = add y z\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[1] `slice` takes whole rows",
+    ),
+];
+
+/// Programs in which tokens see those after them, with the operation by which they do.
+const AHEAD: &[(&str, &str)] = &[
+    ("s = softmax x {\"axis\": 0}\nx = add x s", "ops[0] `softmax`"),
+    ("s = mean x {\"axis\": 0}\nx = sub x s", "ops[0] `mean`"),
+    ("x = cumsum x {\"axis\": 0}", "ops[0] `cumsum`"),
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\ns = max y {\"axis\": 1}\ny = sub y s
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[1] `max`",
+    ),
+    // Attention to everything.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         s = matmul y z\ns = softmax s\ny = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[3] `softmax`",
+    ),
+    // Masked in the wrong direction.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         s = matmul y z\ns = causal_mask s\ns = transpose s {\"axes\": [0, 2, 1]}\ns = softmax s
+         y = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[5] `softmax`",
+    ),
+    // Masked, and a mask that a scale undoes.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         s = matmul y z\ns = causal_mask s\ns = scalar_mul s {\"scalar\": 1e-9}\ns = softmax s
+         y = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[5] `softmax`",
+    ),
+    // A mask that a difference takes away again, and one whose zeros a norm moves.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         zero = full {\"shape\": [\"T\", \"T\"], \"value\": 0}\nmask = causal_mask zero
+         s = matmul y z\nm = causal_mask s\ns = sub m mask\ns = softmax s
+         y = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[7] `softmax`",
+    ),
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         s = matmul y z\ns = causal_mask s\ns = softmax s\ns = layernorm s
+         y = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[6] `matmul`",
+    ),
+    // The token after this one.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = slice y {\"axis\": 1, \"start\": 1}
+         end = full {\"shape\": [\"B\", 1, \"D\"], \"value\": 0}\ny = concat z end {\"axis\": 1}
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[1] `slice`",
+    ),
+    // Tokens in another order.
+    (
+        "y = transpose x {\"axes\": [1, 0]}\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[1] `reshape`",
+    ),
+    (
+        "y = reshape x {\"shape\": [\"T\", \"B\", \"D\"]}\ny = transpose y {\"axes\": [1, 0, 2]}
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[0] `reshape`",
+    ),
+    // A recurrence over everything, and one over both rows.
+    ("x = scan x v {\"B\": 1, \"T\": \"BT\", \"D\": \"D\"}", "ops[0] `scan`"),
+    // A state of the whole row.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         s = matmul z y\ny = matmul y s\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[2] `matmul`",
+    ),
+    // Rows of a table that is made of tokens.
+    ("p = arange {\"end\": \"BT\", \"step\": 1}\np = neg p\nx = embed x p", "ops[2] `embed`"),
+];
+
+/// Programs in which tokens see none after them, and the analysis does not know.
+const UNKNOWN: &[(&str, &str)] = &[
+    // A mask that is computed.
+    (
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nz = transpose y {\"axes\": [0, 2, 1]}
+         p = arange {\"end\": \"T\"}\nc = reshape p {\"shape\": [\"T\", 1]}\nm = greater_equal c p
+         s = matmul y z\ns = mul s m\ny = matmul s y\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[7] `matmul`",
+    ),
+    // Steps over two axes.
+    (
+        "y = reshape x {\"shape\": [\"B\", 2, \"T/2\", \"D\"]}\ny = tanh y
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "ops[0] `reshape`",
+    ),
+    // A weight from tokens, which no other block reads.
+    (
+        "v = slice x {\"axis\": 0, \"end\": 1}\nx = tanh x",
+        "ops[0] `slice` (a weight is made from tokens)",
+    ),
+];
+
+fn outlook(planned: &Planned) -> &Outlook {
+    first(planned).outlook()
+}
+
+#[test]
+fn programs_that_stream_are_known() {
+    for lines in STREAMING {
+        let planned = planned(lines);
+        let Outlook { ahead, rows, .. } = outlook(&planned);
+        assert_eq!((ahead, rows), (&None, &None), "{lines}");
+        assert!(is_causal(&planned.plan), "{lines}");
+        assert!((1..20).all(|seq| planned.plan.supports(seq).is_ok()), "{lines}");
+        assert!(planned.warnings.is_empty(), "{lines}: {:?}", planned.warnings);
+    }
+}
+
+#[test]
+fn programs_that_take_whole_rows_are_known_with_the_operation() {
+    for (lines, reason) in WHOLE_ROWS {
+        let planned = planned(lines);
+        let Outlook { ahead, rows, .. } = outlook(&planned);
+        assert_eq!((ahead, rows.as_deref()), (&None, Some(*reason)), "{lines}");
+        assert!(is_causal(&planned.plan), "{lines}");
+    }
+}
+
+#[test]
+fn programs_that_look_ahead_are_known_with_the_operation() {
+    for (lines, place) in AHEAD {
+        let planned = planned(lines);
+        assert_eq!(outlook(&planned).ahead.as_deref(), Some(*place), "{lines}");
+        assert!(!is_causal(&planned.plan), "{lines}");
+        let warned = planned.warnings.iter().map(|w| w.problem.message.as_str());
+        let expected = format!(
+            "in a `custom` block every position sees the tokens after it through {place}: the loss is not that of a language model"
+        );
+        assert!(warned.into_iter().any(|message| message == expected), "{:?}", planned.warnings);
+    }
+}
+
+#[test]
+fn where_the_analysis_does_not_know_it_assumes_the_worst() {
+    for (lines, place) in UNKNOWN {
+        let planned = planned(lines);
+        assert_eq!(outlook(&planned).ahead.as_deref(), Some(*place), "{lines}");
+        assert!(is_causal(&planned.plan), "{lines}: the rules could know better");
+    }
+}
+
+#[test]
+fn the_examples_stream() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let sizes = ["model_dim=32", "seq_len=9", "training.batch_tokens=18", "vocab_size=31"];
+    let sizes = sizes.map(str::to_owned);
+    let mut found = 0;
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if path.extension().is_none_or(|e| e != "json") || !text.contains("\"custom\"") {
+            continue;
+        }
+        let planned = Plan::<Builtin>::parse(&text, "example.json", &sizes).unwrap();
+        let customs = planned.plan.steps.iter().filter_map(|step| match &step.block {
+            Builtin::Custom(custom) => Some(custom.outlook()),
+            _ => None,
+        });
+        assert!(customs.into_iter().all(|o| o.ahead.is_none() && o.rows.is_none()), "{path:?}");
+        assert!(is_causal(&planned.plan), "{path:?}");
+        found += 1;
+    }
+    assert!(found >= 3, "{found} examples");
+}
+
+#[test]
+fn a_length_that_does_not_fit_is_refused_before_it_runs() {
+    let mut fixed = block(
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\ny = add y p
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    );
+    fixed["weights"][2] = json!({"name": "p", "shape": ["T", "D"]});
+    let config = config(json!([fixed])).to_string();
+    let planned = Plan::<Builtin>::parse(&config, "test.json", &[]).unwrap();
+    let Outlook { ahead, rows, .. } = outlook(&planned);
+    assert_eq!(*ahead, None);
+    assert_eq!(rows.as_deref(), Some("ops[2] `reshape` does not fit rows of any length"));
+    assert!(planned.plan.supports(12).is_ok());
+    let error = planned.plan.supports(5).unwrap_err().to_string();
+    let expected = "block `0` cannot run on rows of `5` tokens: ops[1]: `add` of [1, 5, 16] and [12, 16]: lengths `5` and `12` do not match\n  hint: use rows of `12` tokens";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(planned.plan.steps[0].block.supports(12).is_ok());
+}
+
+#[test]
+fn the_first_rows_of_a_table_of_positions_are_for_shorter_rows_only() {
+    let mut learned = block(
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nq = slice p {\"end\": \"T\"}\ny = add y q
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    );
+    learned["weights"][2] = json!({"name": "p", "shape": ["T", "D"]});
+    let config = config(json!([learned])).to_string();
+    let planned = Plan::<Builtin>::parse(&config, "test.json", &[]).unwrap();
+    assert_eq!(outlook(&planned).rows.as_deref(), Some("ops[1] `slice` takes whole rows"));
+    assert!(is_causal(&planned.plan));
+    assert!((1..=12).all(|seq| planned.plan.supports(seq).is_ok()));
+    assert!(planned.plan.supports(13).is_err());
+}
