@@ -7,6 +7,7 @@
 //   CAUSAL  1 if a query sees only keys up to its own position
 //   DECAY   1 if a score falls by decay[head] with each position of distance
 //   TYPE    of the operands: 0 for bfloat16, 1 for float16, 2 for float, multiplied as TF32
+//   QUERIES  that attention_dkdv takes at a time: 32 or 64
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -82,6 +83,29 @@ __device__ inline void load(E* to, const E* from, u32 stride, int first, int lim
     }
 }
 
+#if TYPE == 2
+// To the nearest TF32, ties away from zero: matrix instructions cut off what it lacks, which makes
+// every product too small.
+__device__ inline float rounded(float x) {
+    u32 bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return __uint_as_float(bits);
+}
+#endif
+
+// Makes operands of what this thread has fetched with `load<ROWS>`, once it is there.
+template <int ROWS>
+__device__ inline void settle(E* tile) {
+#if TYPE == 2
+    constexpr int ACROSS = HD / CHUNK;
+    for (int i = threadIdx.x; i < ROWS * ACROSS; i += THREADS) {
+        float4* at = reinterpret_cast<float4*>(tile + i / ACROSS * ROW + i % ACROSS * CHUNK);
+        const float4 x = *at;
+        *at = make_float4(rounded(x.x), rounded(x.y), rounded(x.z), rounded(x.w));
+    }
+#endif
+}
+
 __device__ inline void ldmatrix(u32 (&r)[4], const E* p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -138,8 +162,9 @@ __device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4
     // are taken in that order too.
 #pragma unroll
     for (int k = 0; k < DEPTH / 8; k++) {
-        const u32 a[4] = {__float_as_uint(p[k][0]), __float_as_uint(p[k][2]), __float_as_uint(p[k][1]),
-                          __float_as_uint(p[k][3])};
+        u32 a[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) a[i] = __float_as_uint(rounded(p[k][i % 2 * 2 + i / 2]));
         const E* rows = b + (k * 8 + lane % 4 * 2) * ROW + lane / 4;
 #pragma unroll
         for (int n = 0; n < N8; n++)
@@ -219,6 +244,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
     load<TILE>(shared, head(q, info.q, b, h), info.q.t, first, info.tq, hd);
     commit();
     wait<0>();
+    settle<TILE>(shared);
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < KS; i++) left(a[i], shared, warp * 16, i);
@@ -242,8 +268,10 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
         } else {
             wait<0>();
         }
+        E* tile_k = shared + (t % 2) * 2 * TILE * ROW;
+        settle<TILE>(tile_k);
+        settle<TILE>(tile_k + TILE * ROW);
         __syncthreads();
-        const E* tile_k = shared + (t % 2) * 2 * TILE * ROW;
         float s[TILE / 8][4];
         clear(s);
         scores<TILE>(s, a, tile_k);
@@ -327,6 +355,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
     load<TILE>(shared + TILE * ROW, head(g, info.g, b, h), info.g.t, first, info.tq, hd);
     commit();
     wait<0>();
+    settle<TILE>(shared);
+    settle<TILE>(shared + TILE * ROW);
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < KS; i++) {
@@ -360,8 +390,10 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
         } else {
             wait<0>();
         }
+        E* tile_k = shared + (t % 2) * 2 * TILE * ROW;
+        settle<TILE>(tile_k);
+        settle<TILE>(tile_k + TILE * ROW);
         __syncthreads();
-        const E* tile_k = shared + (t % 2) * 2 * TILE * ROW;
         float s[TILE / 8][4], dp[TILE / 8][4];
         clear(s);
         clear(dp);
@@ -397,8 +429,6 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
 
 // dk and dv, summed over the query heads of a group. Grid: key tiles, groups, batch. A warp keeps 16
 // keys and computes the transposed scores; QUERIES at a time.
-constexpr int QUERIES = HD > 64 ? 32 : 64;
-
 extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
     const E* q, const E* k, const E* v, const float* decay, const float* lse, const float* delta,
     const E* g, E* dk, E* dv, const __grid_constant__ Info info) {
@@ -441,11 +471,17 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
         } else {
             wait<0>();
         }
+        E* tile_q = pairs + (step % 2) * 2 * QUERIES * ROW;
+        E* tile_g = tile_q + QUERIES * ROW;
+        if (step == 0) {
+            settle<TILE>(tile_k);
+            settle<TILE>(tile_v);
+        }
+        settle<QUERIES>(tile_q);
+        settle<QUERIES>(tile_g);
         __syncthreads();
         const int h = kv * per_group + step / each, t = start + step % each;
         const float fade = DECAY ? decay[h] * LOG2E : 0.0f;
-        const E* tile_q = pairs + (step % 2) * 2 * QUERIES * ROW;
-        const E* tile_g = tile_q + QUERIES * ROW;
         float s[QUERIES / 8][4], dp[QUERIES / 8][4];
         clear(s);
         clear(dp);

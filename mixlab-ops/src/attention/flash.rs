@@ -7,10 +7,11 @@ use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 
 use super::Attention;
-use crate::Precision;
 use crate::plumbing::cube::{contiguous, empty};
 use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
+use crate::plumbing::fallbacks::note;
 use crate::scan::kernel::{ready, sum_first};
+use crate::{Op, Precision};
 
 static TEXT: Text = Text::new(include_str!("flash.cu"));
 /// Rows of a tile, and threads of a block.
@@ -20,6 +21,67 @@ const THREADS: u32 = 128;
 const WIDTHS: [usize; 5] = [16, 32, 64, 96, 128];
 
 type Tensor = CubeTensor<CudaRuntime>;
+
+/// Bytes of a block's shared memory besides its tiles.
+const BESIDES: usize = 2 << 10;
+
+/// Tiles of a block in shared memory.
+#[derive(Clone, Copy, Debug)]
+struct Tiles {
+    /// Channels of a head that are computed.
+    padded: usize,
+    dtype: DType,
+    /// Queries that the gradients of keys and values take at a time.
+    queries: usize,
+}
+
+impl Tiles {
+    /// Rows that a block over queries holds: two pairs of keys and values.
+    const OF_QUERIES: usize = 4 * TILE;
+
+    /// `None` if they do not fit into `shared` bytes of a block's shared memory.
+    fn new(padded: usize, dtype: DType, shared: usize) -> Option<Self> {
+        let with = |queries| Self { padded, dtype, queries };
+        let fits = |rows: usize| rows * with(64).row() + BESIDES <= shared;
+        let many = padded <= 64 && fits(with(64).of_keys());
+        let tiles = with(if many { 64 } else { 32 });
+        fits(tiles.of_keys().max(Self::OF_QUERIES)).then_some(tiles)
+    }
+
+    /// Bytes of a row.
+    fn row(&self) -> usize {
+        self.padded * self.dtype.size() + 16
+    }
+
+    /// Rows that a block over keys holds: its keys and values, and two pairs of queries and their
+    /// gradients.
+    fn of_keys(&self) -> usize {
+        2 * TILE + 4 * self.queries
+    }
+
+    /// `entry`, which holds `rows` rows, for attention that is causal or not, with decays or without.
+    fn source(&self, entry: &'static str, [causal, decay]: [bool; 2], rows: usize) -> Source {
+        let kind = match self.dtype {
+            DType::BF16 => 0,
+            DType::F16 => 1,
+            _ => 2,
+        };
+        Source {
+            entry,
+            text: &TEXT,
+            defines: vec![
+                ("HD", self.padded),
+                ("CAUSAL", causal as usize),
+                ("DECAY", decay as usize),
+                ("TYPE", kind),
+                ("QUERIES", self.queries),
+            ],
+            preamble: |_| String::new(),
+            block: CubeDim::new_1d(THREADS),
+            shared: rows * self.row(),
+        }
+    }
+}
 
 /// One call: its inputs, ready to be read, and their sizes.
 pub(crate) struct Call {
@@ -32,7 +94,7 @@ pub(crate) struct Call {
     queries: usize,
     keys: usize,
     width: usize,
-    padded: usize,
+    tiles: Tiles,
 }
 
 /// `x` `[B, H, T, hd]` with neighbours in a head next to each other, and rows at multiples of 16
@@ -54,7 +116,8 @@ fn side_by_side(like: &Tensor) -> Tensor {
 }
 
 impl Call {
-    /// `None` if these inputs are not for tensor cores.
+    /// `None` if these inputs are not for tensor cores, or their tiles not for this card's shared
+    /// memory; [`fallbacks`](crate::fallbacks) lists the latter.
     pub fn new<R: CubeRuntime>(
         of: &Attention,
         inputs: [&CubeTensor<R>; 3],
@@ -71,18 +134,28 @@ impl Call {
         let [batch, heads, queries, width] = inputs[0].meta.shape().dims();
         let [_, groups, keys, _] = inputs[1].meta.shape().dims();
         let padded = *WIDTHS.iter().find(|w| **w >= width)?;
-        let decay = decay.and_then(on_cuda).map(|x| ready(x, DType::F32));
-        (same && width.is_multiple_of(8) && capability(&inputs[0]) >= (8, 0)).then(|| Self {
+        if !same || !width.is_multiple_of(8) || capability(&inputs[0]) < (8, 0) {
+            return None;
+        }
+        let shared = inputs[0].client.properties().hardware.max_shared_memory_size;
+        let tiles = Tiles::new(padded, inputs[0].dtype, shared);
+        if tiles.is_none() {
+            let why = format!(
+                "heads of `{width}` channels need more than `{shared}` bytes of shared memory"
+            );
+            note(Attention::NAME, "tensor cores", &why);
+        }
+        Some(Self {
             of: of.clone(),
             inputs: inputs.map(readable),
-            decay,
+            decay: decay.and_then(on_cuda).map(|x| ready(x, DType::F32)),
             batch,
             heads,
             groups,
             queries,
             keys,
             width,
-            padded,
+            tiles: tiles?,
         })
     }
 
@@ -92,25 +165,7 @@ impl Call {
     }
 
     fn source(&self, entry: &'static str, rows: usize) -> Source {
-        let kind = match self.inputs[0].dtype {
-            DType::BF16 => 0,
-            DType::F16 => 1,
-            _ => 2,
-        };
-        let size = self.inputs[0].elem_size();
-        Source {
-            entry,
-            text: &TEXT,
-            defines: vec![
-                ("HD", self.padded),
-                ("CAUSAL", self.of.causal as usize),
-                ("DECAY", self.decay.is_some() as usize),
-                ("TYPE", kind),
-            ],
-            preamble: |_| String::new(),
-            block: CubeDim::new_1d(THREADS),
-            shared: rows * (self.padded * size + 16),
-        }
+        self.tiles.source(entry, [self.of.causal, self.decay.is_some()], rows)
     }
 
     /// The bytes of `Info`; missing tensors have strides of zero.
@@ -145,7 +200,7 @@ impl Call {
         let numbers = self.numbers([Some(&y), None, None, None, None]);
         let grid = (self.queries.div_ceil(TILE), self.heads, self.batch);
         let buffers = vec![q, k, v, self.decay(), y.clone(), lse.clone()];
-        self.launch(self.source("attention_forward", 4 * TILE), grid, buffers, numbers);
+        self.launch(self.source("attention_forward", Tiles::OF_QUERIES), grid, buffers, numbers);
         Some([y, lse].map(from_cuda))
     }
 
@@ -169,14 +224,51 @@ impl Call {
         let known = [q, k, v, self.decay(), lse, delta, g];
         let with = |outputs: [&Tensor; 2]| known.iter().chain(outputs).cloned().collect::<Vec<_>>();
         let grid = (tiles, self.heads, self.batch);
-        let source = self.source("attention_dq", 4 * TILE);
+        let source = self.source("attention_dq", Tiles::OF_QUERIES);
         self.launch(source, grid, with([&dq, &falls]), numbers.clone());
-        let queries = if self.padded > 64 { 32 } else { 64 };
         let grid = (self.keys.div_ceil(TILE), self.groups, self.batch);
-        let source = self.source("attention_dkdv", 2 * TILE + 4 * queries);
+        let source = self.source("attention_dkdv", self.tiles.of_keys());
         self.launch(source, grid, with([&dk, &dv]), numbers);
         let decays =
             self.decay.iter().map(|_| sum_first(falls.clone(), [self.heads].into(), DType::F32));
         Some([dq, dk, dv].into_iter().chain(decays).map(from_cuda).collect())
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use crate::testing::nvrtc::{ARCHITECTURES, compiles};
+
+    /// On the oldest cards every one, on later ones those with all that a text can hold.
+    #[test]
+    fn all_texts_compile() {
+        let (oldest, later) = ARCHITECTURES.split_at(1);
+        for (padded, dtype) in WIDTHS
+            .into_iter()
+            .flat_map(|padded| [DType::BF16, DType::F16, DType::F32].map(|dtype| (padded, dtype)))
+        {
+            for shared in [99 << 10, 227 << 10] {
+                let Some(tiles) = Tiles::new(padded, dtype, shared) else { continue };
+                for flags in [[false, false], [false, true], [true, false]] {
+                    compiles(&tiles.source("", flags, 0), oldest);
+                }
+                let whole = tiles.source("", [true; 2], 0);
+                compiles(&whole, oldest);
+                compiles(&whole, later);
+            }
+        }
+    }
+
+    #[test]
+    fn a_card_of_99_kib_takes_what_fits_and_with_fewer_queries_more() {
+        let of = |dtype, kib: usize| {
+            WIDTHS.map(|padded| Tiles::new(padded, dtype, kib << 10).map(|tiles| tiles.queries))
+        };
+        let [many, few] = [Some(64), Some(32)];
+        for (dtype, kib) in [(DType::BF16, 227), (DType::F32, 227), (DType::BF16, 99)] {
+            assert_eq!(of(dtype, kib), [many, many, many, few, few]);
+        }
+        assert_eq!(of(DType::F32, 99), [many, many, few, None, None]);
     }
 }

@@ -81,3 +81,34 @@ fn the_kernels_equal_the_references() {
         near(of, &[q, k, v]);
     }
 }
+
+/// Cut off instead of rounded, weights and values would be too small by 2⁻¹¹ of their size.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn tf32_operands_are_rounded_and_not_cut_off() {
+    use super::AttentionGradient;
+    use crate::testing::kernels::{bias, outputs};
+    for hd in [32, 64, 128] {
+        let shape = [1, 2, 130, hd];
+        let [q, k, y] = [20, 21, 22].map(|seed| noise(&shape, seed));
+        let [v, g] = [23, 24].map(|seed| {
+            let x = noise(&shape, seed);
+            Host { data: x.data.iter().map(|v| 1.5 + v / 2.0).collect(), shape: x.shape }
+        });
+        let [op, exact] = [Precision::Tf32, EXACT].map(|precision| Attention {
+            causal: true,
+            scale: 0.7 / (hd as f32).sqrt(),
+            precision,
+        });
+        let inputs = [q.clone(), k.clone(), v.clone()];
+        let mut means = bias(&op, &exact, &inputs, 0);
+        let Some(found) = outputs(exact.clone(), &inputs).pop() else { return };
+        let log_sum_exp = Host {
+            data: found[1].iter().map(|x| f64::from(*x)).collect(),
+            shape: vec![1, 2, 130, 1],
+        };
+        let [op, exact] = [op, exact].map(|of| AttentionGradient { of });
+        means.extend(bias(&op, &exact, &[q, k, v, y, log_sum_exp, g], 2));
+        assert!(means.iter().all(|mean| mean.abs() < 1e-4), "mean errors: {means:?}");
+    }
+}

@@ -31,6 +31,25 @@ fn blocks(z: &CubeTensor<CudaRuntime>) -> Option<(usize, usize)> {
     })
 }
 
+/// The kernel for rows of `columns` logits and targets of `words` 32-bit words, if there is one for
+/// this type.
+fn source(dtype: DType, threads: usize, words: usize, columns: usize) -> Option<Source> {
+    let kind = match dtype {
+        DType::BF16 => 0,
+        DType::F16 => 1,
+        DType::F32 => 2,
+        _ => return None,
+    };
+    Some(Source {
+        entry: "cross_entropy_rows",
+        text: &TEXT,
+        defines: vec![("TYPE", kind), ("THREADS", threads), ("WORDS", words)],
+        preamble: |_| String::new(),
+        block: CubeDim::new_1d(threads as u32),
+        shared: columns * dtype.size(),
+    })
+}
+
 /// The losses, and the gradient of the logits in the place of `z` if nobody else holds it. `None` if
 /// the call is not for this kernel. Neither tensor has gaps.
 pub(super) fn losses<R: CubeRuntime>(
@@ -40,22 +59,9 @@ pub(super) fn losses<R: CubeRuntime>(
 ) -> Option<Vec<CubeTensor<R>>> {
     let (g, ours) = (op.ahead.filter(|_| op.softcap.is_none())?, z.can_mut());
     let (z, targets) = on_cuda(z).zip(on_cuda(targets))?;
-    let kind = match z.dtype {
-        DType::BF16 => 0,
-        DType::F16 => 1,
-        DType::F32 => 2,
-        _ => return None,
-    };
     let (blocks, threads) = blocks(&z)?;
     let [rows, columns] = z.meta.shape().dims();
-    let source = Source {
-        entry: "cross_entropy_rows",
-        text: &TEXT,
-        defines: vec![("TYPE", kind), ("THREADS", threads), ("WORDS", targets.elem_size() / 4)],
-        preamble: |_| String::new(),
-        block: CubeDim::new_1d(threads as u32),
-        shared: columns * z.elem_size(),
-    };
+    let source = source(z.dtype, threads, targets.elem_size() / 4, columns)?;
     let nll = empty(&z, [rows], DType::F32);
     let dz = if ours { z.clone() } else { empty(&z, [rows, columns], z.dtype) };
     let client = z.client.clone();
@@ -67,4 +73,19 @@ pub(super) fn losses<R: CubeRuntime>(
         launch(&client, source, (blocks, 1, 1), arguments);
     }
     Some([nll, dz].map(from_cuda).into())
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use crate::testing::nvrtc::{ARCHITECTURES, compiles};
+
+    #[test]
+    fn all_texts_compile() {
+        for dtype in [DType::BF16, DType::F16, DType::F32] {
+            for (threads, words) in [256, 512, 1024].into_iter().flat_map(|t| [(t, 1), (t, 2)]) {
+                compiles(&source(dtype, threads, words, 32_768).unwrap(), &ARCHITECTURES);
+            }
+        }
+    }
 }

@@ -39,3 +39,77 @@ fn the_kernels_equal_the_references() {
         same(LinearGradient { precision: Precision::F32 }, &[x, w, g], &[]);
     }
 }
+
+/// Shapes `(n, k, m)` of `[n, k] · [k, m]`: rows that are no multiples of 16 bytes, edges of all
+/// tiles, and depths that are split (`hopper::tests` holds that all are reached).
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(super) const RAGGED: [(usize, usize, usize); 10] = [
+    (1, 1, 1),
+    (7, 64, 130),
+    (130, 257, 7),
+    (257, 7, 64),
+    (64, 130, 257),
+    (1, 2734, 130),
+    (2734, 64, 7),
+    (257, 2734, 64),
+    (2734, 1, 2734),
+    (7, 257, 4100),
+];
+
+/// The shapes that are no hardship for a processor that stands in for a card.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn ragged() -> impl Iterator<Item = (usize, usize, usize)> {
+    let all = crate::testing::kernels::cuda();
+    RAGGED.into_iter().filter(move |(n, k, m)| all || n * k * m < 1 << 18)
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn kernels_that_round_operands_equal_exact_ones_on_rounded_operands() {
+    use super::LinearGradient;
+    use crate::testing::kernels::{Rounding, rounding};
+    use burn::tensor::DType;
+    for (n, k, m) in ragged() {
+        let [x, w, g] =
+            [(&[n, k], 19), (&[k, m], 20), (&[n, m], 21)].map(|(s, seed)| noise(s, seed));
+        // Half a step of TF32 an operand; sums of bfloat16 products differ by their order alone.
+        let held = &[DType::F32, DType::F16, DType::BF16];
+        for (precision, tolerance) in [(Precision::Tf32, 2e-3), (Precision::Bf16, 1e-4)] {
+            let how = Rounding { precision, tolerance, held };
+            for output in [None, Some(DType::F32), Some(DType::BF16)] {
+                let [op, exact] = [(precision, output), (Precision::F32, None)]
+                    .map(|(precision, output)| Linear { precision, output });
+                rounding(&op, &exact, &[x.clone(), w.clone()], how);
+            }
+            let [op, exact] =
+                [precision, Precision::F32].map(|precision| LinearGradient { precision });
+            rounding(&op, &exact, &[x.clone(), w.clone(), g.clone()], how);
+        }
+    }
+}
+
+/// Cut off instead of rounded, operands would be too small by 2⁻¹¹ of their size, and products of
+/// positive numbers by twice that.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn tf32_operands_are_rounded_and_not_cut_off() {
+    use super::LinearGradient;
+    use crate::testing::kernels::bias;
+    let positive = |shape: &[usize], seed| {
+        let x = noise(shape, seed);
+        Host { data: x.data.iter().map(|v| 1.5 + v / 2.0).collect(), shape: x.shape }
+    };
+    // Of whole rows of 16 bytes, and not.
+    for (n, k, m) in [(64, 512, 96), (65, 257, 33)] {
+        let [x, w, g] =
+            [(&[n, k], 22), (&[k, m], 23), (&[n, m], 24)].map(|(s, seed)| positive(s, seed));
+        let [op, exact] =
+            [Precision::Tf32, Precision::F32].map(|precision| Linear { precision, output: None });
+        let mut found = bias(&op, &exact, &[x.clone(), w.clone()], 0);
+        let [op, exact] =
+            [Precision::Tf32, Precision::F32].map(|precision| LinearGradient { precision });
+        let inputs = [x, w, g];
+        found.extend([0, 1].into_iter().flat_map(|n| bias(&op, &exact, &inputs, n)));
+        assert!(found.iter().all(|mean| mean.abs() < 1e-4), "mean errors: {found:?}");
+    }
+}

@@ -138,3 +138,20 @@ fn the_kernels_take_more_matrices_than_a_device_binds_at_once() {
     let weights: Vec<_> = inputs(32).collect();
     same_f32::<_, 34>(step, &weights.try_into().ok().unwrap(), &[]);
 }
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn kernels_that_round_operands_come_near_the_exact_iteration() {
+    use super::Orthogonalize;
+    use crate::testing::kernels::{Rounding, rounding};
+    for (r, c) in [(1, 1), (7, 64), (130, 64), (130, 257), (257, 130)] {
+        let inputs = [noise(&[3, r, c], 11)];
+        // Each iteration multiplies the errors of the last one by about three.
+        for (precision, tolerance) in [(Precision::Tf32, 5e-3), (Precision::Bf16, 5e-2)] {
+            let [op, exact] =
+                [precision, Precision::F32].map(|precision| Orthogonalize { steps: 3, precision });
+            let held = &[burn::tensor::DType::F32];
+            rounding(&op, &exact, &inputs, Rounding { precision, tolerance, held });
+        }
+    }
+}

@@ -28,7 +28,7 @@ where
         }
         match op.refusal(&inputs) {
             Some(reason) => {
-                note(O::NAME, &reason);
+                note(O::NAME, "its kernel", &reason);
                 op.reference::<Self>(inputs, &ints)
             }
             None => op.cube(inputs, ints),

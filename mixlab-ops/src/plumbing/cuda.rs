@@ -62,6 +62,14 @@ pub(crate) struct Source {
     pub shared: usize,
 }
 
+impl Source {
+    /// All that NVRTC reads.
+    pub fn written(&self) -> String {
+        let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
+        defines.chain([(self.preamble)(&self.defines), self.text.text.into()]).collect()
+    }
+}
+
 /// What tells one compiled kernel from another; the text is in, so that a changed one misses the
 /// cache of compiled kernels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,13 +122,10 @@ impl CubeTask<CudaCompiler> for Source {
         let word = repr.body.address_type;
         let words = self.shared.div_ceil(word.size());
         repr.body.shared_memories = vec![SharedMemory::new_array(0, word, words, 16)];
-        let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
         Ok(CompiledKernel {
             entrypoint_name: self.entry.into(),
             debug_name: Some(self.entry),
-            source: defines
-                .chain([(self.preamble)(&self.defines), self.text.text.into()])
-                .collect(),
+            source: self.written(),
             repr: Some(repr),
             cube_dim: self.block,
             debug_info: None,

@@ -4,10 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Notes that `op` runs its reference because of `reason`.
+/// Notes that `op` runs without `what` because of `reason`.
 #[cfg(feature = "cube")]
-pub(crate) fn note(op: &str, reason: &str) {
-    let line = format!("`{op}` runs without its kernel: {reason}");
+pub(crate) fn note(op: &str, what: &str, reason: &str) {
+    let line = format!("`{op}` runs without {what}: {reason}");
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     if !seen.contains(&line) {
         seen.push(line);
@@ -15,7 +15,8 @@ pub(crate) fn note(op: &str, reason: &str) {
 }
 
 /// One line for each op of this process, so far, that has a kernel for its backend but ran as
-/// ordinary tensor operations, with the reason; oldest first.
+/// ordinary tensor operations, or a faster kernel than the one that ran, with the reason; oldest
+/// first.
 pub fn fallbacks() -> Vec<String> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

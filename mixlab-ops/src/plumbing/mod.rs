@@ -9,7 +9,7 @@ pub(crate) mod cpu;
 pub(crate) mod cube;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
-mod fallbacks;
+pub(crate) mod fallbacks;
 #[cfg(feature = "cube")]
 mod fusion;
 pub(crate) mod list;

@@ -18,18 +18,19 @@ use cubecl::prelude::InputScalar;
 #[cfg(feature = "wgpu")]
 use super::text::{TextRuntime, translated};
 use super::{Host, primitive, tensor};
-use crate::{Backend, Op, lift};
+use crate::{Backend, Op, Precision, Spec, lift};
 
 type Plain<R> = CubeBackend<R, f32, i32, u32>;
 
 const HALVES: [DType; 2] = [DType::F16, DType::BF16];
 
 impl Host {
-    /// Its numbers to the nearest number of `dtype`, f16 or bf16.
-    fn rounded(&self, dtype: DType) -> Self {
+    /// Its numbers, exact in f32, to the nearest number of `dtype`: f32, f16 or bf16.
+    pub fn rounded(&self, dtype: DType) -> Self {
         let round = |v: &f64| match dtype {
             DType::F16 => half::f16::from_f64(*v).to_f64(),
-            _ => half::bf16::from_f64(*v).to_f64(),
+            DType::BF16 => half::bf16::from_f64(*v).to_f64(),
+            _ => *v,
         };
         Self { data: self.data.iter().map(round).collect(), shape: self.shape.clone() }
     }
@@ -41,7 +42,7 @@ pub fn same<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
     same_f32(op.clone(), inputs, ints);
     for dtype in HALVES {
         let expected = reference(&op, (inputs, ints), dtype);
-        for got in everywhere(&op, inputs, ints, dtype) {
+        for got in everywhere(&op, (inputs, ints), &[dtype]) {
             compare(O::NAME, (dtype, 2e-2), &got, &expected);
         }
     }
@@ -59,35 +60,94 @@ pub fn near<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N]) {
 
 fn within<O: Op<N>, const N: usize>(tolerance: f32, op: O, inputs: &[Host; N], ints: &[i64]) {
     let expected = reference(&op, (inputs, ints), DType::F32);
-    for got in everywhere(&op, inputs, ints, DType::F32) {
+    for got in everywhere(&op, (inputs, ints), &[DType::F32]) {
         compare(O::NAME, (DType::F32, tolerance), &got, &expected);
     }
 }
 
-/// All outputs of `op` in f32 on each GPU backend of this build.
-pub fn outputs<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N]) -> Vec<Vec<Vec<f32>>> {
-    everywhere(&op, inputs, &[], DType::F32)
+/// How an op rounds operands of its products, and how near it comes.
+#[derive(Clone, Copy)]
+pub struct Rounding<'a> {
+    pub precision: Precision,
+    /// Of the largest magnitude, in f32.
+    pub tolerance: f32,
+    /// Types of inputs to try.
+    pub held: &'a [DType],
 }
 
+/// Runs `op`, whose products round their operands, and compares it with the reference of `exact`, the
+/// same op in f32, on inputs that are rounded alike: to the tolerance, or to what the type of the
+/// result can tell apart.
+pub fn rounding<O: Op<N>, const N: usize>(
+    op: &O,
+    exact: &O,
+    inputs: &[Host; N],
+    how: Rounding<'_>,
+) {
+    for held in how.held.iter().copied() {
+        let mut rounded = inputs.each_ref().map(|x| x.rounded(held));
+        if how.precision == Precision::Bf16 {
+            rounded = rounded.map(|x| x.rounded(DType::BF16));
+        }
+        let spec = |x: &Host| Spec { shape: Shape::from(x.shape.clone()), dtype: held };
+        let written = op.outputs(&inputs.each_ref().map(spec))[0].dtype;
+        let tolerance = how.tolerance.max(step(written));
+        let expected = reference(exact, (&rounded, &[]), DType::F32);
+        for got in everywhere(op, (inputs, &[]), &[held, how.precision.operand(), written]) {
+            compare(O::NAME, (held, tolerance), &got, &expected);
+        }
+    }
+}
+
+/// What rounding to `dtype` adds to an error, of a number's magnitude.
+pub fn step(dtype: DType) -> f32 {
+    match dtype {
+        DType::BF16 => 4e-3,
+        DType::F16 => 5e-4,
+        _ => 0.0,
+    }
+}
+
+/// The mean of `(got − expected) / expected` over output `n` of `op`, on each GPU backend of this
+/// build, where the reference of `exact` in f32 expects it.
+pub fn bias<O: Op<N>, const N: usize>(op: &O, exact: &O, inputs: &[Host; N], n: usize) -> Vec<f64> {
+    let expected = &reference(exact, (inputs, &[]), DType::F32)[n];
+    let found = everywhere(op, (inputs, &[]), &[DType::F32]);
+    let mean = |got: &Vec<Vec<f32>>| {
+        let errors = got[n].iter().zip(expected).map(|(g, e)| f64::from(g - e) / f64::from(*e));
+        errors.sum::<f64>() / expected.len() as f64
+    };
+    found.iter().map(mean).collect()
+}
+
+/// All outputs of `op` in f32 on each GPU backend of this build.
+pub fn outputs<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N]) -> Vec<Vec<Vec<f32>>> {
+    everywhere(&op, (inputs, &[]), &[DType::F32])
+}
+
+/// Whether this machine has an NVIDIA card to test, and asks for it; others run wgpu, if only on the
+/// processor.
+pub fn cuda() -> bool {
+    std::env::var_os("MIXLAB_TEST_CUDA").is_some()
+}
+
+/// For inputs held as the first of `types`; a device that lacks one of them is left out.
 fn everywhere<O: Op<N>, const N: usize>(
     op: &O,
-    inputs: &[Host; N],
-    ints: &[i64],
-    dtype: DType,
+    inputs: (&[Host; N], &[i64]),
+    types: &[DType],
 ) -> Vec<Vec<Vec<f32>>> {
     assert!(O::KERNEL, "`{}` has no kernel to compare", O::NAME);
     let mut found = Vec::new();
-    // A machine with an NVIDIA card asks for it; others run wgpu, if only on the processor.
-    let cuda = std::env::var_os("MIXLAB_TEST_CUDA").is_some();
     #[cfg(feature = "wgpu")]
-    if !cuda {
-        found.extend(fused::<cubecl::wgpu::WgpuRuntime, _, N>(op, inputs, ints, dtype));
-        on::<TextRuntime, _, N>(op, inputs, ints, dtype);
+    if !cuda() {
+        found.extend(fused::<cubecl::wgpu::WgpuRuntime, _, N>(op, inputs, types));
+        on::<TextRuntime, _, N>(op, inputs, types);
         assert!(translated() > 0);
     }
     #[cfg(feature = "cuda")]
-    if cuda {
-        found.extend(fused::<cubecl::cuda::CudaRuntime, _, N>(op, inputs, ints, dtype));
+    if cuda() {
+        found.extend(fused::<cubecl::cuda::CudaRuntime, _, N>(op, inputs, types));
     }
     let refused = crate::fallbacks();
     assert!(refused.is_empty(), "kernels were refused: {refused:?}");
@@ -95,34 +155,34 @@ fn everywhere<O: Op<N>, const N: usize>(
 }
 
 /// Contiguous inputs, transposed views, and rows with gaps between them as CUDA makes them; nothing
-/// if the device lacks `dtype`.
+/// if the device lacks one of `types`, the first of which holds the inputs.
 fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
     op: &O,
-    inputs: &[Host; N],
-    ints: &[i64],
-    dtype: DType,
+    inputs: (&[Host; N], &[i64]),
+    types: &[DType],
 ) -> Vec<Vec<Vec<f32>>> {
-    if !<Plain<R> as burn::tensor::backend::Backend>::supports_dtype(&Default::default(), dtype) {
+    let device = Default::default();
+    let has = |dtype| <Plain<R> as burn::tensor::backend::Backend>::supports_dtype(&device, dtype);
+    if !types.iter().copied().all(has) {
         return vec![];
     }
-    let (inputs, types) = ((inputs, ints), [dtype; 2]);
+    let held = [types[0]; 2];
     vec![
-        run::<Plain<R>, O, N>(op, inputs, types, |x| x),
-        run::<Plain<R>, O, N>(op, inputs, types, transposed::<Plain<R>>),
-        run::<Plain<R>, O, N>(op, inputs, types, with_gaps::<R>),
+        run::<Plain<R>, O, N>(op, inputs, held, |x| x),
+        run::<Plain<R>, O, N>(op, inputs, held, transposed::<Plain<R>>),
+        run::<Plain<R>, O, N>(op, inputs, held, with_gaps::<R>),
     ]
 }
 
 /// As [`on`], and through `Fusion`.
 fn fused<R: CubeRuntime, O: Op<N>, const N: usize>(
     op: &O,
-    inputs: &[Host; N],
-    ints: &[i64],
-    dtype: DType,
+    inputs: (&[Host; N], &[i64]),
+    types: &[DType],
 ) -> Vec<Vec<Vec<f32>>> {
-    let mut found = on::<R, O, N>(op, inputs, ints, dtype);
+    let mut found = on::<R, O, N>(op, inputs, types);
     if !found.is_empty() {
-        found.push(run::<Fusion<Plain<R>>, O, N>(op, (inputs, ints), [dtype; 2], |x| x));
+        found.push(run::<Fusion<Plain<R>>, O, N>(op, inputs, [types[0]; 2], |x| x));
     }
     found
 }
@@ -194,7 +254,12 @@ fn host<B: Backend>(x: FloatTensor<B>) -> Vec<f32> {
     flat.cast(DType::F32).into_data().to_vec().expect("cast to f32")
 }
 
-fn compare(name: &str, (dtype, tolerance): (DType, f32), got: &[Vec<f32>], expected: &[Vec<f32>]) {
+pub fn compare(
+    name: &str,
+    (dtype, tolerance): (DType, f32),
+    got: &[Vec<f32>],
+    expected: &[Vec<f32>],
+) {
     assert_eq!(got.len(), expected.len(), "`{name}`: outputs");
     for (n, (got, expected)) in got.iter().zip(expected).enumerate() {
         assert_eq!(got.len(), expected.len(), "`{name}`: length of output {n}");

@@ -3,6 +3,8 @@
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod kernels;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod nvrtc;
 #[cfg(feature = "wgpu")]
 mod text;
 

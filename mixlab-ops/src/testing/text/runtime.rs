@@ -1,17 +1,10 @@
-//! Kernels for devices that this machine lacks: a CubeCL runtime that runs nothing, but translates
-//! every kernel that is launched on it as the real backend would, and checks the text.
-//!
-//! Metal's own compiler exists on macOS alone. Two ways lead there, and both are taken: CubeCL's
-//! Metal text (what `--backend metal` compiles on a Mac) must come out within the limits of Apple's
-//! GPUs, and its WGSL text (what `--backend wgpu` compiles) must pass naga's validator and be written
-//! as Metal by it.
+//! The runtime: memory without contents, and kernels that are translated instead of launched.
 
-use core::fmt::{self, Display, Formatter};
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use burn_backend::DeviceOps;
+use cubecl::CubeTask;
 use cubecl::bytes::Bytes;
 use cubecl::device::{Device, DeviceId, DeviceService};
 use cubecl::future::DynFut;
@@ -27,10 +20,7 @@ use cubecl::server::{
     ServerCommunication, ServerError, ServerUtilities,
 };
 use cubecl::stream_id::StreamId;
-use cubecl::wgpu::WgslCompiler;
 use cubecl::zspace::{Shape, Strides};
-use cubecl::{CompilationError, Compiler, CubeTask};
-use cubecl_cpp::MslCompiler;
 use cubecl_runtime::allocator::ContiguousMemoryLayoutPolicy;
 use cubecl_runtime::logging::ServerLogger;
 use cubecl_runtime::memory_management::{
@@ -40,122 +30,9 @@ use cubecl_runtime::memory_management::{
 use cubecl_runtime::storage::{BytesResource, BytesStorage, ManagedResource};
 use cubecl_runtime::timestamp_profiler::TimestampProfiler;
 
-/// Bytes of shared memory and units that a cube may have on every Apple GPU.
-const SHARED: usize = 32 * 1024;
-const UNITS: u32 = 1024;
+use super::{Language, SHARED, UNITS, translate};
 
-/// What was translated so far, and what was wrong with it.
-static TRANSLATED: Mutex<(usize, Vec<String>)> = Mutex::new((0, Vec::new()));
-
-/// How many kernels were translated and passed.
-///
-/// # Panics
-/// If one did not.
-pub fn translated() -> usize {
-    let (count, failures) = &*TRANSLATED.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    *count
-}
-
-/// A language that kernels are translated to.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Language {
-    /// Metal's, by CubeCL.
-    #[default]
-    Metal,
-    /// WGSL by CubeCL, then Metal's by naga.
-    Wgsl,
-}
-
-/// A kernel in its language.
-pub enum Text {
-    Metal(<MslCompiler as Compiler>::Representation),
-    Wgsl(<WgslCompiler as Compiler>::Representation),
-}
-
-impl Display for Text {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Metal(kernel) => kernel.fmt(f),
-            Self::Wgsl(kernel) => kernel.fmt(f),
-        }
-    }
-}
-
-impl Compiler for Language {
-    type Representation = Text;
-    type CompilationOptions = ();
-
-    fn compile(
-        &mut self,
-        kernel: KernelDefinition,
-        (): &(),
-        mode: ExecutionMode,
-        address: StorageType,
-    ) -> Result<Text, CompilationError> {
-        let options = Default::default();
-        match self {
-            Self::Metal => {
-                let mut compiler = MslCompiler::default();
-                compiler.compile(kernel, &options, mode, address).map(Text::Metal)
-            }
-            Self::Wgsl => {
-                let (mut compiler, options) = (WgslCompiler::default(), Default::default());
-                compiler.compile(kernel, &options, mode, address).map(Text::Wgsl)
-            }
-        }
-    }
-
-    fn elem_size(&self, elem: ElemType) -> usize {
-        elem.size()
-    }
-
-    fn extension(&self) -> &'static str {
-        match self {
-            Self::Metal => "metal",
-            Self::Wgsl => "wgsl",
-        }
-    }
-}
-
-/// Why `kernel` is not a program of its language, or too much for the devices.
-fn check(kernel: &CompiledKernel<Language>) -> Result<(), String> {
-    let units = kernel.cube_dim.num_elems();
-    if units > UNITS {
-        return Err(format!("{units} units to a cube"));
-    }
-    match &kernel.repr {
-        Some(Text::Metal(repr)) if repr.shared_memory_size() > SHARED => {
-            Err(format!("{} bytes of shared memory", repr.shared_memory_size()))
-        }
-        Some(Text::Metal(_)) => check_metal(&kernel.source),
-        _ => check_wgsl(&kernel.source),
-    }
-}
-
-/// Metal has no 64-bit floats, and CubeCL writes the name of a type that it does not know.
-fn check_metal(source: &str) -> Result<(), String> {
-    let foreign = ["double", "__nv_", "__half", "bfloat"].into_iter().find(|w| source.contains(w));
-    match foreign {
-        Some(word) => Err(format!("`{word}` is not of this language")),
-        None if !source.contains("[[kernel]]") => Err("no kernel in it".into()),
-        None => Ok(()),
-    }
-}
-
-fn check_wgsl(source: &str) -> Result<(), String> {
-    use naga::valid::{Capabilities, ValidationFlags, Validator};
-    use naga::{back::msl, front::wgsl};
-    let module = wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-    let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
-    let options =
-        msl::Options { lang_version: (3, 0), fake_missing_bindings: true, ..Default::default() };
-    let written = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
-    written.map(|_| ()).map_err(|e| format!("not to be written as Metal: {e}"))
-}
-
-/// What Apple's GPUs have, as far as both languages can say it.
+/// What Apple's GPUs have, as far as their languages can say it, and bfloat16 for CUDA.
 fn properties() -> DeviceProperties {
     let hardware = HardwareProperties {
         load_width: 128,
@@ -178,6 +55,7 @@ fn properties() -> DeviceProperties {
     for element in [
         ElemType::UInt(UIntKind::U32),
         ElemType::Int(IntKind::I32),
+        ElemType::Float(FloatKind::BF16),
         ElemType::Float(FloatKind::F16),
         ElemType::Float(FloatKind::F32),
         ElemType::Bool,
@@ -214,18 +92,6 @@ pub struct TextServer {
     timestamps: TimestampProfiler,
     utilities: Arc<ServerUtilities<Self>>,
     seen: HashSet<KernelId>,
-}
-
-fn translate(
-    kernel: &dyn CubeTask<Language>,
-    mut language: Language,
-    mode: ExecutionMode,
-) -> Result<(), String> {
-    let compile = || kernel.compile(&mut language, &(), mode, kernel.address_type());
-    let compiled = catch_unwind(AssertUnwindSafe(compile));
-    let compiled = compiled.map_err(|_| "the compiler panicked".to_string())?;
-    let compiled = compiled.map_err(|e| format!("{e:?}"))?;
-    check(&compiled).map_err(|why| format!("{why}\n{}", compiled.source))
 }
 
 impl DeviceService for TextServer {
@@ -310,20 +176,7 @@ impl ComputeServer for TextServer {
         if !self.seen.insert(kernel.id()) {
             return;
         }
-        for language in [Language::Metal, Language::Wgsl] {
-            let result = translate(&*kernel, language, mode);
-            let (count, failures) = &mut *TRANSLATED.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
-                Ok(()) => *count += 1,
-                Err(why) => {
-                    failures.push(format!(
-                        "`{}` as {}: {why}",
-                        kernel.name(),
-                        language.extension()
-                    ));
-                }
-            }
-        }
+        translate(&*kernel, mode);
     }
 
     fn flush(&mut self, _: StreamId) -> Result<(), ServerError> {
