@@ -1,4 +1,4 @@
-//! Kernels against references: the same inputs on a GPU backend and on burn-ndarray, which runs references.
+//! Kernels against references: the same inputs on a GPU backend and in the reference on burn-flex.
 //!
 //! Outputs of kernels are allocated full of NaN in tests, so that an element that nobody wrote
 //! fails. Inputs come contiguous, as transposed views and with gaps between rows. What runs here is
@@ -11,13 +11,13 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::full_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
+use burn_flex::Flex;
 use burn_fusion::Fusion;
-use burn_ndarray::NdArray;
 use cubecl::prelude::InputScalar;
 
 #[cfg(feature = "wgpu")]
 use super::text::{TextRuntime, translated};
-use super::{Host, primitive, tensor};
+use super::{Host, primitive, tensor, with_references};
 use crate::{Backend, Op, Precision, Spec, lift};
 
 type Plain<R> = CubeBackend<R, f32, i32, u32>;
@@ -223,7 +223,7 @@ fn reference<O: Op<N>, const N: usize>(
     inputs: (&[Host; N], &[i64]),
     rounded: DType,
 ) -> Vec<Vec<f32>> {
-    run::<NdArray, O, N>(op, inputs, [rounded, DType::F32], |x| x)
+    with_references(|| run::<Flex, O, N>(op, inputs, [rounded, DType::F32], |x| x))
 }
 
 /// All outputs of `op` for inputs rounded to one type, held as another, and `arranged` in memory.
