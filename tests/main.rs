@@ -10,3 +10,4 @@ mod golden;
 mod isolation;
 mod program;
 mod recipe;
+mod streaming;

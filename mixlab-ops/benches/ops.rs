@@ -157,7 +157,7 @@ impl<B: Backend> Bench<B> {
         let scale = 1.0 / (hd as f32).sqrt();
         for dtype in self.types() {
             let head = |batch| self.float(&[batch, heads, time, hd], dtype);
-            let rope = Rope { dims: hd, base: 1e4, inverse: false };
+            let rope = Rope { dims: hd, base: 1e4, start: 0, inverse: false };
             self.op(&rope, [head(SIZES.batch)], vec![], Limit::Bytes);
             self.op(&Xsa, [head(SIZES.batch), head(SIZES.batch)], vec![], Limit::Bytes);
             let precision = Precision::Tf32;

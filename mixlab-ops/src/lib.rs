@@ -42,6 +42,7 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod embedding;
+mod fading_max;
 mod gradient_norm;
 mod linear;
 mod matrix_scan;
@@ -50,6 +51,7 @@ mod retention;
 mod rms_norm;
 mod rope;
 mod scan;
+mod scan_from;
 mod scan_tv;
 mod xsa;
 
@@ -58,6 +60,7 @@ pub use adamw::{AdamW, Rates, adamw};
 pub use attention::{Attention, AttentionGradient, attention, full_attention};
 pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy, cross_entropy};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
+pub use fading_max::{FadingMax, fading_max};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
 pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};
 pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
@@ -69,6 +72,9 @@ pub use retention::{Retention, RetentionGradient, retention};
 pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm, rms_norm_to};
 pub use rope::{Rope, rope};
 pub use scan::{Scan, ScanGradient, scan};
+pub use scan_from::{
+    Recurrence, ScanFrom, ScanFromGradient, matrix_scan_from, scan_from, scan_tv_from,
+};
 pub use scan_tv::{ScanTv, ScanTvGradient, scan_tv};
 pub use xsa::{Xsa, XsaGradient, xsa};
 

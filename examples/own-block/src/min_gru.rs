@@ -7,9 +7,9 @@
 //! x ← x + h·wo
 //! ```
 
-use mixlab_burn::blocks::{Block, Flow, NORM_EPS, Scope, matrix, ones};
+use mixlab_burn::blocks::{Block, Flow, Scope, Time, matrix, ones};
 use mixlab_burn::config::BlockSpec;
-use mixlab_burn::ops::{self, Activation, activate, rms_norm, scan_tv};
+use mixlab_burn::ops::{self, Activation, activate};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
@@ -55,6 +55,10 @@ impl Block for MinGru {
         Some(Self { dim: scope.dim, inner })
     }
 
+    fn time(&self) -> Time {
+        Time::Streaming
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> MinGruWeights<B> {
         MinGruWeights {
             norm_scale: ones(self.dim, device),
@@ -70,10 +74,9 @@ impl Block for MinGru {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let n = rms_norm(x.clone(), w.norm_scale.val(), NORM_EPS);
+        let n = flow.norm(x.clone(), &w.norm_scale);
         let keep = activate(Activation::Sigmoid, -flow.linear(n.clone(), &w.w_z));
-        let shape = [flow.batch, flow.seq, self.inner];
-        let h = scan_tv(flow.linear(n, &w.w_h).reshape(shape), keep.reshape(shape));
-        x + flow.linear(h.flatten(0, 1), &w.wo)
+        let h = flow.scan_tv(flow.linear(n, &w.w_h), keep);
+        x + flow.project(h, &w.wo)
     }
 }

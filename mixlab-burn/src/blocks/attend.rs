@@ -2,9 +2,8 @@
 
 use burn::module::Param;
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{attention, full_attention, rope};
 
-use super::{Flow, ROPE_BASE};
+use super::{Flow, KeyValue};
 
 /// The four matrices `[D, D]` of an attention, and its number of heads.
 pub(crate) struct Attend<'a, B: Backend> {
@@ -24,25 +23,27 @@ impl<B: mixlab_ops::Backend> Attend<'_, B> {
     /// `merge( softmax(q kᵀ / √hd) v )·wo`: each row of `x` `[B·Tq, D]` over all rows of `source`
     /// `[B·Tk, D]` in its batch row.
     pub fn full(&self, x: Tensor<B, 2>, source: Tensor<B, 2>, flow: &Flow<B>) -> Tensor<B, 2> {
-        let [q, k, v] = self.project(x, source, flow);
+        let (q, kv) = self.heads([x, source], flow);
         let scale = scale(&q);
-        flow.linear(flow.merge_heads(full_attention(q, k, v, scale, flow.precision)), self.wo)
+        flow.project(flow.merge_heads(flow.attend_all(q, kv, scale)), self.wo)
     }
 
     /// `merge( softmax(mask(q kᵀ / √hd)) v )·wo` with rotated `q` and `k`: each row of `x`
     /// `[B·T, D]` over itself and those before it in its batch row.
     pub fn causal(&self, x: Tensor<B, 2>, flow: &Flow<B>) -> Tensor<B, 2> {
-        let [q, k, v] = self.project(x.clone(), x, flow);
+        let (q, KeyValue { keys, values }) = self.heads([x.clone(), x], flow);
         let (scale, width) = (scale(&q), q.dims()[3]);
-        let [q, k] = [q, k].map(|x| rope(x, width, ROPE_BASE));
-        let y = attention(q, k, v, scale, flow.precision);
-        flow.linear(flow.merge_heads(y), self.wo)
+        let [q, keys] = [q, keys].map(|x| flow.rotate(x, width));
+        let y = flow.attend(q, KeyValue { keys, values }, scale);
+        flow.project(flow.merge_heads(y), self.wo)
     }
 
     /// Queries of `x`, keys and values of `source`, in heads.
-    fn project(&self, x: Tensor<B, 2>, source: Tensor<B, 2>, flow: &Flow<B>) -> [Tensor<B, 4>; 3] {
+    fn heads(&self, [x, source]: [Tensor<B, 2>; 2], flow: &Flow<B>) -> (Tensor<B, 4>, KeyValue<B>) {
+        let [x, source] = [x, source].map(|x| flow.activation(x));
         let heads = |x, weight| flow.split_heads(flow.linear(x, weight), self.heads);
-        [heads(x, self.wq), heads(source.clone(), self.wk), heads(source, self.wv)]
+        let (keys, values) = (heads(source.clone(), self.wk), heads(source, self.wv));
+        (heads(x, self.wq), KeyValue { keys, values })
     }
 }
 

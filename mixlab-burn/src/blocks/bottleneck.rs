@@ -14,7 +14,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::perceiver::{Perceiver, PerceiverWeights};
-use super::{Block, Flow, Scope};
+use super::{Block, Flow, Scope, Time};
 use crate::config::BlockSpec;
 
 /// Options of a `bottleneck` block.
@@ -38,8 +38,8 @@ impl Block for Bottleneck {
         Perceiver::with_default(DEFAULT_LATENTS, spec, scope).map(Self)
     }
 
-    fn causal(&self) -> bool {
-        self.0.causal()
+    fn time(&self) -> Time {
+        self.0.time()
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> PerceiverWeights<B> {

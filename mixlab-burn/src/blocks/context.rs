@@ -1,16 +1,22 @@
 //! What flows beside the residual stream during one forward pass.
 
+mod memory;
+mod time;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Precision, linear, linear_to, rms_norm_to, scan};
+use mixlab_ops::{Precision, linear, linear_to, rms_norm_to};
 
 use super::NORM_EPS;
+pub use memory::{Memory, State};
+pub use time::Time;
 
-/// Keys and values of an attention block, both `[B, Hk, T, hd]`, keys already rotated.
+/// Keys and values of an attention block, both `[B, Hk, T, hd]` with those of earlier passes, keys
+/// already rotated.
 #[derive(Clone, Debug)]
 pub struct KeyValue<B: Backend> {
     /// Keys.
@@ -41,6 +47,10 @@ pub struct Flow<B: Backend> {
     rewritten: HashMap<(usize, usize), FloatTensor<B>>,
     shared_norm: Option<Tensor<B, 2>>,
     streams: HashMap<String, Tensor<B, 2>>,
+    /// What earlier passes left, if this one goes on and leaves its own.
+    memory: Option<Memory<B>>,
+    /// Doors of time that the running block has gone through.
+    door: usize,
 }
 
 impl<B: Backend> Flow<B> {
@@ -59,6 +69,8 @@ impl<B: Backend> Flow<B> {
             rewritten: HashMap::new(),
             shared_norm: None,
             streams: HashMap::new(),
+            memory: None,
+            door: 0,
         }
     }
 
@@ -125,15 +137,6 @@ impl<B: Backend> Flow<B> {
         self.streams.get(name).expect("a stream is published before it is read").clone()
     }
 
-    /// `x` `[N, C]` one token later: each row of the batch starts with zeros and loses its last
-    /// token.
-    pub fn shift(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let [n, width] = x.dims();
-        let start = Tensor::<B, 3>::zeros([self.batch, 1, width], (&x.device(), x.dtype()));
-        let x = x.reshape([self.batch, self.seq, width]);
-        Tensor::cat(vec![start, x], 1).narrow(1, 0, self.seq).reshape([n, width])
-    }
-
     /// Splits `x` `[B·L, H·hd]` into heads `[B, H, L, hd]`; `L` is `T` for the residual stream.
     pub fn split_heads(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 4> {
         let [n, width] = x.dims();
@@ -194,11 +197,5 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// The stream `x` `[N, D]`, normed and scaled, as an activation.
     pub fn norm(&self, x: Tensor<B, 2>, scale: &Param<Tensor<B, 1>>) -> Tensor<B, 2> {
         rms_norm_to(x, scale.val(), NORM_EPS, self.activations)
-    }
-
-    /// The moving average of `u` `[N, C]` along each row of the batch, with decays `gate` `[C]`.
-    pub fn scan(&self, u: Tensor<B, 2>, gate: Tensor<B, 1>) -> Tensor<B, 2> {
-        let [n, width] = u.dims();
-        scan(u.reshape([self.batch, self.seq, width]), gate).reshape([n, width])
     }
 }

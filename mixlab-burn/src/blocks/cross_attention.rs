@@ -20,10 +20,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, activate, rms_norm};
+use mixlab_ops::{Activation, activate};
 
 use super::attend::Attend;
-use super::{Block, Flow, NORM_EPS, Scope, matrix, ones};
+use super::{Block, Flow, Scope, Time, matrix, ones};
 use crate::config::{BlockSpec, nearest_hint};
 
 /// What a `cross_attention` block reads.
@@ -81,8 +81,8 @@ impl Block for CrossAttention {
         Some(Self { dim: scope.dim, ffn: scope.ffn, heads: heads?, source: source? })
     }
 
-    fn causal(&self) -> bool {
-        false
+    fn time(&self) -> Time {
+        Time::Whole
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> CrossAttentionWeights<B> {
@@ -109,10 +109,11 @@ impl Block for CrossAttention {
             Source::Embedding => flow.x0(),
             Source::Published(name) => flow.stream(name),
         };
-        let n = rms_norm(x.clone(), w.norm_scale.val(), NORM_EPS);
+        let n = flow.norm(x.clone(), &w.norm_scale);
         let (wq, wk, wv, wo, heads) = (&w.wq, &w.wk, &w.wv, &w.wo, self.heads);
         let x = x + Attend { wq, wk, wv, wo, heads }.full(n, source, flow);
-        x.clone() + flow.linear(activate(Activation::Silu, flow.linear(x, &w.ff1)), &w.ff2)
+        let n = flow.activation(x.clone());
+        x + flow.project(activate(Activation::Silu, flow.linear(n, &w.ff1)), &w.ff2)
     }
 }
 

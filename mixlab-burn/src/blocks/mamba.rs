@@ -21,7 +21,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, gated};
 
-use super::{Block, Flow, Scope, matrix, sigmoid, zeros};
+use super::{Block, Flow, Scope, Time, matrix, sigmoid, zeros};
 use crate::config::BlockSpec;
 
 /// Options of a `mamba` block.
@@ -55,6 +55,10 @@ impl Block for Mamba {
 
     fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
         Some(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
+    }
+
+    fn time(&self) -> Time {
+        Time::Streaming
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> MambaWeights<B> {

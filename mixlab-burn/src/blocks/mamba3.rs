@@ -19,9 +19,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, gated, rms_norm};
+use mixlab_ops::{Activation, gated};
 
-use super::{Block, Flow, NORM_EPS, Scope, matrix, ones, sigmoid, zeros};
+use super::{Block, Flow, Scope, Time, matrix, ones, sigmoid, zeros};
 use crate::config::BlockSpec;
 
 /// Options of a `mamba3` block.
@@ -61,6 +61,10 @@ impl Block for Mamba3 {
         Some(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
     }
 
+    fn time(&self) -> Time {
+        Time::Streaming
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> Mamba3Weights<B> {
         let Self { dim, inner } = *self;
         Mamba3Weights {
@@ -79,11 +83,11 @@ impl Block for Mamba3 {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let n = rms_norm(x.clone(), w.norm_scale.val(), NORM_EPS);
+        let n = flow.norm(x.clone(), &w.norm_scale);
         let z = flow.linear(n.clone(), &w.w_gate);
         let (ssm, dt) = (flow.linear(n.clone(), &w.w_ssm), flow.linear(n, &w.w_dt));
         let h = flow.scan(gated(Activation::Sigmoid, dt, ssm), sigmoid(w.scan_decay.val()));
-        x + flow.linear(gated(Activation::Silu, z, h), &w.wo)
+        x + flow.project(gated(Activation::Silu, z, h), &w.wo)
     }
 }
 

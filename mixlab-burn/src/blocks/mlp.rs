@@ -17,7 +17,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate};
 
-use super::{Block, Flow, Scope, matrix, ones};
+use super::{Block, Flow, Scope, Time, matrix, ones};
 use crate::config::BlockSpec;
 
 /// Options of an `mlp` block.
@@ -67,6 +67,10 @@ impl Block for Mlp {
             _ => Activation::Silu,
         };
         Some(Self { dim: scope.dim, ffn: scope.ffn, activation })
+    }
+
+    fn time(&self) -> Time {
+        Time::Streaming
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> MlpWeights<B> {

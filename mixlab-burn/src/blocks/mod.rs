@@ -34,7 +34,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::config::BlockSpec;
 
-pub use context::{Flow, KeyValue};
+pub use context::{Flow, KeyValue, Memory, State, Time};
 pub use param::{constant, matrix, ones, zeros};
 pub(crate) use param::{scaled, sigmoid};
 pub use scope::Scope;
@@ -57,11 +57,8 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// that there was at least one.
     fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self>;
 
-    /// Whether no position reads a later one. A config with a block in which one does gets a
-    /// warning: its loss is not that of a language model.
-    fn causal(&self) -> bool {
-        true
-    }
+    /// How the block uses time: there is no safe guess.
+    fn time(&self) -> Time;
 
     /// What in the block reads later positions, where that needs saying.
     fn looks_ahead(&self) -> Option<String> {
@@ -96,7 +93,7 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 /// # #[cfg(feature = "cpu")] {
 /// use burn::module::{Module, Param};
 /// use burn::tensor::{Tensor, backend::Backend};
-/// use mixlab_burn::blocks::{Block, Builtin, Flow, Scope, ones};
+/// use mixlab_burn::blocks::{Block, Builtin, Flow, Scope, Time, ones};
 /// use mixlab_burn::config::BlockSpec;
 /// use mixlab_burn::{model::{Model, Tokens}, ops, plan::Plan};
 ///
@@ -120,6 +117,10 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 ///
 ///     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
 ///         Some(Self { dim: scope.dim })
+///     }
+///
+///     fn time(&self) -> Time {
+///         Time::Streaming
 ///     }
 ///
 ///     fn init<B: Backend>(&self, device: &B::Device) -> GainWeights<B> {
@@ -188,9 +189,9 @@ macro_rules! blocks {
                 None
             }
 
-            fn causal(&self) -> bool {
+            fn time(&self) -> $crate::blocks::Time {
                 match self {
-                    $(Self::$variant(config) => $crate::blocks::Block::causal(config)),+
+                    $(Self::$variant(config) => $crate::blocks::Block::time(config)),+
                 }
             }
 

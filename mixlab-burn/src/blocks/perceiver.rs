@@ -27,7 +27,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate};
 
 use super::attend::Attend;
-use super::{Block, Flow, Scope, matrix};
+use super::{Block, Flow, Scope, Time, matrix};
 use crate::config::BlockSpec;
 
 /// Options of a `perceiver` block.
@@ -90,8 +90,8 @@ impl Block for Perceiver {
         Self::with_default(DEFAULT_LATENTS, spec, scope)
     }
 
-    fn causal(&self) -> bool {
-        false
+    fn time(&self) -> Time {
+        Time::Whole
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> PerceiverWeights<B> {
@@ -128,7 +128,8 @@ impl Block for Perceiver {
         let l = l.clone() + cross.full(l, x.clone(), flow);
         let l = l.clone() + own.causal(l, flow);
         let x = x.clone() + broad.full(x, l, flow);
-        x.clone() + flow.linear(activate(Activation::Silu, flow.linear(x, &w.ff1)), &w.ff2)
+        let n = flow.activation(x.clone());
+        x + flow.project(activate(Activation::Silu, flow.linear(n, &w.ff1)), &w.ff2)
     }
 }
 

@@ -25,9 +25,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, activate, attention, rope, xsa};
+use mixlab_ops::{Activation, activate, xsa};
 
-use super::{Block, Flow, KeyValue, ROPE_BASE, Scope, constant, matrix, ones, scaled};
+use super::{Block, Flow, KeyValue, Scope, Time, constant, matrix, ones, scaled};
 use crate::config::BlockSpec;
 
 /// Options of a `plain` block.
@@ -122,6 +122,10 @@ impl Block for Plain {
         Some(plain)
     }
 
+    fn time(&self) -> Time {
+        Time::Streaming
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> PlainWeights<B> {
         let kv_dim = self.dim / self.heads * self.kv_heads;
         let own = self.kv_source.is_none();
@@ -168,21 +172,23 @@ impl Plain {
             flow.share_norm(n.clone());
         }
         let q = flow.split_heads(flow.linear(n.clone(), &w.wq), self.heads);
-        let (q, KeyValue { keys, values }) = match self.kv_source {
+        let (q, kv) = match self.kv_source {
             Some(source) => (q, flow.published(source)),
-            None => (self.rotate(q), self.own_key_value(w, n, flow)),
+            None => (flow.rotate(q, self.rope_dims), self.own_key_value(w, n, flow)),
         };
         let q = match &w.qk_gain {
             Some(gain) => q * flow.activation(gain.val()).reshape([1, self.heads, 1, 1]),
             None => q,
         };
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
-        let y = attention(q, keys, values.clone(), scale, flow.precision);
+        let values = flow.latest(kv.values.clone());
+        let y = flow.attend(q, kv, scale);
         let y = if self.xsa { xsa(y, values) } else { y };
         let o = flow.project(flow.merge_heads(y), &w.wo);
         flow.dropout(scaled(o, &w.attn_scale), self.dropout)
     }
 
+    /// Keys and values of all tokens so far, offered to later blocks.
     fn own_key_value<B: mixlab_ops::Backend>(
         &self,
         w: &PlainWeights<B>,
@@ -193,13 +199,11 @@ impl Plain {
             let weight = weight.as_ref().expect("a block without kv_source has wk and wv");
             flow.split_heads(flow.linear(n.clone(), weight), self.kv_heads)
         };
-        let own = KeyValue { keys: self.rotate(project(&w.wk)), values: project(&w.wv) };
-        flow.publish(own.clone());
-        own
-    }
-
-    fn rotate<B: mixlab_ops::Backend>(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        rope(x, self.rope_dims, ROPE_BASE)
+        let keys = flow.rotate(project(&w.wk), self.rope_dims);
+        let own = KeyValue { keys, values: project(&w.wv) };
+        let all = flow.extend(own);
+        flow.publish(all.clone());
+        all
     }
 
     fn feed_forward<B: mixlab_ops::Backend>(

@@ -21,9 +21,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use mixlab_ops::{Activation, activate, retention};
+use mixlab_ops::{Activation, activate};
 
-use super::{Block, Flow, Scope, constant, matrix, ones, sigmoid};
+use super::{Block, Flow, KeyValue, Scope, Time, constant, matrix, ones, sigmoid};
 use crate::config::BlockSpec;
 
 /// Options of a `retnet` block.
@@ -71,6 +71,10 @@ impl Block for Retnet {
         Some(Self { dim: scope.dim, heads: heads?, decay: decay? })
     }
 
+    fn time(&self) -> Time {
+        Time::Streaming
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> RetnetWeights<B> {
         let dim = self.dim;
         RetnetWeights {
@@ -92,10 +96,11 @@ impl Block for Retnet {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let n = flow.norm(x.clone(), &w.norm_scale);
-        let qkv = [&w.wq, &w.wk, &w.wv]
+        let [q, keys, values] = [&w.wq, &w.wk, &w.wv]
             .map(|weight| flow.split_heads(flow.linear(n.clone(), weight), self.heads));
+        let kv = flow.extend(KeyValue { keys, values });
         let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
-        let y = retention(qkv, sigmoid(w.decay.val()), scale, flow.precision);
+        let y = flow.retain(q, kv, sigmoid(w.decay.val()), scale);
         let x = x + flow.project(flow.merge_heads(y), &w.wo);
         let n = flow.activation(x.clone());
         x + flow.project(activate(Activation::Silu, flow.linear(n, &w.ff1)), &w.ff2)

@@ -15,10 +15,8 @@
 //! Kept from mixlab 0.10.1: the decay is squashed twice and so stays in (0.5, 0.731), 0.591 at the
 //! start; the division has no guard; there are no norms.
 //!
-//! Where a channel's keys exceed 40 anywhere in a row of the batch, all of them are lowered by the
-//! excess before `exp`, which divides both scans by the same number. So large keys cannot overflow.
-//! Small ones still underflow: while all keys so far lie about 80 below that largest one (or below
-//! 40, if that is larger) the gradient is lost, and at about 125 the ratio is not a number.
+//! Both scans are kept relative to their largest term so far, which fades with the decay (the stable
+//! form of the paper): keys may be of any size, and lie any distance apart.
 //!
 //! ```json
 //! {"type": "rwkv"}
@@ -28,7 +26,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate, gated};
 
-use super::{Block, Flow, Scope, matrix, sigmoid, zeros};
+use super::{Block, Flow, Scope, Time, matrix, sigmoid, zeros};
 use crate::config::BlockSpec;
 
 /// Options of an `rwkv` block.
@@ -63,10 +61,6 @@ pub struct RwkvWeights<B: Backend> {
     pub wv2: Param<Tensor<B, 2>>,
 }
 
-/// Keys above this are lowered before `exp`. The gradient of the ratio of scans squares their size,
-/// so this is a little less than half of the largest exponent of an `f32`, 88.
-const LARGEST_KEY: f32 = 40.0;
-
 impl Block for Rwkv {
     type Weights<B: Backend> = RwkvWeights<B>;
 
@@ -76,6 +70,10 @@ impl Block for Rwkv {
 
     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
         Some(Self { dim: scope.dim })
+    }
+
+    fn time(&self) -> Time {
+        Time::Streaming
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> RwkvWeights<B> {
@@ -108,46 +106,37 @@ impl Block for Rwkv {
 fn time_mix<B: mixlab_ops::Backend>(
     w: &RwkvWeights<B>,
     x: Tensor<B, 2>,
-    flow: &Flow<B>,
+    flow: &mut Flow<B>,
 ) -> Tensor<B, 2> {
     let s = blend(x, &w.mu, flow);
-    let r = flow.linear(s.clone(), &w.wr);
-    let e = exponentials(flow.linear(s.clone(), &w.wk), flow);
-    let v = flow.linear(s, &w.wv);
+    let [r, k, v] = [&w.wr, &w.wk, &w.wv].map(|weight| flow.linear(s.clone(), weight));
     let g = sigmoid((-w.w_decay.val().exp()).exp());
-    let average = flow.scan(e.clone() * v, g.clone()) / flow.scan(e, g);
-    flow.linear(gated(Activation::Sigmoid, r, average), &w.wo)
+    let average = flow.average(k, v, g);
+    let average = flow.activation(average);
+    flow.project(gated(Activation::Sigmoid, r, average), &w.wo)
 }
 
 fn channel_mix<B: mixlab_ops::Backend>(
     w: &RwkvWeights<B>,
     x: Tensor<B, 2>,
-    flow: &Flow<B>,
+    flow: &mut Flow<B>,
 ) -> Tensor<B, 2> {
     let s = blend(x, &w.mu2, flow);
-    let r = flow.linear(s.clone(), &w.wr2);
+    let r = flow.project(s.clone(), &w.wr2);
     let k = flow.linear(s, &w.wk2);
     let squared = activate(Activation::LeakyReluSquared { slope: 0.0 }, k);
-    gated(Activation::Sigmoid, r, flow.linear(squared, &w.wv2))
+    gated(Activation::Sigmoid, r, flow.project(squared, &w.wv2))
 }
 
-/// `(1 − m) ⊙ x + m ⊙ shift(x)` with `m = σ(mu)`.
+/// `(1 − m) ⊙ x + m ⊙ shift(x)` with `m = σ(mu)`, as an activation.
 fn blend<B: mixlab_ops::Backend>(
     x: Tensor<B, 2>,
     mu: &Param<Tensor<B, 1>>,
-    flow: &Flow<B>,
+    flow: &mut Flow<B>,
 ) -> Tensor<B, 2> {
     let m = sigmoid(mu.val()).unsqueeze::<2>();
-    x.clone() * (-m.clone() + 1.0) + flow.shift(x) * m
-}
-
-/// `exp(k)` for `k` `[N, D]`, times a factor for each batch row and channel that is 1 unless their
-/// keys exceed [`LARGEST_KEY`].
-fn exponentials<B: Backend>(k: Tensor<B, 2>, flow: &Flow<B>) -> Tensor<B, 2> {
-    let [rows, dim] = k.dims();
-    let k = k.reshape([flow.batch, flow.seq, dim]);
-    let excess = (k.clone().detach().max_dim(1) - LARGEST_KEY).clamp_min(0.0);
-    (k - excess).exp().reshape([rows, dim])
+    let s = x.clone() * (-m.clone() + 1.0) + flow.shift(x) * m;
+    flow.activation(s)
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -214,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn a_large_key_at_the_end_changes_nothing_before_it() {
+        let before = mixed(&[0.1, -0.2, 0.3], 200.0);
+        let late = mixed(&[0.1, -0.2, 0.3, 1.0], 200.0);
+        assert_eq!(late[..3], before);
+        assert!(late.iter().all(|x| x.is_finite()), "{late:?}");
+    }
+
+    #[test]
     fn gradients_are_those_of_a_loop_however_large_the_keys() {
         type Train = Autodiff<Flex>;
         let device = Default::default();
@@ -223,7 +220,7 @@ mod tests {
             });
             let x = Tensor::<Train, 2>::from_floats(VALUES.map(|v| [v as f32]), &device);
             let x = x.require_grad();
-            let y = time_mix(&weights, x.clone(), &Flow::new(1, VALUES.len()));
+            let y = time_mix(&weights, x.clone(), &mut Flow::new(1, VALUES.len()));
             let got = x.grad(&y.sum().backward()).unwrap().into_data().to_vec::<f32>().unwrap();
             for (t, got) in got.into_iter().enumerate() {
                 let sum = |delta: f64| -> f64 {

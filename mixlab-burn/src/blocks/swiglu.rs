@@ -17,7 +17,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, gated};
 
-use super::{Block, Flow, Scope, matrix, ones, scaled};
+use super::{Block, Flow, Scope, Time, matrix, ones, scaled};
 use crate::config::BlockSpec;
 
 /// Options of a `swiglu` block.
@@ -60,6 +60,10 @@ impl Block for Swiglu {
     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
         let Scope { dim, ffn, parallel, block_scales, dropout, .. } = *scope;
         Some(Self { dim, ffn, parallel, block_scales, dropout })
+    }
+
+    fn time(&self) -> Time {
+        Time::Streaming
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> SwigluWeights<B> {

@@ -20,7 +20,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate};
 
-use super::{Block, Flow, Scope, matrix};
+use super::{Block, Flow, Scope, Time, matrix};
 use crate::config::BlockSpec;
 
 /// Options of a `token_blend` block.
@@ -48,6 +48,10 @@ impl Block for TokenBlend {
         Some(Self { dim: scope.dim })
     }
 
+    fn time(&self) -> Time {
+        Time::Streaming
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> TokenBlendWeights<B> {
         TokenBlendWeights { w_gate: matrix([self.dim, self.dim], device) }
     }
@@ -58,7 +62,8 @@ impl Block for TokenBlend {
         x: Tensor<B, 2>,
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
-        let g = activate(Activation::Sigmoid, flow.linear(x.clone(), &w.w_gate));
+        let n = flow.activation(x.clone());
+        let g = activate(Activation::Sigmoid, flow.project(n, &w.w_gate));
         x.clone() * (-g.clone() + 1.0) + g * flow.shift(x)
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use mixlab_ops::{
-    Activation, Precision, activate, capped_cross_entropy, embedding, linear, rms_norm,
+    Activation, Precision, activate, capped_cross_entropy, embedding, linear, linear_to, rms_norm,
 };
 
-use crate::blocks::{Block, Builtin, Flow, NORM_EPS, matrix, ones};
+use crate::blocks::{Block, Builtin, Flow, Memory, NORM_EPS, matrix, ones};
 use crate::data::batch::Batch;
 use crate::plan::Plan;
 use crate::weights;
@@ -105,14 +105,43 @@ impl<B: Backend, K: Block> Model<B, K> {
 impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// The residual stream after the final norm, `[N, D]`; with dropout if `training`.
     pub fn hidden(&self, tokens: Tokens<B>, training: bool) -> Tensor<B, 2> {
-        let [batch, seq] = tokens.ids.dims();
-        let x = self.embedded(tokens);
-        let mut flow = Flow::new(batch, seq);
+        let mut flow = self.flow(&tokens);
         flow.training = training;
+        self.pass(tokens, &mut flow)
+    }
+
+    /// The memory before the first token, for [`Model::advance`]. `None` if a block needs the whole
+    /// row again for what comes next: [`Plan::is_streaming`].
+    pub fn memory(&self) -> Option<Memory<B>> {
+        self.plan.is_streaming().then(Memory::new)
+    }
+
+    /// As [`Model::hidden`] without dropout, for `tokens` that follow those which `memory` has seen;
+    /// and the memory of all of them. The result is what those tokens have in a pass over whole rows.
+    ///
+    /// Bigram ids are those of a batch whose `prev` is the last token before.
+    ///
+    /// # Panics
+    /// If `memory` is of another model, or of another number of rows.
+    pub fn advance(&self, tokens: Tokens<B>, memory: Memory<B>) -> (Tensor<B, 2>, Memory<B>) {
+        let mut flow = self.flow(&tokens);
+        flow.go_on(memory);
+        let hidden = self.pass(tokens, &mut flow);
+        (hidden, flow.into_memory().expect("this pass keeps one"))
+    }
+
+    fn flow(&self, tokens: &Tokens<B>) -> Flow<B> {
+        let [batch, seq] = tokens.ids.dims();
+        let mut flow = Flow::new(batch, seq);
         flow.precision = self.plan.training.precision;
-        flow.activations = self.activations(&x.device());
+        flow.activations = self.activations(&tokens.ids.device());
+        flow
+    }
+
+    fn pass(&self, tokens: Tokens<B>, flow: &mut Flow<B>) -> Tensor<B, 2> {
+        let x = self.embedded(tokens);
         flow.set_x0(x.clone());
-        let x = self.trunk(x, &mut flow);
+        let x = self.trunk(x, flow);
         rms_norm(x, self.final_norm.val(), NORM_EPS)
     }
 
@@ -128,7 +157,10 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         targets: Tensor<B, 1, Int>,
         training: bool,
     ) -> Tensor<B, 1> {
-        let scores = self.scores(self.hidden(tokens, training));
+        let hidden = self.hidden(tokens, training);
+        // A gradient as wide as logits is worth halving; without one they keep their bits.
+        let dtype = if training { self.activations(&hidden.device()) } else { DType::F32 };
+        let scores = self.scores(hidden, dtype);
         capped_cross_entropy(scores, targets, self.plan.softcap)
     }
 
@@ -148,22 +180,21 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
 
     /// Logits `[N, V]` of a final stream `[N, D]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        let scores = self.scores(hidden).cast(DType::F32);
+        let scores = self.scores(hidden, DType::F32);
         match self.plan.softcap {
             Some(cap) => activate(Activation::Softcap { cap }, scores),
             None => scores,
         }
     }
 
-    /// Logits before the softcap, as activations.
-    fn scores(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        let precision = self.plan.training.precision;
-        let hidden_type = self.activations(&hidden.device());
-        let hidden = hidden.cast(hidden_type);
-        match &self.head {
-            Some(head) => linear(hidden, head.val(), precision),
-            None => linear(hidden, self.embed.val().transpose(), precision),
-        }
+    /// Logits before the softcap, as `dtype`.
+    fn scores(&self, hidden: Tensor<B, 2>, dtype: DType) -> Tensor<B, 2> {
+        let activations = self.activations(&hidden.device());
+        let head = match &self.head {
+            Some(head) => head.val(),
+            None => self.embed.val().transpose(),
+        };
+        linear_to(hidden.cast(activations), head, self.plan.training.precision, dtype)
     }
 
     /// Type of activations: half as wide as the stream where products are, and the device likes it.
@@ -198,8 +229,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
                 let source: &Tensor<B, 2> = &encoded[encoder_len - 1 - skip];
                 x = x + source.clone() * self.skip_weight[skip].val().unsqueeze();
             }
-            flow.index = index;
-            flow.owner = step.owner;
+            flow.enter(index, step.owner);
             let weights = weights[step.owner].expect("an owner has weights");
             x = step.block.forward(weights, x, flow);
             if let Some(name) = &step.stream {

@@ -35,7 +35,7 @@ mod tests {
     use burn::tensor::{Tensor, backend::Backend};
 
     use crate::blocks::testing::errors;
-    use crate::blocks::{Block, Flow, Scope};
+    use crate::blocks::{Block, Flow, Scope, Time};
     use crate::config::BlockSpec;
 
     /// Plans nothing as `silent`, and has a weight of three axes as `deep`.
@@ -56,6 +56,10 @@ mod tests {
 
         fn plan(spec: &BlockSpec, _: &mut Scope<'_>) -> Option<Self> {
             (spec.kind == "deep").then_some(Self)
+        }
+
+        fn time(&self) -> Time {
+            Time::Streaming
         }
 
         fn init<B: Backend>(&self, device: &B::Device) -> Weights<B> {

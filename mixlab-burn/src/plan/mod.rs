@@ -12,7 +12,7 @@ mod sharing;
 mod streams;
 mod training;
 
-use crate::blocks::{Block, Builtin, Scope};
+use crate::blocks::{Block, Builtin, Scope, Time};
 use crate::config::{Config, ConfigError, Finding, Problems, Source};
 
 pub use caption::Read;
@@ -130,7 +130,13 @@ impl<K: Block> Plan<K> {
 
     /// Whether no position reads a later one, so that the loss is that of a language model.
     pub fn is_causal(&self) -> bool {
-        self.steps.iter().all(|step| step.block.causal())
+        self.steps.iter().all(|step| step.block.time() != Time::Whole)
+    }
+
+    /// Whether a pass can go on from what another left, token by token if need be, so that what
+    /// comes next needs no earlier token again.
+    pub fn is_streaming(&self) -> bool {
+        self.steps.iter().all(|step| step.block.time() == Time::Streaming)
     }
 
     /// How many blocks form the U-Net's encoder; 0 without `unet`.

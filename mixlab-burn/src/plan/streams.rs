@@ -1,7 +1,7 @@
 //! What flows between blocks: published streams have names of their own, and information that
 //! flows backwards in time is worth a warning.
 
-use crate::blocks::Block;
+use crate::blocks::{Block, Time};
 use crate::config::{BlockSpec, Problems};
 
 /// Reports names of published streams that are already taken.
@@ -26,7 +26,7 @@ pub fn warn_of_future<K: Block>(
     blocks: &[Option<K>],
     problems: &mut Problems,
 ) {
-    let sees = |block: &Option<K>| block.as_ref().is_some_and(|block| !block.causal());
+    let sees = |block: &Option<K>| block.as_ref().is_some_and(|block| block.time() == Time::Whole);
     let found: Vec<usize> = (0..blocks.len()).filter(|i| sees(&blocks[*i])).collect();
     let Some((first, others)) = found.split_first() else { return };
     let others: Vec<String> = others.iter().map(|i| format!("`{i}`")).collect();

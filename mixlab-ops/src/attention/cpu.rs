@@ -72,10 +72,11 @@ impl Heads {
         })
     }
 
-    /// How many keys the query at `row` sees.
+    /// How many keys the query at `row` sees: the last one sees all.
     #[inline(always)]
     fn seen(&self, row: usize) -> usize {
-        if self.causal { row + 1 } else { self.k.dims[2] }
+        let [queries, keys] = [&self.q, &self.k].map(|x| x.dims[2]);
+        if self.causal { keys - queries + row + 1 } else { keys }
     }
 
     /// Memory for the scores of a block.
@@ -135,8 +136,9 @@ impl Heads {
                 #[inline(always)]
                 || {
                     for (row, s) in rows.zip(s.chunks_mut(keys)) {
-                        for (j, s) in s[..=row].iter_mut().enumerate() {
-                            *s -= decay * (row as i32 - j as i32) as f32;
+                        let seen = self.seen(row);
+                        for (j, s) in s[..seen].iter_mut().enumerate() {
+                            *s -= decay * (seen as i32 - 1 - j as i32) as f32;
                         }
                     }
                 },
@@ -228,7 +230,8 @@ impl Heads {
                         *ds = *p * (*ds - mean);
                     }
                     if !self.decay.is_empty() {
-                        let distance = |j| (row as i32 - j as i32) as f32;
+                        let last = ds.len() as i32 - 1;
+                        let distance = |j| (last - j as i32) as f32;
                         apart += sum(ds.len(), |s, j| ds[j].mul_add(distance(j), s));
                     }
                 }

@@ -116,8 +116,9 @@ fn side_by_side(like: &Tensor) -> Tensor {
 }
 
 impl Call {
-    /// `None` if these inputs are not for tensor cores, or their tiles not for this card's shared
-    /// memory; [`fallbacks`](crate::fallbacks) lists the latter.
+    /// `None` if these inputs are not for tensor cores, as a few queries at the end of many keys are
+    /// not, or their tiles not for this card's shared memory; [`fallbacks`](crate::fallbacks) lists
+    /// the latter.
     pub fn new<R: CubeRuntime>(
         of: &Attention,
         inputs: [&CubeTensor<R>; 3],
@@ -134,7 +135,8 @@ impl Call {
         let [batch, heads, queries, width] = inputs[0].meta.shape().dims();
         let [_, groups, keys, _] = inputs[1].meta.shape().dims();
         let padded = *WIDTHS.iter().find(|w| **w >= width)?;
-        if !same || !width.is_multiple_of(8) || capability(&inputs[0]) < (8, 0) {
+        let rows = !of.causal || queries == keys;
+        if !same || !rows || !width.is_multiple_of(8) || capability(&inputs[0]) < (8, 0) {
             return None;
         }
         let shared = inputs[0].client.properties().hardware.max_shared_memory_size;

@@ -1,7 +1,8 @@
 //! Softmax attention (Vaswani et al., 2017) with grouped key/value heads (Ainslie et al., 2023),
 //! causal or over everything.
 //!
-//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`; only causal attention has the mask.
+//! `P = softmax(mask(scale · q kᵀ))`, `y = P v`; only causal attention has the mask. Its queries are
+//! the last of the positions that have keys: query `i` sees key `j` if `j ≤ i + Tk − Tq`.
 //! With `L` the log-sum-exp of each score row, the gradient needs no stored `P`:
 //! `P = exp(scale · q kᵀ − L)`, `∂v = Pᵀ g`, `∂P = g vᵀ`,
 //! `∂S = P ⊙ (∂P − Σ g ⊙ y)`, `∂q = scale · ∂S k`, `∂k = scale · ∂Sᵀ q`.
@@ -26,7 +27,8 @@ use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower, run};
 /// Attributes of [`attention`] and [`full_attention`].
 #[derive(Clone, Debug)]
 pub struct Attention {
-    /// Whether a query sees only the keys at its own position and before.
+    /// Whether a query sees only the keys at its own position and before; the last query stands at
+    /// the last key.
     pub causal: bool,
     /// Factor of the scores, usually `1/√hd`.
     pub scale: f32,
@@ -42,8 +44,9 @@ pub struct AttentionGradient {
     pub of: Attention,
 }
 
-/// Causal attention of `q` `[B, H, T, hd]` over `k` and `v` `[B, Hk, T, hd]`; `Hk` divides `H`,
-/// and query head `h` reads key/value head `⌊h·Hk/H⌋`.
+/// Causal attention of `q` `[B, H, Tq, hd]`, the last `Tq` positions of a row, over `k` and `v`
+/// `[B, Hk, Tk, hd]`, all of it, with `Tq ≤ Tk`; `Hk` divides `H`, and query head `h` reads key/value
+/// head `⌊h·Hk/H⌋`.
 pub fn attention<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -89,19 +92,28 @@ pub(crate) fn sum_groups<B: burn::tensor::backend::Backend>(
     x.reshape([b, groups, h / groups, t, hd]).sum_dim(2).squeeze_dim(2)
 }
 
-/// `scale · q kᵀ` with the future masked, `[B, H, T, T]`.
+/// `scale · q kᵀ` with the future masked, `[B, H, Tq, Tk]`; the last query stands at the last key.
 pub(crate) fn scores<B: burn::tensor::backend::Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     scale: f32,
 ) -> Tensor<B, 4> {
-    let t = q.dims()[2];
-    let at = Tensor::<B, 1, Int>::arange(0..t as i64, &q.device()).float().cast(q.dtype());
+    let (tq, tk) = (q.dims()[2], k.dims()[2]);
+    let [rows, columns] = positions(tq, tk, &q.device()).map(|at| at.float().cast(q.dtype()));
     // Arithmetic, not a boolean mask: Burn 0.21 fuses those into matrix products on CUDA, with
     // loads of 16 bytes that its kernels then refuse.
-    let future = (at.clone().reshape([1, t]) - at.reshape([t, 1])).clamp(0.0, 1.0);
+    let future = (columns.reshape([1, tk]) - rows.reshape([tq, 1])).clamp(0.0, 1.0);
     let future: Tensor<B, 4> = future.unsqueeze();
     (q * scale).matmul(k.swap_dims(2, 3)) * (-future.clone() + 1.0) + future * -1e9
+}
+
+/// The positions `[Tq]` of the queries, which are the last ones, and those `[Tk]` of the keys.
+pub(crate) fn positions<B: burn::tensor::backend::Backend>(
+    tq: usize,
+    tk: usize,
+    device: &B::Device,
+) -> [Tensor<B, 1, Int>; 2] {
+    [tk - tq, 0].map(|first| Tensor::arange(first as i64..tk as i64, device))
 }
 
 /// A primitive `[B, H, T, hd]` as a tensor of f32: scores need more than a half has.

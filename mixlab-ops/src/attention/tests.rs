@@ -14,7 +14,7 @@ fn naive([q, k, v]: &[Host; 3], op: &Attention) -> Vec<f64> {
         let first = (batch * hk + head * hk / h) * tk;
         let scale = f64::from(op.scale);
         let dot = |key: Vec<f64>| query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * scale;
-        let seen = if op.causal { i + 1 } else { tk };
+        let seen = if op.causal { tk - tq + i + 1 } else { tk };
         let weights: Vec<f64> = (0..seen).map(|j| dot(row(&k.data, first + j)).exp()).collect();
         let total: f64 = weights.iter().sum();
         y.extend((0..hd).map(|c| {
@@ -33,6 +33,18 @@ fn values_and_gradients_are_those_of_a_naive_loop() {
         let inputs =
             [noise(&[b, h, t, hd], 9), noise(&[b, hk, t, hd], 10), noise(&[b, hk, t, hd], 11)];
         let op = Attention { causal: true, scale: 0.7 / (hd as f32).sqrt(), precision: EXACT };
+        check(op.clone(), inputs, &[], |x| naive(x, &op));
+    }
+}
+
+#[test]
+fn a_few_queries_at_the_end_see_all_keys_before_them() {
+    for (b, h, hk, tq, tk, hd) in
+        [(1, 1, 1, 1, 3, 2), (2, 4, 2, 5, 9, 3), (2, 2, 2, 7, 133, 4), (1, 2, 1, 66, 70, 8)]
+    {
+        let inputs =
+            [noise(&[b, h, tq, hd], 9), noise(&[b, hk, tk, hd], 10), noise(&[b, hk, tk, hd], 11)];
+        let op = Attention { causal: true, scale: 0.7, precision: EXACT };
         check(op.clone(), inputs, &[], |x| naive(x, &op));
     }
 }
@@ -60,6 +72,8 @@ fn the_kernels_equal_the_references() {
         (true, [1, 1, 1, 65, 65, 36]),
         (false, [1, 4, 1, 70, 33, 34]),
         (true, [1, 4, 2, 130, 130, 64]),
+        (true, [1, 2, 1, 1, 70, 8]),
+        (true, [2, 4, 2, 67, 200, 36]),
         (false, [1, 2, 1, 70, 65, 72]),
     ] {
         let [q, y, g] = [12, 15, 16].map(|seed| noise(&[b, h, tq, hd], seed));

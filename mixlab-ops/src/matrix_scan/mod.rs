@@ -6,7 +6,7 @@
 //! row of `S_t ⊙ H_{t−1}`. Both run as a parallel prefix scan (Blelloch, 1990).
 
 #[cfg(feature = "cpu")]
-mod cpu;
+pub(crate) mod cpu;
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
@@ -16,7 +16,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cube")]
-use crate::scan::kernel::{self, Gates};
+use crate::scan::kernel::{self, Kind};
 use crate::scan::{Origin, delayed, recurrence};
 use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
@@ -35,7 +35,10 @@ pub fn matrix_scan<B: Backend>(update: Tensor<B, 4>, gate: Tensor<B, 3>) -> Tens
 }
 
 /// `gate` `[B, T, Da]` for each element of the flattened matrices, `[B, T, Da·Db]`.
-fn widen<B: burn::tensor::backend::Backend>(gate: FloatTensor<B>, db: usize) -> Tensor<B, 3> {
+pub(crate) fn widen<B: burn::tensor::backend::Backend>(
+    gate: FloatTensor<B>,
+    db: usize,
+) -> Tensor<B, 3> {
     let gate = lift::<B, 3>(gate);
     let [b, t, da] = gate.dims();
     gate.unsqueeze_dim::<4>(3).expand([b, t, da, db]).reshape([b, t, da * db])
@@ -70,7 +73,7 @@ impl Op<2> for MatrixScan {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(vec![cpu::states(&inputs[0], &inputs[1])])
+        Some(vec![cpu::states(&inputs[0], &inputs[1], None)])
     }
 
     #[cfg(feature = "cube")]
@@ -79,7 +82,7 @@ impl Op<2> for MatrixScan {
         [update, gate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        vec![kernel::states(update, gate, Gates::Rows)]
+        vec![kernel::states(update, gate, None, Kind::Rows)]
     }
 }
 
@@ -107,7 +110,7 @@ impl Op<3> for MatrixScanGradient {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::gradient(inputs).into())
+        Some(cpu::gradient(inputs.each_ref(), None))
     }
 
     #[cfg(feature = "cube")]
@@ -116,7 +119,7 @@ impl Op<3> for MatrixScanGradient {
         [gate, h, g]: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        kernel::gradient([h.clone(), gate, h, g], Gates::Rows)
+        kernel::gradient([h.clone(), gate, h, g], None, Kind::Rows)
     }
 }
 

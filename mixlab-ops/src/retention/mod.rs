@@ -1,12 +1,13 @@
 //! Causal attention whose weights fade with distance at a rate per head, as in RetNet (Sun et al.,
 //! 2023), normalised by softmax.
 //!
-//! `S_ij = scale · q_i·k_j − γ_h (i − j)` for `j ≤ i`, `P = softmax(mask(S))`, `y = P v`: the fading
-//! factor `exp(−γ_h (i − j))` is part of the score, so nothing can overflow. The gradient is that of
+//! `S_ij = scale · q_i·k_j − γ_h (i − j)` for `j ≤ i`, `P = softmax(mask(S))`, `y = P v`, where `i` is
+//! the position of a query and the last query stands at the last key. The fading factor
+//! `exp(−γ_h (i − j))` is part of the score, so nothing can overflow. The gradient is that of
 //! [`attention`](fn@crate::attention), without a stored `P`, and `∂γ_h = −Σ ∂S_ij (i − j)` over batch
 //! and positions.
 
-use burn::tensor::{DType, Int, Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
@@ -19,7 +20,7 @@ use crate::attention::Attention;
 use crate::attention::cpu;
 #[cfg(feature = "cube")]
 use crate::attention::kernel;
-use crate::attention::{attend, attend_gradient, scores, single};
+use crate::attention::{attend, attend_gradient, positions, scores, single};
 #[cfg(feature = "cube")]
 use crate::scan::kernel as scan;
 use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower, run};
@@ -41,8 +42,9 @@ pub struct RetentionGradient {
     pub of: Retention,
 }
 
-/// Causal attention of `q` over `k` and `v`, all three `[B, H, T, hd]`, where each position of distance
-/// lowers a score of head `h` by `decay[h]`; `decay` `[H]` is used as it is.
+/// Causal attention of `q` `[B, H, Tq, hd]`, the last `Tq` positions of a row, over `k` and `v`
+/// `[B, H, Tk, hd]`, where each position of distance lowers a score of head `h` by `decay[h]`; `decay`
+/// `[H]` is used as it is.
 pub fn retention<B: Backend>(
     [q, k, v]: [Tensor<B, 4>; 3],
     decay: Tensor<B, 1>,
@@ -53,11 +55,11 @@ pub fn retention<B: Backend>(
     run(&Retention { scale, precision }, inputs, vec![])
 }
 
-/// `max(i − j, 0)` as `[1, 1, T, T]`, of the type and on the device of `like`.
-fn distances<B: burn::tensor::backend::Backend>(t: usize, like: &Tensor<B, 4>) -> Tensor<B, 4> {
-    let at = Tensor::<B, 1, Int>::arange(0..t as i64, &like.device());
-    let apart = at.clone().unsqueeze_dim::<2>(1) - at.unsqueeze_dim::<2>(0);
-    apart.clamp_min(0).float().cast(like.dtype()).unsqueeze()
+/// `max(i − j, 0)` as `[1, 1, Tq, Tk]`, of the type of the queries `q`.
+fn distances<B: burn::tensor::backend::Backend>(q: &Tensor<B, 4>, tk: usize) -> Tensor<B, 4> {
+    let [rows, columns] = positions(q.dims()[2], tk, &q.device());
+    let apart = rows.unsqueeze_dim::<2>(1) - columns.unsqueeze_dim::<2>(0);
+    apart.clamp_min(0).float().cast(q.dtype()).unsqueeze()
 }
 
 impl Retention {
@@ -73,12 +75,13 @@ impl Retention {
         k: Tensor<B, 4>,
         decay: FloatTensor<B>,
     ) -> [Tensor<B, 4>; 2] {
-        let [b, h, t, _] = q.dims();
-        let distances = distances(t, &q);
+        let ([b, h, tq, _], tk) = (q.dims(), k.dims()[2]);
+        let distances = distances(&q, tk);
         let fade = distances.clone() * lift::<B, 1>(decay).cast(DType::F32).reshape([1, h, 1, 1]);
         // Rank 2 makes the sum over the batch a plain row broadcast.
-        let faded = scores(q, k, self.scale).reshape([b, h * t * t]) - fade.reshape([1, h * t * t]);
-        [faded.reshape([b, h, t, t]), distances]
+        let faded =
+            scores(q, k, self.scale).reshape([b, h * tq * tk]) - fade.reshape([1, h * tq * tk]);
+        [faded.reshape([b, h, tq, tk]), distances]
     }
 
     #[cfg(feature = "cube")]
@@ -177,9 +180,9 @@ impl Op<7> for RetentionGradient {
         let forward = &self.of;
         let [s, distances] = forward.scores(q.clone(), k.clone(), decay);
         let [ds, dv] = attend_gradient(s, v, [y, log_sum_exp], g);
-        let [_, h, t, _] = ds.dims();
+        let [_, h, tq, tk] = ds.dims();
         let over_batch = ds.clone().sum_dim(0) * distances;
-        let ddecay = -over_batch.reshape([h, t * t]).sum_dim(1).squeeze_dim::<1>(1);
+        let ddecay = -over_batch.reshape([h, tq * tk]).sum_dim(1).squeeze_dim::<1>(1);
         let ds = ds * self.of.scale;
         let dq = ds.clone().matmul(k);
         let dk = ds.swap_dims(2, 3).matmul(q);

@@ -3,11 +3,12 @@ use crate::Precision;
 use crate::testing::{Host, check, noise};
 
 fn naive([q, k, v, decay]: &[Host; 4], scale: f64) -> Vec<f64> {
-    let [b, h, t, hd] = q.shape[..] else { panic!("rank 4") };
+    let ([b, h, tq, hd], tk) = (q.shape[..].try_into().unwrap(), k.shape[2]);
     let mut y = Vec::with_capacity(q.data.len());
-    for (head, i) in (0..b * h * t).map(|n| (n / t, n % t)) {
-        let row = |x: &Host, at: usize| x.data[(head * t + at) * hd..][..hd].to_vec();
-        let query = row(q, i);
+    for (head, i) in (0..b * h * tq).map(|n| (n / tq, n % tq)) {
+        let query = q.data[(head * tq + i) * hd..][..hd].to_vec();
+        let i = i + tk - tq;
+        let row = |x: &Host, at: usize| x.data[(head * tk + at) * hd..][..hd].to_vec();
         let score = |j: usize| {
             let dot: f64 = query.iter().zip(row(k, j)).map(|(a, b)| a * b).sum();
             dot * scale - decay.data[head % h] * (i - j) as f64
@@ -26,9 +27,16 @@ fn naive([q, k, v, decay]: &[Host; 4], scale: f64) -> Vec<f64> {
 }
 
 fn check_decays(shape: [usize; 4], scale: f32, decay: impl Fn(f64) -> f64) {
+    check_after(0, shape, scale, decay);
+}
+
+/// As [`check_decays`], with `past` keys before the position of the first query.
+fn check_after(past: usize, shape: [usize; 4], scale: f32, decay: impl Fn(f64) -> f64) {
     let mut decays = noise(&[shape[1]], 53);
     decays.data.iter_mut().for_each(|d| *d = f64::from(decay(*d) as f32));
-    let inputs = [noise(&shape, 50), noise(&shape, 51), noise(&shape, 52), decays];
+    let [b, h, t, hd] = shape;
+    let [k, v] = [51, 52].map(|seed| noise(&[b, h, past + t, hd], seed));
+    let inputs = [noise(&shape, 50), k, v, decays];
     check(Retention { scale, precision: Precision::F32 }, inputs, &[], |x| {
         naive(x, f64::from(scale))
     });
@@ -38,6 +46,13 @@ fn check_decays(shape: [usize; 4], scale: f32, decay: impl Fn(f64) -> f64) {
 fn values_and_gradients_are_those_of_a_naive_loop() {
     for shape in [[1, 1, 1, 1], [3, 2, 2, 5], [2, 3, 63, 5], [1, 2, 257, 4], [1, 1, 2, 500]] {
         check_decays(shape, 0.7 / (shape[3] as f32).sqrt(), |x| 0.5 + 0.45 * x);
+    }
+}
+
+#[test]
+fn a_few_queries_at_the_end_see_all_keys_before_them() {
+    for (past, shape) in [(2, [1, 1, 1, 3]), (63, [2, 3, 5, 4]), (4, [1, 2, 66, 8])] {
+        check_after(past, shape, 0.7, |x| 0.5 + 0.45 * x);
     }
 }
 
@@ -72,8 +87,11 @@ fn without_decay_it_is_attention() {
 fn the_kernels_equal_the_references() {
     use super::RetentionGradient;
     use crate::testing::kernels::{near, outputs, same};
-    for [b, h, t, hd] in [[1, 1, 1, 1], [3, 2, 70, 5], [1, 2, 70, 40]] {
-        let [q, k, v, y, g] = [54, 55, 56, 57, 58].map(|seed| noise(&[b, h, t, hd], seed));
+    for (past, [b, h, t, hd]) in
+        [(0, [1, 1, 1, 1]), (0, [3, 2, 70, 5]), (0, [1, 2, 70, 40]), (130, [2, 2, 67, 12])]
+    {
+        let [q, y, g] = [54, 57, 58].map(|seed| noise(&[b, h, t, hd], seed));
+        let [k, v] = [55, 56].map(|seed| noise(&[b, h, past + t, hd], seed));
         let mut decay = noise(&[h], 59);
         decay.data.iter_mut().for_each(|d| *d = f64::from((0.25 + 0.2 * *d) as f32));
         let scale = 0.7 / (hd as f32).sqrt();

@@ -26,7 +26,8 @@ struct Axes {
 }
 
 /// Turns the first `turning` vectors of each row. A vector has pairs of channels and `M` is half its
-/// size; or, if not `paired`, it is one channel, whose partner is loaded beside it.
+/// size; or, if not `paired`, it is one channel, whose partner is loaded beside it. The table's row
+/// of the first step is `start`.
 #[cube(launch_unchecked)]
 fn rope_kernel<F: Float, N: Size, M: Size>(
     x: &Array<Vector<F, N>>,
@@ -37,6 +38,7 @@ fn rope_kernel<F: Float, N: Size, M: Size>(
     from: Axes,
     to: Axes,
     turning: u32,
+    start: u32,
     sign: f32,
     #[comptime] paired: bool,
     #[define(F)] _dtype: StorageType,
@@ -69,10 +71,11 @@ fn rope_kernel<F: Float, N: Size, M: Size>(
         let mut c = Vector::<f32, M>::new(1.0);
         let mut s = Vector::<f32, M>::new(0.0);
         if turns {
+            let position = start as usize + time;
             let at = if comptime!(paired) {
-                time * turning + channel
+                position * turning + channel
             } else {
-                time * (turning / 2) + channel / 2
+                position * (turning / 2) + channel / 2
             };
             c = cos[at];
             s = sin[at] * Vector::new(sign);
@@ -132,7 +135,7 @@ fn table<R: CubeRuntime>(op: &Rope, x: &CubeTensor<R>, len: usize) -> [CubeTenso
     }
     // Generation lengthens the sequence by one at a time.
     let rows = len.next_power_of_two();
-    let angles = Rope { inverse: false, ..op.clone() }.angles(rows);
+    let angles = Rope { inverse: false, start: 0, ..op.clone() }.angles(rows);
     let table = angles.map(|angles| {
         let handle = x.client.create_from_slice(f32::as_bytes(&angles));
         let shape = Shape::new([rows, op.dims / 2]);
@@ -189,13 +192,14 @@ pub(super) fn rope<R: CubeRuntime>(op: &Rope, x: CubeTensor<R>) -> CubeTensor<R>
     let size = size_for(&x, op.dims);
     let channels = width / size;
     let paired = size > 1;
-    let [cos, sin] = table(op, &x, len).map(CubeTensor::into_array_arg);
+    let [cos, sin] = table(op, &x, op.start + len).map(CubeTensor::into_array_arg);
     let shape = AxesLaunch::new(batch as u32, heads as u32, len as u32, channels as u32);
     let [from, to] = [&x, &y].map(|t| axes(t.meta.strides(), size));
     let (cubes, cube) = spread(batch * heads.div_ceil(HEADS) * len * channels, 256);
     let (client, dtype) = (x.client.clone(), x.dtype);
     // SAFETY: a unit of a batch that exists reads and writes within its rows of `x` and `y`, whose
-    // strides these are, and its row of the table, which has at least `len`.
+    // strides these are, and its row of the table, which has at least
+    // `start + len`.
     unsafe {
         rope_kernel::launch_unchecked::<R>(
             &client,
@@ -211,6 +215,7 @@ pub(super) fn rope<R: CubeRuntime>(op: &Rope, x: CubeTensor<R>) -> CubeTensor<R>
             from,
             to,
             (op.dims / size) as u32,
+            op.start as u32,
             if op.inverse { -1.0 } else { 1.0 },
             paired,
             dtype.into(),

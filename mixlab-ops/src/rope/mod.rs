@@ -25,24 +25,28 @@ pub struct Rope {
     pub dims: usize,
     /// Base of the wavelengths, 10000 in the paper.
     pub base: f32,
+    /// Position of the first of the `T` steps.
+    pub start: usize,
     /// Turn by `−θ`, as the gradient does.
     pub inverse: bool,
 }
 
-/// Rotates the first `dims` channels of each head of `x` `[B, H, T, hd]` by their position in `T`.
-pub fn rope<B: Backend>(x: Tensor<B, 4>, dims: usize, base: f32) -> Tensor<B, 4> {
-    let op = Rope { dims, base, inverse: false };
+/// Rotates the first `dims` channels of each head of `x` `[B, H, T, hd]` by their position, which
+/// is `start` for the first step of `T`.
+pub fn rope<B: Backend>(x: Tensor<B, 4>, dims: usize, base: f32, start: usize) -> Tensor<B, 4> {
+    let op = Rope { dims, base, start, inverse: false };
     run(&op, [lower(x)], vec![])
 }
 
 impl Rope {
-    /// `cos θ` and `±sin θ` of each position and pair, computed in f64.
+    /// `cos θ` and `±sin θ` of each of `len` positions and each pair, computed in f64.
     fn angles(&self, len: usize) -> [Vec<f32>; 2] {
         let pairs = self.dims / 2;
         let step = -2.0 * f64::from(self.base).ln() / self.dims as f64;
         let sign = if self.inverse { -1.0 } else { 1.0 };
         let rates: Vec<f64> = (0..pairs).map(|i| (step * i as f64).exp()).collect();
-        let angles = (0..len).flat_map(|p| rates.iter().map(move |rate| p as f64 * rate));
+        let angles = (self.start..self.start + len)
+            .flat_map(|p| rates.iter().map(move |rate| p as f64 * rate));
         angles
             .map(|a| (a.cos() as f32, (sign * a.sin()) as f32))
             .unzip::<_, _, Vec<_>, Vec<_>>()
@@ -67,7 +71,8 @@ impl Op<1> for Rope {
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
-        format!(r#"{{"dims":{},"base":{:e},"inverse":{}}}"#, self.dims, self.base, self.inverse)
+        let Self { dims, base, start, inverse } = self;
+        format!(r#"{{"dims":{dims},"base":{base:e},"start":{start},"inverse":{inverse}}}"#)
     }
 
     fn outputs(&self, [x]: &[Spec; 1]) -> Vec<Spec> {

@@ -1,11 +1,11 @@
 use super::Rope;
 use crate::testing::{Host, check, noise};
 
-fn naive(x: &Host, dims: usize) -> Vec<f64> {
+fn naive(x: &Host, dims: usize, start: usize) -> Vec<f64> {
     let (t, hd) = (x.shape[2], x.shape[3]);
     let mut y = x.data.clone();
     for (row, channels) in y.chunks_mut(hd).enumerate() {
-        let p = (row % t) as f64;
+        let p = (start + row % t) as f64;
         for i in 0..dims / 2 {
             let theta = p * 10000f64.powf(-2.0 * i as f64 / dims as f64);
             let (a, b) = (channels[2 * i], channels[2 * i + 1]);
@@ -19,8 +19,10 @@ fn naive(x: &Host, dims: usize) -> Vec<f64> {
 #[test]
 fn pairs_turn_by_their_position_and_the_rest_passes_through() {
     for (t, hd, dims) in [(1, 2, 2), (2, 8, 4), (63, 6, 6), (257, 5, 2), (2, 500, 500)] {
-        let op = Rope { dims, base: 10000.0, inverse: false };
-        check(op, [noise(&[2, 3, t, hd], 6)], &[], |[x]| naive(x, dims));
+        for start in [0, 41] {
+            let op = Rope { dims, base: 10000.0, start, inverse: false };
+            check(op, [noise(&[2, 3, t, hd], 6)], &[], |[x]| naive(x, dims, start));
+        }
     }
 }
 
@@ -41,16 +43,16 @@ mod kernels {
             ([1, 9, 3, 24], 12),
         ];
         for (shape, dims) in shapes {
-            for inverse in [false, true] {
-                same(Rope { dims, base: 10000.0, inverse }, &[noise(&shape, 7)], &[]);
+            for (start, inverse) in [(0, false), (0, true), (61, false)] {
+                same(Rope { dims, base: 10000.0, start, inverse }, &[noise(&shape, 7)], &[]);
             }
         }
     }
 
     #[test]
     fn late_positions_are_as_exact_as_early_ones() {
-        for len in [2048, 2050] {
-            let op = Rope { dims: 4, base: 10000.0, inverse: false };
+        for (start, len) in [(0, 2048), (0, 2050), (2047, 3)] {
+            let op = Rope { dims: 4, base: 10000.0, start, inverse: false };
             same_f32(op, &[noise(&[1, 2, len, 4], 8)], &[]);
         }
     }
@@ -74,7 +76,7 @@ mod kernels {
             let x = x.reshape([b, t, h * hd + skip]).narrow(2, skip, h * hd);
             x.reshape([b, t, h, hd]).swap_dims(1, 2)
         }
-        let op = Rope { dims: 8, base: 100.0, inverse: false };
+        let op = Rope { dims: 8, base: 100.0, start: 0, inverse: false };
         for skip in [0, 8, 3] {
             let got = Plain::execute(&op, [lower(heads::<Plain>(skip))], vec![]).pop().unwrap();
             assert_eq!(got.meta.strides()[..], [240, 8, 40, 1]);

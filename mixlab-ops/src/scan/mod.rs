@@ -19,7 +19,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cube")]
-use kernel::Gates;
+use kernel::Kind;
 pub(crate) use recurrence::{Origin, delayed, recurrence};
 
 use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
@@ -68,7 +68,7 @@ impl Op<2> for Scan {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(vec![cpu::average(&inputs[0], &inputs[1])])
+        Some(vec![cpu::average(&inputs[0], &inputs[1], None)])
     }
 
     #[cfg(feature = "cube")]
@@ -77,7 +77,7 @@ impl Op<2> for Scan {
         [u, gate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        vec![kernel::states(u, gate, Gates::Constant)]
+        vec![kernel::states(u, gate, None, Kind::Constant)]
     }
 }
 
@@ -105,7 +105,7 @@ impl Op<4> for ScanGradient {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::average_gradient(inputs).into())
+        Some(cpu::average_gradient(inputs.each_ref(), None))
     }
 
     #[cfg(feature = "cube")]
@@ -114,7 +114,7 @@ impl Op<4> for ScanGradient {
         inputs: [CubeTensor<R>; 4],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        kernel::gradient(inputs, Gates::Constant)
+        kernel::gradient(inputs, None, Kind::Constant)
     }
 }
 

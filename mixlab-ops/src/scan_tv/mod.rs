@@ -15,7 +15,7 @@ use burn_flex::FlexTensor;
 #[cfg(feature = "cpu")]
 use crate::scan::cpu;
 #[cfg(feature = "cube")]
-use crate::scan::kernel::{self, Gates};
+use crate::scan::kernel::{self, Kind};
 use crate::scan::{Origin, delayed, recurrence};
 use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
 
@@ -63,7 +63,7 @@ impl Op<2> for ScanTv {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(vec![cpu::average(&inputs[0], &inputs[1])])
+        Some(vec![cpu::average(&inputs[0], &inputs[1], None)])
     }
 
     #[cfg(feature = "cube")]
@@ -72,7 +72,7 @@ impl Op<2> for ScanTv {
         [u, gate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        vec![kernel::states(u, gate, Gates::Varying)]
+        vec![kernel::states(u, gate, None, Kind::Varying)]
     }
 }
 
@@ -97,7 +97,7 @@ impl Op<4> for ScanTvGradient {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 4], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::average_gradient(inputs).into())
+        Some(cpu::average_gradient(inputs.each_ref(), None))
     }
 
     #[cfg(feature = "cube")]
@@ -106,7 +106,7 @@ impl Op<4> for ScanTvGradient {
         inputs: [CubeTensor<R>; 4],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        kernel::gradient(inputs, Gates::Varying)
+        kernel::gradient(inputs, None, Kind::Varying)
     }
 }
 

@@ -58,7 +58,7 @@ mod weights;
 use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{lift, lower};
 
-use super::{Block, Flow, Scope};
+use super::{Block, Flow, Scope, Time};
 use crate::config::BlockSpec;
 
 pub use along::Outlook;
@@ -137,13 +137,17 @@ impl Block for Custom {
         plan::Planner::plan(spec, scope)
     }
 
+    fn time(&self) -> Time {
+        match self.outlook.ahead {
+            Some(_) => Time::Whole,
+            // Its operations look back past the doors of time.
+            None => Time::Causal,
+        }
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> CustomWeights<B> {
         let param = |w: &Declared| NamedParam::zeros(&w.name, &w.shape, device);
         CustomWeights { params: self.weights.iter().map(param).collect() }
-    }
-
-    fn causal(&self) -> bool {
-        self.outlook.ahead.is_none()
     }
 
     fn looks_ahead(&self) -> Option<String> {

@@ -4,7 +4,7 @@
 
 use cubecl::prelude::*;
 
-use super::forward::{Mask, distance, exchange, exchanged_sum, score, sees};
+use super::forward::{Mask, distance, exchange, exchanged_sum, past, score, sees};
 use super::tiles::{
     ACROSS, COLUMNS, DEPTH, Head, Quad, ROWS, Sizes, UNITS, accumulate, buffers, multiply,
     put_weights, quad, store_sums, zeros,
@@ -49,7 +49,7 @@ pub(super) fn of_queries<F: Float, N: Size>(
         if comptime!(fades) {
             fading = decay[head];
         }
-        let mask = Mask { scale, decay: fading, keys };
+        let mask = Mask { scale, decay: fading, keys, past: past(sizes, causal) };
         let mut buffers = buffers();
         let unit = UNIT_POS as usize;
         let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
@@ -82,7 +82,7 @@ pub(super) fn of_queries<F: Float, N: Size>(
         let mut apart = 0.0f32;
         let mut end = keys;
         if comptime!(causal) {
-            end = min(keys, first + ROWS.comptime());
+            end = min(keys, mask.past + first + ROWS.comptime());
         }
         for tile in 0..end.div_ceil(COLUMNS.comptime()) {
             let start = tile * COLUMNS.comptime();
@@ -102,7 +102,7 @@ pub(super) fn of_queries<F: Float, N: Size>(
                     let p = select(there, f32::exp(s - logs[i]), 0.0f32);
                     let ds = p * (slope[i][j] - means[i]);
                     if comptime!(fades) {
-                        apart -= ds * distance(query, key);
+                        apart -= ds * distance(mask, query, key);
                     }
                     row[j] = ds * scale;
                 }
@@ -155,9 +155,11 @@ pub(super) fn of_keys<F: Float, N: Size>(
         let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
         let mut dk_sums = zeros(comptime!(4 * slices));
         let mut dv_sums = zeros(comptime!(4 * slices));
+        let before = past(sizes, causal);
         let mut begin = 0usize.runtime();
         if comptime!(causal) {
-            begin = first / COLUMNS.comptime();
+            // The first query that sees a key stands at its position.
+            begin = (max(first, before) - before) / COLUMNS.comptime();
         }
         let shared = sizes.heads as usize / groups;
         for n in 0..shared {
@@ -167,7 +169,7 @@ pub(super) fn of_keys<F: Float, N: Size>(
             if comptime!(fades) {
                 fading = decay[head];
             }
-            let mask = Mask { scale, decay: fading, keys };
+            let mask = Mask { scale, decay: fading, keys, past: before };
             let rows = (batch * sizes.heads as usize + head) * queries;
             for tile in begin..queries.div_ceil(COLUMNS.comptime()) {
                 let start = tile * COLUMNS.comptime();

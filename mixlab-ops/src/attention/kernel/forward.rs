@@ -20,6 +20,8 @@ pub(super) struct Mask {
     pub decay: f32,
     /// `Tk`.
     pub keys: usize,
+    /// Keys before the position of the first query, `Tk − Tq`; zero unless causal.
+    pub past: usize,
 }
 
 /// The score of a query and a key, given their product.
@@ -33,15 +35,25 @@ pub(super) fn score(
 ) -> f32 {
     let mut score = product * mask.scale;
     if comptime!(fades) {
-        score -= mask.decay * distance(query, key);
+        score -= mask.decay * distance(mask, query, key);
     }
     score
 }
 
-/// `i − j`, where the key is not after the query.
+/// From the position of a key to that of a query.
 #[cube]
-pub(super) fn distance(query: usize, key: usize) -> f32 {
-    f32::cast_from(query as u32) - f32::cast_from(key as u32)
+pub(super) fn distance(mask: Mask, query: usize, key: usize) -> f32 {
+    f32::cast_from((mask.past + query) as u32) - f32::cast_from(key as u32)
+}
+
+/// Keys before the position of the first query.
+#[cube]
+pub(super) fn past(sizes: Sizes, #[comptime] causal: bool) -> usize {
+    let mut past = 0usize.runtime();
+    if comptime!(causal) {
+        past = (sizes.keys - sizes.queries) as usize;
+    }
+    past
 }
 
 /// Whether a query sees a key.
@@ -49,7 +61,7 @@ pub(super) fn distance(query: usize, key: usize) -> f32 {
 pub(super) fn sees(mask: Mask, query: usize, key: usize, #[comptime] causal: bool) -> bool {
     let mut sees = key < mask.keys;
     if comptime!(causal) {
-        sees = sees && key <= query;
+        sees = sees && key <= mask.past + query;
     }
     sees
 }
@@ -109,7 +121,7 @@ pub(super) fn forward<F: Float, N: Size>(
         if comptime!(fades) {
             fading = decay[head];
         }
-        let mask = Mask { scale, decay: fading, keys };
+        let mask = Mask { scale, decay: fading, keys, past: past(sizes, causal) };
         let mut buffers = buffers();
         let unit = UNIT_POS as usize;
         let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
@@ -124,7 +136,7 @@ pub(super) fn forward<F: Float, N: Size>(
         }
         let mut end = keys;
         if comptime!(causal) {
-            end = min(keys, first + ROWS.comptime());
+            end = min(keys, mask.past + first + ROWS.comptime());
         }
         for tile in 0..end.div_ceil(COLUMNS.comptime()) {
             let start = tile * COLUMNS.comptime();

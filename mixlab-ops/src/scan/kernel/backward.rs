@@ -2,26 +2,30 @@
 
 use cubecl::prelude::*;
 
-use super::walk::{Extent, Gates, Place, UNITS, ends, gate, join, place};
+use super::walk::{Extent, Kind, Place, UNITS, ends, gate, join, place};
 
 /// `s_t = g_t + a_{t+1} s_{t+1}` with its `du_t = (1 − a_t) s_t` and `da_t = s_t (h_{t−1} − u_t)`,
-/// or, with [`Gates::Rows`], `du_t = s_t` and `da_t = s_t h_{t−1}` (where `u` is not read).
+/// or, where the recurrence does not average, `du_t = s_t` and `da_t = s_t h_{t−1}` (where `u` is not
+/// read). If it `continues`, `initial` is `h_{−1}`, and `dinitial = a_0 s_0` its gradient.
 ///
-/// | gates | `dgates` |
+/// | kind | `dgates` |
 /// |---|---|
 /// | constant | sums over time, `[B, C]` |
-/// | varying | like the gates |
+/// | varying, column | like the gates |
 /// | rows | sums over the columns of each cube of a group, `[blocks, B, T, G]` |
 #[cube(launch_unchecked)]
 pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
     u: &Array<Vector<F, N>>,
     gates: &Array<Vector<G, M>>,
+    initial: &Array<Vector<F, N>>,
     h: &Array<Vector<F, N>>,
     g: &Array<Vector<F, N>>,
     du: &mut Array<Vector<F, N>>,
     dgates: &mut Array<Vector<D, K>>,
+    dinitial: &mut Array<Vector<F, N>>,
     extent: Extent,
-    #[comptime] kind: Gates,
+    #[comptime] kind: Kind,
+    #[comptime] continues: bool,
     #[comptime] width: usize,
     #[comptime] chunk: usize,
     #[define(F)] _dtype: StorageType,
@@ -32,7 +36,7 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
         let place = place(extent, kind, width);
         let mut shared = ends::<N>(kind);
         let mut terms = SharedMemory::<f32>::new(comptime!(match kind {
-            Gates::Rows => UNITS * chunk,
+            Kind::Rows => UNITS * chunk,
             _ => 1,
         }));
         let steps = extent.steps as usize;
@@ -42,12 +46,17 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
         let mut a = Array::<Vector<f32, N>>::new(chunk);
         let mut slope = Array::<Vector<f32, N>>::new(chunk);
         let mut level = Array::<Vector<f32, N>>::new(chunk);
-        if comptime!(kind == Gates::Constant) {
+        if comptime!(kind == Kind::Constant) {
             let constant = gate::<G, M, N>(gates, place.gate, kind);
             #[unroll]
             for i in 0..chunk {
                 a[i] = constant;
             }
+        }
+        let at_start = place.sequence * extent.columns as usize + place.column;
+        let mut origin = zero;
+        if comptime!(continues) {
+            origin = Vector::cast_from(initial[at_start]);
         }
         let mut sum = zero;
         // What goes from a step to the one before: `a_t s_t`.
@@ -61,12 +70,12 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
                 let step = steps - 1 - min(first + i, steps - 1);
                 let at = place.start + step * place.stride;
                 x[i] = Vector::cast_from(g[at]);
-                if comptime!(kind != Gates::Constant) {
+                if comptime!(kind != Kind::Constant) {
                     a[i] = gate::<G, M, N>(gates, place.gate + step * place.gate_stride, kind);
                 }
                 // Nothing waits here for a load: no branch, no use of what was loaded.
                 slope[i] = Vector::cast_from(h[select(step > 0, at - place.stride, at)]);
-                if comptime!(kind != Gates::Rows) {
+                if comptime!(kind.averages()) {
                     level[i] = Vector::cast_from(u[at]);
                 }
             }
@@ -74,7 +83,10 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
             for i in 0..chunk {
                 let before = select(first + i < steps - 1, 1.0f32, 0.0f32);
                 slope[i] *= Vector::new(before);
-                if comptime!(kind != Gates::Rows) {
+                if comptime!(continues) {
+                    slope[i] += origin * Vector::new(1.0f32 - before);
+                }
+                if comptime!(kind.averages()) {
                     slope[i] -= level[i];
                 }
             }
@@ -97,18 +109,28 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
                 if there {
                     let at = place.start + (steps - 1 - (first + i)) * place.stride;
                     match comptime!(kind) {
-                        Gates::Constant => {
+                        Kind::Constant => {
                             du[at] = Vector::cast_from((one - a[i]) * s);
                             sum += da;
                         }
-                        Gates::Varying => {
+                        Kind::Varying => {
                             du[at] = Vector::cast_from((one - a[i]) * s);
                             dgates[at] = Vector::cast_from(da);
                         }
-                        Gates::Rows => du[at] = Vector::cast_from(s),
+                        Kind::Column => {
+                            du[at] = Vector::cast_from(s);
+                            dgates[at] = Vector::cast_from(da);
+                        }
+                        _ => du[at] = Vector::cast_from(s),
+                    }
+                    if comptime!(continues) {
+                        let oldest = first + i == steps - 1;
+                        if oldest {
+                            dinitial[at_start] = Vector::cast_from(state);
+                        }
                     }
                 }
-                if comptime!(kind == Gates::Rows) {
+                if comptime!(kind == Kind::Rows) {
                     let mut term = 0.0f32;
                     #[unroll]
                     for n in 0..N::value() {
@@ -118,11 +140,11 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
                         select(there, term, 0.0f32);
                 }
             }
-            if comptime!(kind == Gates::Rows) {
+            if comptime!(kind == Kind::Rows) {
                 sum_rows::<D, K>(&terms, dgates, extent, place, tile * rows, width, chunk);
             }
         }
-        if comptime!(kind == Gates::Constant) {
+        if comptime!(kind == Kind::Constant) {
             let unit = UNIT_POS as usize;
             // Others may still read the ends of the last tile.
             sync_cube();
@@ -133,8 +155,7 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
                 for k in 0..comptime!(UNITS / width) {
                     total += shared.ends[k * width + place.x];
                 }
-                let at = place.sequence * extent.columns as usize + place.column;
-                dgates[at] = Vector::cast_from(total);
+                dgates[at_start] = Vector::cast_from(total);
             }
         }
     }

@@ -2,17 +2,19 @@
 
 use cubecl::prelude::*;
 
-use super::walk::{Extent, Gates, UNITS, ends, gate, join, place};
+use super::walk::{Extent, Kind, UNITS, ends, gate, join, next, nothing, place, unit};
 
-/// `h_t = a_t h_{t−1} + (1 − a_t) u_t`, or `+ u_t` with [`Gates::Rows`]; a unit takes `chunk` steps
-/// of a tile.
+/// All states `h`, as `kind` makes them; a unit takes `chunk` steps of a tile. The state before the
+/// first step is `initial` if it `continues`.
 #[cube(launch_unchecked)]
 pub(super) fn forward<F: Float, G: Float, N: Size, M: Size>(
     u: &Array<Vector<F, N>>,
     gates: &Array<Vector<G, M>>,
+    initial: &Array<Vector<F, N>>,
     h: &mut Array<Vector<F, N>>,
     extent: Extent,
-    #[comptime] kind: Gates,
+    #[comptime] kind: Kind,
+    #[comptime] continues: bool,
     #[comptime] width: usize,
     #[comptime] chunk: usize,
     #[define(F)] _dtype: StorageType,
@@ -25,14 +27,18 @@ pub(super) fn forward<F: Float, G: Float, N: Size, M: Size>(
         let one = Vector::<f32, N>::new(1.0f32);
         let mut x = Array::<Vector<f32, N>>::new(chunk);
         let mut a = Array::<Vector<f32, N>>::new(chunk);
-        if comptime!(kind == Gates::Constant) {
+        if comptime!(kind.constant()) {
             let constant = gate::<G, M, N>(gates, place.gate, kind);
             #[unroll]
             for i in 0..chunk {
                 a[i] = constant;
             }
         }
-        let mut carry = Vector::<f32, N>::new(0.0f32);
+        let mut carry = nothing::<N>(kind);
+        if comptime!(continues) {
+            let at = place.sequence * extent.columns as usize + place.column;
+            carry = Vector::cast_from(initial[at]);
+        }
         let rows = comptime!(UNITS / width * chunk);
         for tile in 0..steps.div_ceil(rows) {
             let first = tile * rows + place.chunk * chunk;
@@ -41,26 +47,30 @@ pub(super) fn forward<F: Float, G: Float, N: Size, M: Size>(
             for i in 0..chunk {
                 let step = min(first + i, steps - 1);
                 x[i] = Vector::cast_from(u[place.start + step * place.stride]);
-                if comptime!(kind != Gates::Constant) {
+                if comptime!(!kind.constant()) {
                     a[i] = gate::<G, M, N>(gates, place.gate + step * place.gate_stride, kind);
                 }
             }
-            let mut end = Vector::<f32, N>::new(0.0f32);
-            let mut product = one;
+            let mut end = nothing::<N>(kind);
+            let mut product = unit::<N>(kind);
             #[unroll]
             for i in 0..chunk {
-                if comptime!(kind != Gates::Rows) {
+                if comptime!(kind.averages()) {
                     x[i] = (one - a[i]) * x[i];
                 }
-                end = a[i] * end + x[i];
-                product *= a[i];
+                end = next::<N>(a[i], end, x[i], kind);
+                if comptime!(kind == Kind::Maximum) {
+                    product += a[i];
+                } else {
+                    product *= a[i];
+                }
             }
             let joined = join::<N>(&mut shared, tile, end, product, carry, kind, width);
             carry = joined.after;
             let mut state = joined.before;
             #[unroll]
             for i in 0..chunk {
-                state = a[i] * state + x[i];
+                state = next::<N>(a[i], state, x[i], kind);
                 if place.inside && first + i < steps {
                     h[place.start + (first + i) * place.stride] = Vector::cast_from(state);
                 }

@@ -11,16 +11,35 @@ use cubecl::prelude::*;
 /// Units of a cube.
 pub(super) const UNITS: usize = 256;
 
-/// Where the gates of a recurrence stand.
+/// What a recurrence makes of its gates `a` and inputs `u`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Gates {
-    /// `[C]`, the same for all time: `h ← a h + (1 − a) u`.
+pub(crate) enum Kind {
+    /// `h ← a h + (1 − a) u`, the gates `[C]` the same for all time.
     Constant,
-    /// `[B, T, C]`: `h ← a h + (1 − a) u`.
+    /// `h ← a h + (1 − a) u`, the gates `[B, T, C]`.
     Varying,
-    /// `[B, T, G]`, one for a group of columns of `[B, T, G, C]`: `h ← a h + u`.
+    /// `h ← a h + u`, the gates `[B, T, G]` each for a group of columns of `[B, T, G, C]`.
     Rows,
+    /// `h ← a h + u`, the gates `[B, T, C]`: matrices of one column.
+    Column,
+    /// `h ← max(h + a, u)`, the gates `[C]` the same for all time.
+    Maximum,
 }
+
+impl Kind {
+    /// Whether the gates are the same for all time.
+    pub fn constant(self) -> bool {
+        matches!(self, Self::Constant | Self::Maximum)
+    }
+
+    /// Whether a step takes `(1 − a) u`, and not `u`.
+    pub fn averages(self) -> bool {
+        matches!(self, Self::Constant | Self::Varying)
+    }
+}
+
+/// Less than any number of a [`Kind::Maximum`], and finite.
+const LOWEST: f32 = -1e30;
 
 /// What a cube works on; sizes count vectors.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -29,7 +48,7 @@ pub(super) struct Extent {
     pub steps: u32,
     /// Columns of a group.
     pub columns: u32,
-    /// Groups of columns that have a gate of their own at each step; one unless [`Gates::Rows`].
+    /// Groups of columns that have a gate of their own at each step; one unless [`Kind::Rows`].
     pub groups: u32,
     /// Cubes that share the columns of a group.
     pub blocks: u32,
@@ -63,7 +82,7 @@ pub(super) struct Place {
 }
 
 #[cube]
-pub(super) fn place(extent: Extent, #[comptime] gates: Gates, #[comptime] width: usize) -> Place {
+pub(super) fn place(extent: Extent, #[comptime] kind: Kind, #[comptime] width: usize) -> Place {
     let (columns, groups) = (extent.columns as usize, extent.groups as usize);
     let (steps, blocks) = (extent.steps as usize, extent.blocks as usize);
     let unit = UNIT_POS as usize;
@@ -74,15 +93,15 @@ pub(super) fn place(extent: Extent, #[comptime] gates: Gates, #[comptime] width:
     let column = min(wanted, columns - 1);
     let stride = groups * columns;
     let start = batch * steps * stride + group * columns + column;
-    let gate = match comptime!(gates) {
-        Gates::Constant => column,
-        Gates::Varying => start,
-        Gates::Rows => batch * steps * groups + group,
+    let gate = match comptime!(kind) {
+        Kind::Constant | Kind::Maximum => column,
+        Kind::Varying | Kind::Column => start,
+        Kind::Rows => batch * steps * groups + group,
     };
-    let gate_stride = match comptime!(gates) {
-        Gates::Constant => 0usize.runtime(),
-        Gates::Varying => stride,
-        Gates::Rows => groups,
+    let gate_stride = match comptime!(kind) {
+        Kind::Constant | Kind::Maximum => 0usize.runtime(),
+        Kind::Varying | Kind::Column => stride,
+        Kind::Rows => groups,
     };
     Place {
         x,
@@ -103,11 +122,43 @@ pub(super) fn place(extent: Extent, #[comptime] gates: Gates, #[comptime] width:
 pub(super) fn gate<G: Float, M: Size, N: Size>(
     gates: &Array<Vector<G, M>>,
     at: usize,
-    #[comptime] kind: Gates,
+    #[comptime] kind: Kind,
 ) -> Vector<f32, N> {
     match comptime!(kind) {
-        Gates::Rows => Vector::<f32, N>::new(f32::cast_from(gates[at][0])),
+        Kind::Rows => Vector::<f32, N>::new(f32::cast_from(gates[at][0])),
         _ => Vector::<f32, N>::cast_from(gates[at]),
+    }
+}
+
+/// The state before anything: what a sum, or a maximum, of nothing is.
+#[cube]
+pub(super) fn nothing<N: Size>(#[comptime] kind: Kind) -> Vector<f32, N> {
+    match comptime!(kind) {
+        Kind::Maximum => Vector::<f32, N>::new(LOWEST.runtime()),
+        _ => Vector::<f32, N>::new(0.0f32),
+    }
+}
+
+/// The product of no gates.
+#[cube]
+pub(super) fn unit<N: Size>(#[comptime] kind: Kind) -> Vector<f32, N> {
+    match comptime!(kind) {
+        Kind::Maximum => Vector::<f32, N>::new(0.0f32),
+        _ => Vector::<f32, N>::new(1.0f32),
+    }
+}
+
+/// The state after a step, or after steps whose product of gates is `gate`.
+#[cube]
+pub(super) fn next<N: Size>(
+    gate: Vector<f32, N>,
+    state: Vector<f32, N>,
+    x: Vector<f32, N>,
+    #[comptime] kind: Kind,
+) -> Vector<f32, N> {
+    match comptime!(kind) {
+        Kind::Maximum => max(gate + state, x),
+        _ => gate * state + x,
     }
 }
 
@@ -120,11 +171,11 @@ pub(super) struct Ends<N: Size> {
 }
 
 #[cube]
-pub(super) fn ends<N: Size>(#[comptime] gates: Gates) -> Ends<N> {
+pub(super) fn ends<N: Size>(#[comptime] kind: Kind) -> Ends<N> {
     let twice = comptime!(2 * UNITS);
     Ends::<N> {
         ends: SharedMemory::new(twice),
-        products: SharedMemory::new(if comptime!(gates == Gates::Constant) { 1 } else { twice }),
+        products: SharedMemory::new(if comptime!(kind.constant()) { 1 } else { twice }),
     }
 }
 
@@ -144,14 +195,14 @@ pub(super) fn join<N: Size>(
     end: Vector<f32, N>,
     product: Vector<f32, N>,
     carry: Vector<f32, N>,
-    #[comptime] gates: Gates,
+    #[comptime] kind: Kind,
     #[comptime] width: usize,
 ) -> Joined<N> {
     let unit = UNIT_POS as usize;
     let (x, chunk) = (unit % width, unit / width);
     let half = (tile % 2) * UNITS.comptime();
     shared.ends[half + unit] = end;
-    if comptime!(gates != Gates::Constant) {
+    if comptime!(!kind.constant()) {
         shared.products[half + unit] = product;
     }
     sync_cube();
@@ -163,9 +214,8 @@ pub(super) fn join<N: Size>(
             before = after;
         }
         let at = half + k * width + x;
-        let product =
-            if comptime!(gates != Gates::Constant) { shared.products[at] } else { product };
-        after = product * after + shared.ends[at];
+        let product = if comptime!(!kind.constant()) { shared.products[at] } else { product };
+        after = next::<N>(product, after, shared.ends[at], kind);
     }
     Joined::<N> { before, after }
 }

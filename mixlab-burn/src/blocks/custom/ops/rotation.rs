@@ -64,7 +64,7 @@ pub fn rotate<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let (start, step) = (call.site.int("start"), call.site.int("step"));
     let positions = inputs.next();
     if positions.is_none() && (start, step) == (0, 1) {
-        return [q, k].map(|x| lower(mixlab_ops::rope(x, dims, base))).into();
+        return [q, k].map(|x| lower(mixlab_ops::rope(x, dims, base, 0))).into();
     }
     let table = |values| from_host::<B>(values, dims / 2, call.device);
     let (cos, sin) = match positions {

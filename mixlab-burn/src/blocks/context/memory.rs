@@ -1,0 +1,87 @@
+//! What tokens leave behind for those after them.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::backend::Backend;
+use burn_backend::TensorMetadata;
+use burn_backend::tensor::FloatTensor;
+
+use super::Flow;
+
+/// What one door keeps.
+pub type State<B> = Vec<FloatTensor<B>>;
+
+/// What the tokens of each row of a batch leave behind for those after them. A clone is a fork.
+#[derive(Clone, Debug)]
+pub struct Memory<B: Backend> {
+    past: usize,
+    /// By place of the block and door within it.
+    kept: BTreeMap<(usize, usize), State<B>>,
+}
+
+impl<B: Backend> Memory<B> {
+    /// The memory before the first token.
+    pub(crate) fn new() -> Self {
+        Self { past: 0, kept: BTreeMap::new() }
+    }
+
+    /// Tokens of each row so far.
+    pub fn past(&self) -> usize {
+        self.past
+    }
+
+    /// Where something is kept: the place of the block in the stack, and the door within it.
+    pub fn doors(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.kept.keys().copied()
+    }
+
+    /// Rows of the batch; none before the first token, or if nothing was kept.
+    fn batch(&self) -> Option<usize> {
+        Some(self.kept.values().next()?.first()?.shape()[0])
+    }
+}
+
+impl<B: Backend> Flow<B> {
+    /// Goes on from `memory`.
+    ///
+    /// # Panics
+    /// If its rows are not as many as those of this pass.
+    pub(crate) fn go_on(&mut self, memory: Memory<B>) {
+        let batch = memory.batch().unwrap_or(self.batch);
+        assert_eq!(batch, self.batch, "rows of the memory and rows of the batch");
+        self.memory = Some(memory);
+    }
+
+    /// The memory after the tokens of this pass, if it keeps one.
+    pub(crate) fn into_memory(self) -> Option<Memory<B>> {
+        let Memory { past, kept } = self.memory?;
+        Some(Memory { past: past + self.seq, kept })
+    }
+
+    /// Turns to the block at `index`, which has the weights of the block at `owner`.
+    pub(crate) fn enter(&mut self, index: usize, owner: usize) {
+        (self.index, self.owner, self.door) = (index, owner, 0);
+    }
+
+    /// Tokens of each row before this pass.
+    pub fn past(&self) -> usize {
+        self.memory.as_ref().map_or(0, Memory::past)
+    }
+
+    /// The one place that reads and writes memory: `run` is given what was left at this door, if
+    /// this pass goes on from a memory that has been here, and returns a value and what it leaves,
+    /// which is made only if it is kept.
+    pub fn through<T, K: FnOnce() -> State<B>>(
+        &mut self,
+        run: impl FnOnce(&Self, Option<State<B>>) -> (T, K),
+    ) -> T {
+        let key = (self.index, self.door);
+        self.door += 1;
+        let before = self.memory.as_mut().and_then(|memory| memory.kept.remove(&key));
+        let (value, after) = run(self, before);
+        if let Some(memory) = &mut self.memory {
+            memory.kept.insert(key, after());
+        }
+        value
+    }
+}
