@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::backend::Backend;
-use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 
 use super::Flow;
@@ -15,6 +14,8 @@ pub type State<B> = Vec<FloatTensor<B>>;
 #[derive(Clone, Debug)]
 pub struct Memory<B: Backend> {
     past: usize,
+    /// Rows of the batch; none before the first token.
+    batch: Option<usize>,
     /// By place of the block and door within it.
     kept: BTreeMap<(usize, usize), State<B>>,
 }
@@ -22,7 +23,7 @@ pub struct Memory<B: Backend> {
 impl<B: Backend> Memory<B> {
     /// The memory before the first token.
     pub(crate) fn new() -> Self {
-        Self { past: 0, kept: BTreeMap::new() }
+        Self { past: 0, batch: None, kept: BTreeMap::new() }
     }
 
     /// Tokens of each row so far.
@@ -34,11 +35,6 @@ impl<B: Backend> Memory<B> {
     pub fn doors(&self) -> impl Iterator<Item = (usize, usize)> {
         self.kept.keys().copied()
     }
-
-    /// Rows of the batch; none before the first token, or if nothing was kept.
-    fn batch(&self) -> Option<usize> {
-        Some(self.kept.values().next()?.first()?.shape()[0])
-    }
 }
 
 impl<B: Backend> Flow<B> {
@@ -47,15 +43,15 @@ impl<B: Backend> Flow<B> {
     /// # Panics
     /// If its rows are not as many as those of this pass.
     pub(crate) fn go_on(&mut self, memory: Memory<B>) {
-        let batch = memory.batch().unwrap_or(self.batch);
+        let batch = memory.batch.unwrap_or(self.batch);
         assert_eq!(batch, self.batch, "rows of the memory and rows of the batch");
         self.memory = Some(memory);
     }
 
     /// The memory after the tokens of this pass, if it keeps one.
     pub(crate) fn into_memory(self) -> Option<Memory<B>> {
-        let Memory { past, kept } = self.memory?;
-        Some(Memory { past: past + self.seq, kept })
+        let Memory { past, kept, .. } = self.memory?;
+        Some(Memory { past: past + self.seq, batch: Some(self.batch), kept })
     }
 
     /// Turns to the block at `index`, which has the weights of the block at `owner`.

@@ -178,7 +178,7 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// there was one.
     ///
     /// In 32 bits if they are kept: a state that halves rounded after each token would not move.
-    fn recur<const D: usize, const S: usize>(
+    pub(crate) fn recur<const D: usize, const S: usize>(
         &mut self,
         u: Tensor<B, D>,
         run: impl FnOnce(Tensor<B, D>, Option<Tensor<B, S>>) -> Tensor<B, D>,

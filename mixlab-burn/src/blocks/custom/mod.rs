@@ -66,7 +66,7 @@ pub use declare::Declared;
 pub use fault::Fault;
 pub use params::{Kind, Misplaced, Param, Params, Presence, Site};
 pub use program::{Instruction, Program, Refusal};
-use run::Shapes;
+use run::{Run, Shapes};
 pub use shape::Extent;
 pub use weights::{CustomWeights, NamedParam, Ranked};
 
@@ -138,10 +138,10 @@ impl Block for Custom {
     }
 
     fn time(&self) -> Time {
-        match self.outlook.ahead {
-            Some(_) => Time::Whole,
-            // Its operations look back past the doors of time.
-            None => Time::Causal,
+        match &self.outlook {
+            Outlook { ahead: Some(_), .. } => Time::Whole,
+            Outlook { rows: Some(_), .. } => Time::Causal,
+            _ => Time::Streaming,
         }
     }
 
@@ -178,7 +178,8 @@ impl Block for Custom {
             flow.rewritten(index).unwrap_or_else(|| param.matrix())
         };
         let weights = weights.params.iter().enumerate().map(read).collect();
-        lift(self.program.run(lower(x), weights, &shapes, flow))
+        let at = Run { shapes: &shapes, remembers: &self.outlook.remembers };
+        lift(self.program.run(lower(x), weights, at, flow))
     }
 }
 

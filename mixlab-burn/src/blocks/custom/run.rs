@@ -52,25 +52,34 @@ impl PartialEq for Shapes {
     }
 }
 
+/// What is known before a program runs.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// The shapes of all slots.
+    pub shapes: &'a [Dims],
+    /// For each operation, whether it goes on from what was before.
+    pub remembers: &'a [bool],
+}
+
 impl Program {
-    /// Runs the operations on the stream `x` and the weights; `shapes` are those of all slots.
+    /// Runs the operations on the stream `x` and the weights.
     /// Returns `x` at the end; weights that were written are left in `flow`.
     pub fn run<B: Backend>(
         &self,
         x: FloatTensor<B>,
         weights: Vec<FloatTensor<B>>,
-        shapes: &[Dims],
+        at: Run<'_>,
         flow: &mut Flow<B>,
     ) -> FloatTensor<B> {
         let device = &B::float_device(&x);
         let extent = Extent { batch: flow.batch, seq: flow.seq };
         let mut values = Values::<B>::new(self);
         values.start(std::iter::once(x).chain(weights));
-        for instruction in &self.instructions {
+        for (instruction, remembers) in self.instructions.iter().zip(at.remembers) {
             let inputs = instruction.inputs.iter().map(|slot| values.take(*slot)).collect();
             let site = Site { params: &instruction.params, extent };
-            let shapes = &shapes[instruction.outputs.clone()];
-            let call = Call { site, inputs, shapes, flow, device };
+            let shapes = &at.shapes[instruction.outputs.clone()];
+            let call = Call { site, inputs, shapes, flow, remembers: *remembers, device };
             for (slot, value) in instruction.outputs.clone().zip(run(instruction.row, call)) {
                 values.put(slot, value);
             }

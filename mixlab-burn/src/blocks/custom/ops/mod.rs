@@ -11,7 +11,7 @@ mod rotation;
 pub(super) mod sequence;
 mod table;
 
-use burn::tensor::TensorMetadata;
+use burn::tensor::{Slice, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::Backend;
 
@@ -78,6 +78,8 @@ pub struct Call<'a, B: Backend> {
     pub shapes: &'a [Dims],
     /// The forward pass that this is part of.
     pub flow: &'a mut Flow<B>,
+    /// Whether it goes on from what the tokens before left, along the axis that it works on.
+    pub remembers: bool,
     /// Where values are made.
     pub device: &'a B::Device,
 }
@@ -106,6 +108,14 @@ fn reshape<B: Backend>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
         return x;
     }
     B::float_reshape(x, shape.to_vec().into())
+}
+
+/// The last `count` elements of `x` along `axis`.
+fn last<B: Backend>(x: FloatTensor<B>, axis: usize, count: usize) -> FloatTensor<B> {
+    let length = dims::<B>(&x)[axis];
+    let mut slices = vec![Slice::full(); dims::<B>(&x).len()];
+    slices[axis] = Slice::from(length - count..length);
+    B::float_slice(x, &slices)
 }
 
 /// `x` with axes of length 1 put in front until it has `rank` axes.

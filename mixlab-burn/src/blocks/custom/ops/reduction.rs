@@ -5,7 +5,7 @@ use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Backend, lift, lower};
 
 use super::elementwise::matrix;
-use super::{Call, Dims, Site, axis, dims, reshape, with_rank};
+use super::{Call, Dims, Site, axis, dims, last, reshape, with_rank};
 use crate::blocks::custom::fault::Fault;
 
 /// The shape of the input with length 1 along `axis`.
@@ -30,6 +30,25 @@ pub fn reduce<B: Backend>(
     let [a] = call.take();
     let axis = axis(&call.site, dims::<B>(&a).len()).expect("planning has checked the axis");
     vec![op(a, axis)]
+}
+
+/// The sum of all elements so far along `axis`.
+pub fn running_sum<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
+    let [a] = call.take();
+    let axis = axis(&call.site, dims::<B>(&a).len()).expect("planning has checked the axis");
+    let sums = B::float_cumsum(a, axis);
+    if !call.remembers {
+        return vec![sums];
+    }
+    vec![call.flow.through(|_, before| {
+        let before = before.and_then(|state| state.into_iter().next());
+        let sums = match before {
+            Some(sum) => B::float_add(sums, sum),
+            None => sums,
+        };
+        let all = sums.clone();
+        (sums, move || vec![last::<B>(all, axis, 1)])
+    })]
 }
 
 /// Rows of unit root mean square, times `scale`.

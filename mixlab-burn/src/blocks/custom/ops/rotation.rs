@@ -61,10 +61,12 @@ pub fn rotate<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
         unreachable!("planning has counted the axes")
     };
     let (dims, base) = (turning(&call.site, width), call.site.float("base"));
-    let (start, step) = (call.site.int("start"), call.site.int("step"));
+    let step = i128::from(call.site.int("step"));
+    let past = if call.remembers { call.flow.past() } else { 0 };
+    let start = i128::from(call.site.int("start")) + step * past as i128;
     let positions = inputs.next();
-    if positions.is_none() && (start, step) == (0, 1) {
-        return [q, k].map(|x| lower(mixlab_ops::rope(x, dims, base, 0))).into();
+    if let (None, 1, Ok(start)) = (&positions, step, usize::try_from(start)) {
+        return [q, k].map(|x| lower(mixlab_ops::rope(x, dims, base, start))).into();
     }
     let table = |values| from_host::<B>(values, dims / 2, call.device);
     let (cos, sin) = match positions {
@@ -75,7 +77,7 @@ pub fn rotate<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
             (angles.clone().cos(), angles.sin())
         }
         None => {
-            let position = move |t: usize| (start + step * t as i64) as f64;
+            let position = move |t: usize| (start + step * t as i128) as f64;
             let row = |t: usize| frequencies(dims, base).map(move |f| position(t) * f);
             let angles: Vec<f64> = (0..seq).flat_map(row).collect();
             let of = |f: fn(f64) -> f64| table(angles.iter().map(|a| f(*a)).collect());

@@ -2,9 +2,10 @@
 
 use burn::tensor::{Bool, Tensor};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Activation, Backend, activate, attention, lift, lower, matrix_scan as matrices};
+use mixlab_ops::{Activation, Backend, activate, lift, lower};
 
 use super::{Call, Dims, Site, dims, reshape};
+use crate::blocks::KeyValue;
 use crate::blocks::custom::fault::Fault;
 
 /// What replaces a masked score.
@@ -51,8 +52,12 @@ pub fn attend<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let scale = call.site.given_float("scale").unwrap_or(1.0 / width.sqrt());
     let inputs = call.take().map(lift::<B, 4>);
     let dtype = inputs[0].dtype();
-    let [q, k, v] = inputs.map(|x| call.flow.activation(x));
-    vec![lower(attention(q, k, v, scale, call.flow.precision).cast(dtype))]
+    let [q, keys, values] = inputs.map(|x| call.flow.activation(x));
+    let mut pair = KeyValue { keys, values };
+    if call.remembers {
+        pair = call.flow.extend(pair);
+    }
+    vec![lower(call.flow.attend(q, pair, scale).cast(dtype))]
 }
 
 /// The shape of the input, `[BT, C]` or `[…, T, C]`, with taps `[K, C]`.
@@ -88,16 +93,42 @@ pub fn conv1d_view(site: &Site<'_>, input: &Dims) -> Dims {
 pub fn conv1d<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [a, w] = call.take();
     let view = conv1d_view(&call.site, &dims::<B>(&a));
-    let (seq, channels) = (view[1], view[2]);
     let a = lift::<B, 3>(reshape::<B>(a, &view));
     let w = lift::<B, 2>(w);
-    let taps = w.dims()[0];
-    let before =
-        Tensor::<B, 3>::zeros([a.dims()[0], taps - 1, channels], call.device).cast(a.dtype());
-    let padded = if taps > 1 { Tensor::cat(vec![before, a], 1) } else { a };
-    let term = |k: usize| padded.clone().narrow(1, k, seq) * w.clone().narrow(0, k, 1).unsqueeze();
-    let y = (1..taps).fold(term(0), |sum, k| sum + term(k));
+    let y = if call.remembers {
+        call.flow.through(|_, before| {
+            let before = before.and_then(|state| state.into_iter().next()).map(lift);
+            let (y, seen) = convolve(a, before, w);
+            (y, || seen.map(lower).into_iter().collect())
+        })
+    } else {
+        convolve(a, None, w).0
+    };
     call.shaped(lower(y))
+}
+
+/// The convolution of `a` `[rows, T, C]`, which goes on after the steps `before`, with taps `w`
+/// `[K, C]`; and the steps that matter to what comes next, at most `K − 1`.
+fn convolve<B: Backend>(
+    a: Tensor<B, 3>,
+    before: Option<Tensor<B, 3>>,
+    w: Tensor<B, 2>,
+) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
+    let ([rows, seq, channels], [taps, _]) = (a.dims(), w.dims());
+    let past = before.as_ref().map_or(0, |before| before.dims()[1]);
+    // Earlier taps would meet nothing but the zeros before the start.
+    let used = taps.min(past + seq);
+    let zeros = used - 1 - past;
+    let zeros =
+        (zeros > 0).then(|| Tensor::zeros([rows, zeros, channels], (&a.device(), a.dtype())));
+    let all = [zeros, before, Some(a)].into_iter().flatten().collect();
+    let all = Tensor::<B, 3>::cat(all, 1);
+    let tap = |k: usize| w.clone().narrow(0, taps - used + k, 1).unsqueeze::<3>();
+    let term = |k: usize| all.clone().narrow(1, k, seq) * tap(k);
+    let y = (1..used).fold(term(0), |sum, k| sum + term(k));
+    let kept = (taps - 1).min(past + seq);
+    let seen = (kept > 0).then(|| all.clone().narrow(1, used - 1 + seq - kept, kept));
+    (y, seen)
 }
 
 /// The sizes `names` of a view of the inputs, each as given or else as in `inferred`; the first
@@ -140,6 +171,15 @@ pub fn scan_shape(site: &Site<'_>, inputs: &[Dims]) -> Result<Vec<Dims>, Fault> 
     Ok(vec![vec![sizes[0] * sizes[1], sizes[2]]])
 }
 
+/// All states that `run` makes of `u` `[B, T, …]` and of the last state before, if there was one.
+fn recurrence<B: Backend, const D: usize, const S: usize>(
+    call: &mut Call<'_, B>,
+    u: Tensor<B, D>,
+    run: impl FnOnce(Tensor<B, D>, Option<Tensor<B, S>>) -> Tensor<B, D>,
+) -> Tensor<B, D> {
+    if call.remembers { call.flow.recur(u, run) } else { run(u, None) }
+}
+
 /// A moving average with one decay per channel.
 pub fn scan<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [u, decay] = call.take();
@@ -147,7 +187,11 @@ pub fn scan<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let u = lift::<B, 3>(reshape::<B>(u, &sizes));
     let decay = lift::<B, 2>(reshape::<B>(decay, &[1, sizes[2]]));
     let gate = activate(Activation::Sigmoid, decay).flatten::<1>(0, 1);
-    call.shaped(lower(mixlab_ops::scan(u, gate)))
+    let h = recurrence(&mut call, u, |u, before| match before {
+        Some(h) => mixlab_ops::scan_from(u, gate, h),
+        None => mixlab_ops::scan(u, gate),
+    });
+    call.shaped(lower(h))
 }
 
 /// `[B·T, D]`.
@@ -162,7 +206,11 @@ pub fn scan_tv<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [u, g] = call.take();
     let sizes = scan_view(&call.site, &dims::<B>(&u)).expect("planning has checked the view");
     let [u, g] = [u, g].map(|x| lift::<B, 3>(reshape::<B>(x, &sizes)));
-    call.shaped(lower(mixlab_ops::scan_tv(u, g)))
+    let h = recurrence(&mut call, u, |u, before| match before {
+        Some(h) => mixlab_ops::scan_tv_from(u, g, h),
+        None => mixlab_ops::scan_tv(u, g),
+    });
+    call.shaped(lower(h))
 }
 
 /// `[B, T, Da, Db]` for the updates of a matrix scan.
@@ -189,5 +237,9 @@ pub fn matrix_scan<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
         matrix_view(&call.site, &dims::<B>(&update)).expect("planning has checked the view");
     let update = lift::<B, 4>(reshape::<B>(update, &sizes));
     let g = lift::<B, 3>(reshape::<B>(g, &sizes[..3]));
-    call.shaped(lower(matrices(update, g)))
+    let h = recurrence(&mut call, update, |update, before| match before {
+        Some(h) => mixlab_ops::matrix_scan_from(update, g, h),
+        None => mixlab_ops::matrix_scan(update, g),
+    });
+    call.shaped(lower(h))
 }

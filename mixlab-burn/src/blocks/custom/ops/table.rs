@@ -142,8 +142,8 @@ ops! {
     "min" ["a"] -> 1 {axis: Int = (-1.0)} Rule::Over(Over::Min), reduction::reduced_shape,
         |c| reduction::reduce(c, B::float_min_dim);
     /// Running sum along `axis`.
-    "cumsum" ["a"] -> 1 {axis: Int = (-1.0)} Rule::Running, reduction::kept_shape,
-        |c| reduction::reduce(c, B::float_cumsum);
+    "cumsum" ["a"] -> 1 {axis: Int = (-1.0)}
+        Rule::Running, reduction::kept_shape, reduction::running_sum::<B>;
     /// `eᵃ / Σ eᵃ` over `axis`.
     "softmax" ["a"] -> 1 {axes: Positional = unset, axis: Int = (-1.0)}
         Rule::Over(Over::Softmax), reduction::kept_shape, |c| reduction::reduce(c, B::softmax);

@@ -16,7 +16,7 @@ use crate::plan::{Plan, Planned};
 use crate::weights::fill;
 
 /// A block of width 16 with 4 heads from lines such as `y, z = rope q k {"start": 1}`; its weights
-/// are `w` and `u` `[D, D]`, `v` `[D]` and `taps` `[3, D]`.
+/// are `w` `[D, D]`, `v` `[D]`, `taps` `[3, D]` and `short` `[3, HD]`.
 fn block(lines: &str) -> Json {
     let ops = lines.trim().lines().map(|line| {
         let (line, params) = line.split_once('{').unwrap_or((line, "}"));
@@ -32,8 +32,9 @@ fn block(lines: &str) -> Json {
     json!({
         "type": "custom", "name": "probe", "heads": 4, "ops": ops.collect::<Vec<_>>(),
         "weights": [
-            weight("w", json!(["D", "D"])), weight("u", json!(["D", "D"])),
-            weight("v", json!(["D"])), weight("taps", json!(["3", "D"])),
+            weight("w", json!(["D", "D"])), weight("v", json!(["D"])),
+            weight("taps", json!(["3", "D"])),
+            weight("short", json!(["3", "HD"])),
         ],
     })
 }
@@ -261,6 +262,76 @@ const UNKNOWN: &[(&str, &str)] = &[
     ),
 ];
 
+/// Logits of two rows, each token by token, in pieces of these lengths and the rest.
+fn in_pieces(model: &Model<Flex>, ids: &[i32], lengths: &[usize]) -> Vec<Vec<f32>> {
+    let seq = ids.len() / 2;
+    let mut memory = model.memory().expect("a plan that streams");
+    let mut rows = [Vec::new(), Vec::new()];
+    let mut at = 0;
+    for length in lengths.iter().copied().chain([seq]) {
+        let end = (at + length).min(seq);
+        if at == end {
+            break;
+        }
+        let x: Vec<i32> =
+            [0, seq].iter().flat_map(|row| ids[row + at..row + end].to_vec()).collect();
+        let prev = [0, seq].map(|row| if at == 0 { -1 } else { ids[row + at - 1] }).to_vec();
+        let batch = Batch { batch: 2, seq: end - at, y: x.clone(), x, prev };
+        let (tokens, _) = model.upload(&batch, &Default::default());
+        let (hidden, after) = model.advance(tokens, memory);
+        let flat = model.logits(hidden).into_data().to_vec::<f32>().unwrap();
+        let mut tokens = flat.chunks(model.plan().vocab).map(<[f32]>::to_vec);
+        rows.iter_mut().for_each(|row| row.extend(tokens.by_ref().take(end - at)));
+        (memory, at) = (after, end);
+    }
+    rows.concat()
+}
+
+/// Fails unless a model gives the same whole as in pieces.
+fn assert_streams(plan: &Plan, name: &str) {
+    let (model, seq) = (model(plan), plan.seq_len);
+    let ids: Vec<i32> = (0..2 * seq as i32).map(|k| (k * k + 3 * k + 1) % 31).collect();
+    let whole = logits(&model, &ids).concat();
+    let scale = whole.iter().fold(0f32, |most, z| most.max(z.abs()));
+    for lengths in [&[1; 64][..], &[3, 3, 3, 3, 3], &[seq - 1], &[1], &[2, 1, 5]] {
+        let pieces = in_pieces(&model, &ids, lengths).concat();
+        assert_eq!(pieces.len(), whole.len());
+        let error = whole.iter().zip(&pieces).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(error <= 1e-5 * scale, "{error:e} of {scale} in pieces of {lengths:?}: {name}");
+    }
+}
+
+#[test]
+fn programs_that_stream_go_on_where_they_stopped() {
+    let more = [
+        // Positions that start late and go in steps, and groups of heads.
+        "q = reshape x {\"shape\": [\"B\", \"T\", \"H\", \"HD\"]}
+         q = transpose q {\"axes\": [0, 2, 1, 3]}\nr, k = rope q q {\"start\": -3, \"step\": 2}
+         k = slice k {\"axis\": 1, \"end\": 2}\ny = attention r k k
+         y = transpose y {\"axes\": [0, 2, 1, 3]}\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        // Positions of heads, which are no tokens.
+        "q = reshape x {\"shape\": [\"BT\", 1, \"H\", \"HD\"]}\nq, k = rope q q {\"start\": 5}
+         x = reshape q {\"shape\": [\"BT\", \"D\"]}",
+        // Sums and recurrences over channels, and over tokens with heads as rows.
+        "x = cumsum x {\"axis\": 1}",
+        "y = reshape x {\"shape\": [\"B\", \"T\", \"H\", \"HD\"]}
+         y = transpose y {\"axes\": [0, 2, 1, 3]}\ny = conv1d y short
+         y = transpose y {\"axes\": [0, 2, 1, 3]}\nx = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        // More taps than tokens in a piece, or in a row.
+        "y = conv1d x w\nx = add x y",
+        // Time beside heads in one axis.
+        "y = reshape x {\"shape\": [\"B\", -1, \"HD\"]}\ny = cumsum y {\"axis\": 1}
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+        "y = reshape x {\"shape\": [\"B\", -1, \"HD\"]}\ny = conv1d y short
+         x = reshape y {\"shape\": [\"BT\", \"D\"]}",
+    ];
+    for lines in STREAMING.iter().chain(&more) {
+        let planned = planned(lines);
+        assert_eq!(outlook(&planned).rows, None, "{lines}");
+        assert_streams(&planned.plan, lines);
+    }
+}
+
 fn outlook(planned: &Planned) -> &Outlook {
     first(planned).outlook()
 }
@@ -328,6 +399,7 @@ fn the_examples_stream() {
         });
         assert!(customs.into_iter().all(|o| o.ahead.is_none() && o.rows.is_none()), "{path:?}");
         assert!(is_causal(&planned.plan), "{path:?}");
+        assert_streams(&planned.plan, &path.display().to_string());
         found += 1;
     }
     assert!(found >= 3, "{found} examples");
@@ -339,7 +411,7 @@ fn a_length_that_does_not_fit_is_refused_before_it_runs() {
         "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\ny = add y p
          x = reshape y {\"shape\": [\"BT\", \"D\"]}",
     );
-    fixed["weights"][2] = json!({"name": "p", "shape": ["T", "D"]});
+    fixed["weights"][1] = json!({"name": "p", "shape": ["T", "D"]});
     let config = config(json!([fixed])).to_string();
     let planned = Plan::<Builtin>::parse(&config, "test.json", &[]).unwrap();
     let Outlook { ahead, rows, .. } = outlook(&planned);
@@ -358,7 +430,7 @@ fn the_first_rows_of_a_table_of_positions_are_for_shorter_rows_only() {
         "y = reshape x {\"shape\": [\"B\", \"T\", \"D\"]}\nq = slice p {\"end\": \"T\"}\ny = add y q
          x = reshape y {\"shape\": [\"BT\", \"D\"]}",
     );
-    learned["weights"][2] = json!({"name": "p", "shape": ["T", "D"]});
+    learned["weights"][1] = json!({"name": "p", "shape": ["T", "D"]});
     let config = config(json!([learned])).to_string();
     let planned = Plan::<Builtin>::parse(&config, "test.json", &[]).unwrap();
     assert_eq!(outlook(&planned).rows.as_deref(), Some("ops[1] `slice` takes whole rows"));

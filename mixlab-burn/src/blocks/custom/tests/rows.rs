@@ -51,7 +51,7 @@ fn outputs<B: mixlab_ops::Backend>(
     let inputs = inputs.iter().zip(&case.inputs).map(shaped).collect();
     let mut flow = Flow::new(EXTENT.batch, EXTENT.seq);
     flow.training = training;
-    let call = Call { site, inputs, shapes: &shapes, flow: &mut flow, device };
+    let call = Call { site, inputs, shapes: &shapes, flow: &mut flow, remembers: false, device };
     let found = run::<B>(Row::number(case.op).expect("a row of the table"), call);
     assert_eq!(found.len(), row.outputs);
     let flat = found.into_iter().zip(shapes).map(|(y, shape)| {

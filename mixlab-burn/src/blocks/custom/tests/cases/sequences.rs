@@ -26,17 +26,19 @@ fn attentions() -> Vec<Case> {
 
 fn convolutions() -> Vec<Case> {
     let convolved = |x: &[Host]| {
+        let taps = x[1].shape[0];
         let tap = |n: usize, k: usize| {
             let (time, channel) = (n / 2 % 3, n % 2);
-            let back = 1 - k; // of the two taps the last is the present
+            let back = taps - 1 - k; // the last tap is for the present
             if time >= back { x[1].data[k * 2 + channel] * x[0].data[n - 2 * back] } else { 0.0 }
         };
-        (0..12).map(|n| tap(n, 0) + tap(n, 1)).collect::<Vec<_>>()
+        (0..12).map(|n| (0..taps).map(|k| tap(n, k)).sum()).collect::<Vec<_>>()
     };
     let inputs = |shape: &[usize], taps: usize| vec![noise(shape, 24), noise(&[taps, 2], 25)];
     vec![
         case("conv1d", json!({}), inputs(&[6, 2], 2), convolved),
         case("conv1d", json!({}), inputs(&[2, 3, 2], 2), convolved),
+        case("conv1d", json!({}), inputs(&[2, 3, 2], 5), convolved),
         case("conv1d", json!({}), inputs(&[6, 2], 1), |x| zip(x, &[6, 2], |v| v[0] * v[1])),
     ]
 }
