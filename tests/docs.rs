@@ -17,7 +17,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// All files below `folder` whose name ends in `.{extension}`, sorted; none if there is no such
 /// folder. Build outputs and hidden folders are left out.
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

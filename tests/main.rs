@@ -6,6 +6,7 @@ mod cli;
 mod custom;
 mod docs;
 mod examples;
+mod floors;
 mod golden;
 mod isolation;
 mod program;

@@ -12,7 +12,12 @@
 //! | `Autodiff<B>` | the op's hand-written gradient if it has one, else autodiff of the reference |
 //! | [`Capture`](capture::Capture) | records one named node and computes nothing |
 //!
-//! So a model written against [`Backend`] trains, runs and describes itself without a second
+//! Before anything runs, `execute` checks that the op takes its inputs: their shapes and types by the
+//! op's rule ([`Op::outputs`]), with a panic that names the op, its inputs and what does not fit. An
+//! index out of range reads and writes nothing, on every backend. So no call of a function here is
+//! undefined behaviour.
+//!
+//! A model written against [`Backend`] trains, runs and describes itself without a second
 //! statement of its mathematics. This crate knows nothing of JSON, blocks or files.
 //!
 //! Shapes use the letters of the field: `B` batch, `T` sequence, `N = B·T` rows, `D` width,
@@ -36,46 +41,43 @@
 pub mod capture;
 mod op;
 mod plumbing;
+mod shape;
 
 mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
 mod embedding;
-mod fading_max;
 mod gradient_norm;
 mod linear;
-mod matrix_scan;
 mod muon;
-mod retention;
 mod rms_norm;
 mod rope;
 mod scan;
-mod scan_from;
-mod scan_tv;
 mod xsa;
 
 pub use activation::{Activate, ActivateGradient, Activation, Gate, GateGradient, activate, gated};
 pub use adamw::{AdamW, Rates, adamw};
-pub use attention::{Attention, AttentionGradient, attention, full_attention};
+pub use attention::{
+    Attention, AttentionGradient, Retention, RetentionGradient, attention, full_attention,
+    retention,
+};
 pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy, cross_entropy};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
-pub use fading_max::{FadingMax, fading_max};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
 pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};
-pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
 pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
-pub use op::{Backend, Op, Spec, Tape};
+pub use op::{Backend, Op, Tape};
 pub(crate) use plumbing::{all, run};
 pub use plumbing::{fallbacks, lift, lower};
-pub use retention::{Retention, RetentionGradient, retention};
 pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm, rms_norm_to};
 pub use rope::{Rope, rope};
-pub use scan::{Scan, ScanGradient, scan};
-pub use scan_from::{
-    Recurrence, ScanFrom, ScanFromGradient, matrix_scan_from, scan_from, scan_tv_from,
+pub use scan::{
+    FadingMax, MatrixScan, MatrixScanGradient, Recurrence, Scan, ScanFrom, ScanFromGradient,
+    ScanGradient, ScanTv, ScanTvGradient, fading_max, matrix_scan, matrix_scan_from, scan,
+    scan_from, scan_tv, scan_tv_from,
 };
-pub use scan_tv::{ScanTv, ScanTvGradient, scan_tv};
+pub use shape::{Axes, Mismatch, Spec, indices, same_type};
 pub use xsa::{Xsa, XsaGradient, xsa};
 
 #[cfg(all(test, feature = "cpu"))]

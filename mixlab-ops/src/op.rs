@@ -2,21 +2,15 @@
 
 use core::fmt::Debug;
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-/// Shape and element type of a tensor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Spec {
-    /// Length of each axis.
-    pub shape: Shape,
-    /// Element type.
-    pub dtype: DType,
-}
+use crate::shape::checked;
+use crate::{Mismatch, Spec};
 
 /// What the forward of an op leaves behind for its gradient.
 #[derive(Clone, Debug)]
@@ -25,7 +19,8 @@ pub struct Tape<B: burn::tensor::backend::Backend, const N: usize> {
     pub inputs: [Option<FloatTensor<B>>; N],
     /// The integer inputs of the forward.
     pub ints: Vec<IntTensor<B>>,
-    /// All outputs of the forward; the first one is the differentiable result.
+    /// The outputs of the forward; without the first one, the differentiable result, unless
+    /// [`Op::KEEPS_OUTPUT`].
     pub outputs: Vec<FloatTensor<B>>,
 }
 
@@ -54,6 +49,9 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     /// may write over them.
     const KEEPS: [bool; N] = [true; N];
 
+    /// Whether the gradient reads the first output. If not, it is not held until then.
+    const KEEPS_OUTPUT: bool = true;
+
     /// Whether GPU backends run [`Op::cube`] instead of the reference.
     const KERNEL: bool = false;
 
@@ -62,8 +60,11 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
         "{}".into()
     }
 
-    /// Shapes and types of the outputs for inputs of the given ones.
-    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec>;
+    /// The shape rule: shapes and types of the outputs for inputs and indices of the given ones.
+    ///
+    /// # Errors
+    /// If the op does not take such inputs. Nothing else runs then: bodies and kernels rely on it.
+    fn outputs(&self, inputs: &[Spec; N], ints: &[Spec]) -> Result<Vec<Spec>, Mismatch>;
 
     /// The definition, in ordinary Burn operations. Returns as many tensors as [`Op::outputs`].
     fn reference<B: burn::tensor::backend::Backend>(
@@ -77,9 +78,6 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     fn recorded(&self, _inputs: &[Spec; N]) -> Self {
         self.clone()
     }
-
-    /// Drops the outputs that the gradient does not read, so that they are freed after the forward.
-    fn trim<B: burn::tensor::backend::Backend>(&self, _tape: &mut Tape<B, N>) {}
 
     /// Gradients of the float inputs, given the gradient of the first output.
     ///
@@ -112,8 +110,11 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     /// have any layout and float type, and may be written over if [`CubeTensor::can_mut`] says so.
     ///
     /// Only called when [`Op::KERNEL`] is true and [`Op::refusal`] has nothing against it.
+    ///
+    /// # Safety
+    /// [`Op::outputs`] must take the inputs, and no tensor may have more elements than a `u32` counts.
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         _inputs: [CubeTensor<R>; N],
         _ints: Vec<CubeTensor<R>>,
@@ -122,15 +123,32 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     }
 }
 
-/// A Burn backend that runs the operations of this crate.
-///
-/// The default body runs the reference; `Autodiff` and `Capture` have their own.
+/// A Burn backend that runs the operations of this crate: `impl Backend for Mine {}` makes any other
+/// one, which then runs references.
 pub trait Backend: burn::tensor::backend::Backend {
     /// Runs `op` and returns all of its outputs.
+    ///
+    /// # Panics
+    /// If the op does not take these inputs ([`Op::outputs`]), naming it, them and what does not fit.
     fn execute<O: Op<N>, const N: usize>(
         op: &O,
         inputs: [FloatTensor<Self>; N],
         ints: Vec<IntTensor<Self>>,
+    ) -> Vec<FloatTensor<Self>> {
+        let outputs = checked(op, &inputs, &ints);
+        // SAFETY: these are the outputs that the op has for these inputs.
+        unsafe { Self::execute_unchecked(op, inputs, ints, &outputs) }
+    }
+
+    /// [`Backend::execute`] where the inputs are known to fit: what a backend has of its own to do.
+    ///
+    /// # Safety
+    /// `outputs` must be what [`Op::outputs`] says for these inputs.
+    unsafe fn execute_unchecked<O: Op<N>, const N: usize>(
+        op: &O,
+        inputs: [FloatTensor<Self>; N],
+        ints: Vec<IntTensor<Self>>,
+        _outputs: &[Spec],
     ) -> Vec<FloatTensor<Self>> {
         op.reference::<Self>(inputs, &ints)
     }

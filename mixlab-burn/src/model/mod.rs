@@ -93,12 +93,25 @@ impl<B: Backend, K: Block> Model<B, K> {
     }
 
     /// Uploads the tokens of a batch, and its targets `[N]`.
+    ///
+    /// # Panics
+    /// If one of them is none of the vocabulary, naming it and its place. (Batches of a
+    /// [`Loader`](crate::data::Loader) have none.)
     pub fn upload(&self, batch: &Batch, device: &B::Device) -> (Tokens<B>, Tensor<B, 1, Int>) {
+        check_vocabulary("token", &batch.x, self.plan.vocab);
+        check_vocabulary("target", &batch.y, self.plan.vocab);
         let shape = [batch.batch, batch.seq];
         let tensor = |ids: Vec<i32>| Tensor::from_data(TensorData::new(ids, shape), device);
         let bigrams = self.plan.bigram.as_ref().map(|b| tensor(bigram_ids(batch, b.vocab)));
         let targets = TensorData::new(batch.y.clone(), [batch.y.len()]);
         (Tokens { ids: tensor(batch.x.clone()), bigrams }, Tensor::from_data(targets, device))
+    }
+}
+
+fn check_vocabulary(what: &str, ids: &[i32], vocab: usize) {
+    let known = |id: &i32| usize::try_from(*id).is_ok_and(|id| id < vocab);
+    if let Some(place) = ids.iter().position(|id| !known(id)) {
+        panic!("{what} `{}` at place `{place}` of the batch is not in 0..{vocab}", ids[place]);
     }
 }
 
@@ -247,5 +260,17 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         let mut stored = self.encoder.iter().chain(&self.blocks);
         let steps = self.plan.steps.iter().enumerate();
         steps.map(|(i, step)| if step.owner == i { stored.next() } else { None }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_vocabulary;
+
+    #[test]
+    #[should_panic(expected = "target `-1` at place `2` of the batch is not in 0..5")]
+    fn ids_outside_of_the_vocabulary_are_named() {
+        check_vocabulary("token", &[0, 4], 5);
+        check_vocabulary("target", &[0, 4, -1], 5);
     }
 }

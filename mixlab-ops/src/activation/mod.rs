@@ -21,7 +21,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run, same_type};
 
 /// A pointwise non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -154,17 +154,28 @@ pub fn gated<B: Backend>(kind: Activation, gate: Tensor<B, 2>, x: Tensor<B, 2>) 
     run(&Gate { kind }, [lower(gate), lower(x)], vec![])
 }
 
+/// Checks that all of `inputs` are `[N, D]` and of one type.
+fn alike(inputs: &[(&str, &Spec)]) -> Result<(), Mismatch> {
+    let mut axes = Axes::default();
+    for (what, x) in inputs {
+        axes.of(what, x, ["N", "D"])?;
+    }
+    same_type(inputs)
+}
+
 impl Op<1> for Activate {
     const NAME: &'static str = "mixlab.activate";
     const GRADIENT: bool = true;
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.kind.json()
     }
 
-    fn outputs(&self, [x]: &[Spec; 1]) -> Vec<Spec> {
-        vec![x.clone()]
+    fn outputs(&self, [x]: &[Spec; 1], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        Axes::default().of("x", x, ["N", "D"])?;
+        Ok(vec![x.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -173,10 +184,6 @@ impl Op<1> for Activate {
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
         vec![lower(self.kind.value(lift::<B, 2>(x)))]
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
-        tape.outputs.clear();
     }
 
     fn gradient<B: Backend>(
@@ -194,7 +201,7 @@ impl Op<1> for Activate {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [x]: [CubeTensor<R>; 1],
         _: Vec<CubeTensor<R>>,
@@ -211,8 +218,9 @@ impl Op<2> for ActivateGradient {
         self.kind.json()
     }
 
-    fn outputs(&self, [x, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![x.clone()]
+    fn outputs(&self, [x, grad]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        alike(&[("x", x), ("grad", grad)])?;
+        Ok(vec![x.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -229,7 +237,7 @@ impl Op<2> for ActivateGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [x, g]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -241,14 +249,16 @@ impl Op<2> for ActivateGradient {
 impl Op<2> for Gate {
     const NAME: &'static str = "mixlab.gated";
     const GRADIENT: bool = true;
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.kind.json()
     }
 
-    fn outputs(&self, [gate, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![gate.clone()]
+    fn outputs(&self, [gate, x]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        alike(&[("gate", gate), ("x", x)])?;
+        Ok(vec![gate.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -257,10 +267,6 @@ impl Op<2> for Gate {
         _: &[IntTensor<B>],
     ) -> Vec<FloatTensor<B>> {
         vec![lower(self.kind.value(lift::<B, 2>(gate)) * lift(x))]
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
-        tape.outputs.clear();
     }
 
     fn gradient<B: Backend>(
@@ -278,7 +284,7 @@ impl Op<2> for Gate {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [gate, x]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -295,8 +301,9 @@ impl Op<3> for GateGradient {
         self.kind.json()
     }
 
-    fn outputs(&self, [gate, x, _]: &[Spec; 3]) -> Vec<Spec> {
-        vec![gate.clone(), x.clone()]
+    fn outputs(&self, [gate, x, grad]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        alike(&[("gate", gate), ("x", x), ("grad", grad)])?;
+        Ok(vec![gate.clone(), x.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -315,7 +322,7 @@ impl Op<3> for GateGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [gate, x, g]: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,

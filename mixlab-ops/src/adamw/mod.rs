@@ -17,8 +17,10 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::plumbing::list::{execute_group, group};
-use crate::{Backend, Op, Spec, all, lift, lower};
+#[cfg(feature = "cube")]
+use crate::plumbing::cube::not_together;
+use crate::plumbing::list::{execute_group, factor_first, group};
+use crate::{Backend, Mismatch, Op, Spec, all, lift, lower, same_type};
 
 /// One update of several weights. Inputs: `[factor, …]`, then for each weight itself, its gradient,
 /// `m` and `v`, all of one shape; outputs: for each the weight, `m` and `v`.
@@ -99,8 +101,21 @@ impl<const N: usize> Op<N> for AdamW {
     const NAME: &'static str = "mixlab.adamw";
     const KERNEL: bool = true;
 
-    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
-        inputs[1..].chunks(4).flat_map(|x| [&x[0], &x[2], &x[3]]).cloned().collect()
+    fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let (factor, tensors) = factor_first(inputs)?;
+        let mut outputs = Vec::with_capacity(3 * self.rates.len());
+        Mismatch::unless(tensors.len() == 4 * self.rates.len(), || {
+            format!("`{}` weights should have a weight, gradient, m and v each", self.rates.len())
+        })?;
+        for x in tensors.chunks(4) {
+            let [weight, grad, m, v] = [&x[0], &x[1], &x[2], &x[3]];
+            same_type(&[("factor", factor), ("weight", weight)])?;
+            for (what, other) in [("gradient", grad), ("m", m), ("v", v)] {
+                Mismatch::unless(other == weight, || format!("`{what}` should be {weight}"))?;
+            }
+            outputs.extend([weight, m, v].map(Spec::clone));
+        }
+        Ok(outputs)
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -122,7 +137,12 @@ impl<const N: usize> Op<N> for AdamW {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; N]) -> Option<String> {
+        not_together(inputs)
+    }
+
+    #[cfg(feature = "cube")]
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,

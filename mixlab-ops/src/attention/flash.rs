@@ -7,10 +7,10 @@ use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 
 use super::Attention;
-use crate::plumbing::cube::{contiguous, empty};
+use crate::plumbing::cube::{contiguous, empty, narrow, ready};
 use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
 use crate::plumbing::fallbacks::note;
-use crate::scan::kernel::{ready, sum_first};
+use crate::plumbing::reduce::sum_first;
 use crate::{Op, Precision};
 
 static TEXT: Text = Text::new(include_str!("flash.cu"));
@@ -173,10 +173,11 @@ impl Call {
     /// The bytes of `Info`; missing tensors have strides of zero.
     fn numbers(&self, others: [Option<&Tensor>; 5]) -> Vec<u64> {
         let sizes = [self.batch, self.heads, self.groups, self.queries, self.keys, self.width];
-        let mut words: Vec<u32> = sizes.iter().map(|x| *x as u32).collect();
+        let mut words: Vec<u32> = sizes.iter().copied().map(narrow).collect();
         words.extend([self.of.scale.to_bits(), 0]);
         for x in self.inputs.iter().map(Some).chain(others) {
-            let strides = x.map_or([0; 3], |x| [0, 1, 2].map(|axis| x.meta.strides()[axis] as u32));
+            let strides =
+                x.map_or([0; 3], |x| [0, 1, 2].map(|axis| narrow(x.meta.strides()[axis])));
             words.extend(strides);
         }
         words.chunks(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32).collect()

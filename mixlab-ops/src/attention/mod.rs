@@ -8,13 +8,14 @@
 //! `∂S = P ⊙ (∂P − Σ g ⊙ y)`, `∂q = scale · ∂S k`, `∂k = scale · ∂Sᵀ q`.
 
 #[cfg(feature = "cpu")]
-pub(crate) mod cpu;
+mod cpu;
 #[cfg(feature = "cuda")]
 mod flash;
 #[cfg(feature = "cube")]
-pub(crate) mod kernel;
+mod kernel;
+mod retention;
 
-use burn::tensor::{DType, Int, Shape, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
@@ -22,7 +23,11 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower, run};
+pub use retention::{Retention, RetentionGradient, retention};
+
+use crate::plumbing::heads::{repeat_heads, sum_groups};
+use crate::shape::divides;
+use crate::{Axes, Backend, Mismatch, Op, Precision, Spec, Tape, all, lift, lower, run, same_type};
 
 /// Attributes of [`attention`] and [`full_attention`].
 #[derive(Clone, Debug)]
@@ -68,32 +73,8 @@ pub fn full_attention<B: Backend>(
     run(&Attention { causal: false, scale, precision }, [q, k, v].map(lower), vec![])
 }
 
-/// `x` `[B, Hk, T, hd]` as `[B, heads, T, hd]`, each head repeated `heads / Hk` times in a row.
-pub(crate) fn repeat_heads<B: burn::tensor::backend::Backend>(
-    x: Tensor<B, 4>,
-    heads: usize,
-) -> Tensor<B, 4> {
-    let [b, hk, t, hd] = x.dims();
-    if hk == heads {
-        return x;
-    }
-    x.reshape([b, hk, 1, t, hd]).expand([b, hk, heads / hk, t, hd]).reshape([b, heads, t, hd])
-}
-
-/// The reverse of [`repeat_heads`]: sums each group of heads.
-pub(crate) fn sum_groups<B: burn::tensor::backend::Backend>(
-    x: Tensor<B, 4>,
-    groups: usize,
-) -> Tensor<B, 4> {
-    let [b, h, t, hd] = x.dims();
-    if h == groups {
-        return x;
-    }
-    x.reshape([b, groups, h / groups, t, hd]).sum_dim(2).squeeze_dim(2)
-}
-
 /// `scale · q kᵀ` with the future masked, `[B, H, Tq, Tk]`; the last query stands at the last key.
-pub(crate) fn scores<B: burn::tensor::backend::Backend>(
+fn scores<B: burn::tensor::backend::Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     scale: f32,
@@ -107,8 +88,13 @@ pub(crate) fn scores<B: burn::tensor::backend::Backend>(
     (q * scale).matmul(k.swap_dims(2, 3)) * (-future.clone() + 1.0) + future * -1e9
 }
 
+/// Checks that so many queries can stand at the last of so many keys.
+fn last(queries: usize, keys: usize) -> Result<(), Mismatch> {
+    Mismatch::unless(queries <= keys, || format!("Tq = {queries} should be at most Tk = {keys}"))
+}
+
 /// The positions `[Tq]` of the queries, which are the last ones, and those `[Tk]` of the keys.
-pub(crate) fn positions<B: burn::tensor::backend::Backend>(
+fn positions<B: burn::tensor::backend::Backend>(
     tq: usize,
     tk: usize,
     device: &B::Device,
@@ -117,12 +103,12 @@ pub(crate) fn positions<B: burn::tensor::backend::Backend>(
 }
 
 /// A primitive `[B, H, T, hd]` as a tensor of f32: scores need more than a half has.
-pub(crate) fn single<B: burn::tensor::backend::Backend>(x: FloatTensor<B>) -> Tensor<B, 4> {
+fn single<B: burn::tensor::backend::Backend>(x: FloatTensor<B>) -> Tensor<B, 4> {
     lift::<B, 4>(x).cast(DType::F32)
 }
 
 /// `softmax(s) v` and the log-sum-exp `[B, H, T, 1]` of each row of `s`.
-pub(crate) fn attend<B: burn::tensor::backend::Backend>(
+fn attend<B: burn::tensor::backend::Backend>(
     s: Tensor<B, 4>,
     v: Tensor<B, 4>,
 ) -> [Tensor<B, 4>; 2] {
@@ -133,7 +119,7 @@ pub(crate) fn attend<B: burn::tensor::backend::Backend>(
 }
 
 /// Gradients of [`attend`]'s `s` and `v`, given its two outputs and the gradient `g` of the first.
-pub(crate) fn attend_gradient<B: burn::tensor::backend::Backend>(
+fn attend_gradient<B: burn::tensor::backend::Backend>(
     s: Tensor<B, 4>,
     v: Tensor<B, 4>,
     outputs: [Tensor<B, 4>; 2],
@@ -147,6 +133,19 @@ pub(crate) fn attend_gradient<B: burn::tensor::backend::Backend>(
 }
 
 impl Attention {
+    /// Checks the inputs of the forward; the lengths of the axes of `q`.
+    fn axes(&self, axes: &mut Axes, [q, k, v]: [&Spec; 3]) -> Result<[usize; 4], Mismatch> {
+        let lengths = axes.of("q", q, ["B", "H", "Tq", "hd"])?;
+        let [_, groups, keys, _] = axes.of("k", k, ["B", "Hk", "Tk", "hd"])?;
+        axes.of("v", v, ["B", "Hk", "Tk", "hd"])?;
+        if self.causal {
+            last(lengths[2], keys)?;
+        }
+        divides(groups, lengths[1])?;
+        same_type(&[("q", q), ("k", k), ("v", v)])?;
+        Ok(lengths)
+    }
+
     /// `scale · q kᵀ`, masked if causal, `[B, H, Tq, Tk]`.
     fn scores<B: burn::tensor::backend::Backend>(
         &self,
@@ -170,10 +169,9 @@ impl Op<3> for Attention {
         format!(r#"{{"causal":{causal},"scale":{scale:e},"precision":"{precision}"}}"#)
     }
 
-    fn outputs(&self, [q, _, _]: &[Spec; 3]) -> Vec<Spec> {
-        let [b, h, t, _] = q.shape.dims::<4>();
-        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: DType::F32 };
-        vec![q.clone(), log_sum_exp]
+    fn outputs(&self, [q, k, v]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let [b, h, t, _] = self.axes(&mut Axes::default(), [q, k, v])?;
+        Ok(vec![q.clone(), Spec::new([b, h, t, 1], DType::F32)])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -210,7 +208,7 @@ impl Op<3> for Attention {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,
@@ -227,8 +225,18 @@ impl Op<6> for AttentionGradient {
         self.of.attributes()
     }
 
-    fn outputs(&self, [q, k, v, ..]: &[Spec; 6]) -> Vec<Spec> {
-        vec![q.clone(), k.clone(), v.clone()]
+    fn outputs(
+        &self,
+        [q, k, v, y, log_sum_exp, grad]: &[Spec; 6],
+        _: &[Spec],
+    ) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        self.of.axes(&mut axes, [q, k, v])?;
+        axes.of("y", y, ["B", "H", "Tq", "hd"])?;
+        axes.of("log_sum_exp", log_sum_exp, ["B", "H", "Tq", "1"])?;
+        axes.of("grad", grad, ["B", "H", "Tq", "hd"])?;
+        same_type(&[("q", q), ("y", y), ("grad", grad)])?;
+        Ok(vec![q.clone(), k.clone(), v.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -264,7 +272,7 @@ impl Op<6> for AttentionGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [q, k, v, y, log_sum_exp, g]: [CubeTensor<R>; 6],
         _: Vec<CubeTensor<R>>,

@@ -34,8 +34,11 @@ pub(super) fn losses(
                     #[inline(always)]
                     |s, i| s + exps[i],
                 );
-                *nll = total.ln() + max - z[targets[row]];
-                if let Some(g) = ahead {
+                let hit = z.get(targets[row]);
+                *nll = hit.map_or(0.0, |hit| total.ln() + max - hit);
+                if hit.is_none() {
+                    exps.fill(0.0);
+                } else if let Some(g) = ahead {
                     exps.iter_mut().for_each(|d| *d *= g / total);
                     exps[targets[row]] -= g;
                 }

@@ -10,7 +10,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use super::CrossEntropy;
-use crate::plumbing::cube::{contiguous, cubes, empty, owned, vector_size};
+use crate::plumbing::cube::{contiguous, cubes, empty, narrow, owned, vector_size};
 use crate::plumbing::rows::{Team, UNITS, fast, tanh};
 
 /// Vectors that a unit loads before it uses them.
@@ -68,8 +68,8 @@ pub(super) fn losses<R: CubeRuntime>(
         dz.push(argument);
         outputs.push(out);
     }
-    // SAFETY: teams past the last row neither read nor write, others stay within their row; where
-    // `dz` is `z`, all of a team have read what others than its owner write before it is written.
+    // SAFETY: teams past the last row neither read nor write, others stay within their row, and so do
+    // targets; where `dz` is `z`, each unit reads and writes vectors of its own.
     unsafe {
         forward::cross_entropy_kernel::launch_unchecked::<R>(
             &client,
@@ -80,7 +80,7 @@ pub(super) fn losses<R: CubeRuntime>(
             targets.into_array_arg(),
             nll.into_array_arg(),
             dz,
-            columns as u32,
+            narrow(columns),
             op.softcap.unwrap_or_default(),
             op.ahead.unwrap_or_default(),
             how,
@@ -106,7 +106,7 @@ pub(super) fn gradient<R: CubeRuntime>(ahead: f32, [dz, g]: [CubeTensor<R>; 2]) 
             size,
             g.into_array_arg(),
             dz.clone().into_array_arg(),
-            columns as u32,
+            narrow(columns),
             ahead,
             team,
             dz.dtype.into(),

@@ -16,7 +16,7 @@ mod cuda;
 #[cfg(feature = "cube")]
 mod kernel;
 
-use burn::tensor::{DType, IndexingUpdateOp, Int, Shape, Tensor};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor};
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
@@ -24,7 +24,8 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::plumbing::indices::within;
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, indices, lift, lower, run};
 
 /// Attributes of [`cross_entropy`].
 #[derive(Clone, Debug, Default)]
@@ -46,7 +47,8 @@ pub struct CrossEntropyGradient {
 
 /// Negative log-likelihood `[N]` of each of `targets` `[N]` under `logits` `[N, V]`, in f32.
 ///
-/// A target outside `0..V` is undefined behaviour of the backend: check the data before.
+/// A target outside `0..V`, like −1, stands for none: its loss is 0, and so is the gradient of its
+/// logits. A mean over the losses still counts it.
 pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 1, Int>) -> Tensor<B, 1> {
     capped_cross_entropy(logits, targets, None)
 }
@@ -73,24 +75,24 @@ fn single<B: burn::tensor::backend::Backend>(
     }
 }
 
-fn column<B: burn::tensor::backend::Backend>(targets: &[IntTensor<B>]) -> Tensor<B, 2, Int> {
-    let targets = Tensor::<B, 1, Int>::from_primitive(targets[0].clone());
-    targets.unsqueeze_dim(1)
-}
-
 impl Op<1> for CrossEntropy {
     const NAME: &'static str = "mixlab.cross_entropy";
     const GRADIENT: bool = true;
     const KEEPS: [bool; 1] = [false];
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         self.softcap.map_or_else(|| "{}".into(), |cap| format!(r#"{{"softcap":{cap:e}}}"#))
     }
 
-    fn outputs(&self, [logits]: &[Spec; 1]) -> Vec<Spec> {
-        let nll = Spec { shape: Shape::new([logits.shape[0]]), dtype: DType::F32 };
-        core::iter::once(nll).chain(self.ahead.map(|_| logits.clone())).collect()
+    fn outputs(&self, [logits]: &[Spec; 1], ints: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        let [n, _] = axes.of("logits", logits, ["N", "V"])?;
+        let [targets] = indices(ints)?;
+        axes.of("targets", targets, ["N"])?;
+        let nll = Spec::new([n], DType::F32);
+        Ok(core::iter::once(nll).chain(self.ahead.map(|_| logits.clone())).collect())
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -102,16 +104,20 @@ impl Op<1> for CrossEntropy {
         let z = single::<B>(logits, self.softcap);
         let max = z.clone().detach().max_dim(1);
         let log_sum_exp = (z.clone() - max.clone()).exp().sum_dim(1).log() + max;
-        let nll = log_sum_exp.clone() - z.clone().gather(1, column(ints));
+        let shape = z.dims();
+        let (targets, none) = within::<B>(&ints[0], shape[1]);
+        let (targets, none) = (targets.unsqueeze_dim::<2>(1), none.unsqueeze_dim::<2>(1));
+        let nll = log_sum_exp.clone() - z.clone().gather(1, targets.clone());
+        let nll = nll.mask_fill(none.clone(), 0.0);
         let gradient = |g: f32| {
             let softmax = (z.clone() - log_sum_exp).exp();
             let minus = nll.full_like(-g);
-            let dz = (softmax * g).scatter(1, column(ints), minus, IndexingUpdateOp::Add);
+            let dz = (softmax * g).scatter(1, targets, minus, IndexingUpdateOp::Add);
             let dz = match self.softcap {
                 Some(cap) => dz * (z.div_scalar(cap).square().neg().add_scalar(1.0)),
                 None => dz,
             };
-            lower(dz.cast(dtype))
+            lower(dz.mask_fill(none.expand(shape), 0.0).cast(dtype))
         };
         let dz = self.ahead.map(gradient);
         core::iter::once(lower(nll.squeeze_dim::<1>(1))).chain(dz).collect()
@@ -124,10 +130,6 @@ impl Op<1> for CrossEntropy {
             _ => (1.0 / logits.shape[0] as f64) as f32,
         };
         Self { ahead: Some(ahead), ..self.clone() }
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
-        tape.outputs.remove(0);
     }
 
     fn gradient<B: Backend>(&self, tape: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
@@ -143,7 +145,7 @@ impl Op<1> for CrossEntropy {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [z]: [CubeTensor<R>; 1],
         ints: Vec<CubeTensor<R>>,
@@ -161,8 +163,11 @@ impl Op<2> for CrossEntropyGradient {
         format!(r#"{{"ahead":{:e}}}"#, self.ahead)
     }
 
-    fn outputs(&self, [dz, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![dz.clone()]
+    fn outputs(&self, [dz, grad]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("dz", dz, ["N", "V"])?;
+        axes.of("grad", grad, ["N"])?;
+        Ok(vec![dz.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -182,7 +187,7 @@ impl Op<2> for CrossEntropyGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,

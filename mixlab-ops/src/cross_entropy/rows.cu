@@ -101,11 +101,12 @@ __device__ inline void add(const Vector* v, float& best, float& sum) {
         for (int i = 0; i < PER; i++) sum += exp2_of(fmaf(wide(v[k].e[i]), LOG2E, -next));
 }
 
-// What takes the place of a vector of logits.
+// What takes the place of a vector of logits; zero if `g` is.
 __device__ inline Vector slope(Vector v, float total, float g) {
     float d[PER];
 #pragma unroll
-    for (int i = 0; i < PER; i++) d[i] = g * exp2_of(fmaf(wide(v.e[i]), LOG2E, -total));
+    for (int i = 0; i < PER; i++)
+        d[i] = g == 0.0f ? 0.0f : g * exp2_of(fmaf(wide(v.e[i]), LOG2E, -total));
 #if TYPE == 2
 #pragma unroll
     for (int i = 0; i < PER; i++) v.e[i] = d[i];
@@ -123,7 +124,11 @@ extern "C" __global__ __launch_bounds__(THREADS) void cross_entropy_rows(
     const auto* from = reinterpret_cast<const uint4*>(z) + (u64)blockIdx.x * vectors;
     for (int at = first; at < vectors; at += THREADS) fetch(held + at, from + at);
     for (u32 row = blockIdx.x; row < info.rows; row += gridDim.x) {
-        const int target = targets[(u64)row * WORDS];
+        const u32 target = targets[(u64)row * WORDS];
+        // A negative target, or one of 64 bits that needs them, is of no class.
+        const bool known =
+            target < info.columns && (WORDS == 1 || targets[(u64)row * WORDS + WORDS - 1] == 0);
+        const float g = known ? info.g : 0.0f;
         asm volatile("cp.async.wait_all;" ::: "memory");
         float best = LOWEST, sum = 0.0f;
         int at = first;
@@ -140,11 +145,11 @@ extern "C" __global__ __launch_bounds__(THREADS) void cross_entropy_rows(
         }
         const float all = fold<false>(best);
         const float total = all + log2f(fold<true>(sum * exp2_of(best - all)));
-        const bool mine = target / PER % THREADS == first;
+        const bool mine = (known ? target / PER % THREADS : 0) == first;
         float hit = 0.0f;
         if (mine) {
-            hit = wide(reinterpret_cast<const E*>(held)[target]);
-            nll[row] = LN2 * fmaf(-hit, LOG2E, total);
+            if (known) hit = wide(reinterpret_cast<const E*>(held)[target]);
+            nll[row] = known ? LN2 * fmaf(-hit, LOG2E, total) : 0.0f;
         }
 
         const u32 next = row + gridDim.x;
@@ -154,11 +159,11 @@ extern "C" __global__ __launch_bounds__(THREADS) void cross_entropy_rows(
         for (at = first; at < vectors; at += THREADS) {
             Vector v;
             v.bits = held[at];
-            to[at] = slope(v, total, info.g).bits;
+            to[at] = slope(v, total, g).bits;
             if (next < info.rows) fetch(held + at, from + at);
         }
-        if (mine)
+        if (mine && known)
             dz[(u64)row * info.columns + target] =
-                narrow(info.g * (exp2_of(fmaf(hit, LOG2E, -total)) - 1.0f));
+                narrow(g * (exp2_of(fmaf(hit, LOG2E, -total)) - 1.0f));
     }
 }

@@ -3,7 +3,19 @@ use crate::testing::{Host, check, noise};
 
 fn naive(z: &Host, targets: &[i64]) -> Vec<f64> {
     let rows = z.data.chunks(z.shape[1]).zip(targets);
-    rows.map(|(z, t)| z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[*t as usize]).collect()
+    let loss = |(z, t): (&[f64], &i64)| match usize::try_from(*t) {
+        Ok(t) if t < z.len() => z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[t],
+        _ => 0.0,
+    };
+    rows.map(loss).collect()
+}
+
+/// Logits `[6, v]` and their targets: some rows have none, and one of those is full of NaNs.
+fn with_rows_to_ignore(v: usize) -> (Host, [i64; 6]) {
+    let mut z = noise(&[6, v], 16);
+    z.data[v..2 * v].fill(f64::NAN);
+    let last = v as i64 - 1;
+    (z, [0, -1, last, last + 1, i64::from(i32::MIN), i64::from(i32::MAX)])
 }
 
 #[test]
@@ -23,6 +35,14 @@ fn a_softcap_bounds_the_logits_first() {
         let data = z.data.iter().map(|v| cap * (v / cap).tanh()).collect();
         naive(&Host { data, ..z.clone() }, &targets)
     });
+}
+
+#[test]
+fn a_row_without_a_target_has_no_loss_and_no_gradient() {
+    for v in [1, 9, 500] {
+        let (z, targets) = with_rows_to_ignore(v);
+        check(CrossEntropy::default(), [z], &targets, |[z]| naive(z, &targets));
+    }
 }
 
 #[test]
@@ -64,7 +84,7 @@ fn the_gradient_of_a_mean_is_that_of_any_other_sum() {
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernels {
-    use super::noise;
+    use super::{noise, with_rows_to_ignore};
     use crate::cross_entropy::{CrossEntropy, CrossEntropyGradient};
     use crate::testing::kernels::same;
 
@@ -88,6 +108,20 @@ mod kernels {
             same(CrossEntropyGradient { ahead: 0.5 }, &[z.clone(), g.clone()], &[]);
             g.data.fill(0.5);
             same(CrossEntropyGradient { ahead: 0.5 }, &[z, g], &[]);
+        }
+    }
+
+    #[test]
+    fn ignore_the_same_rows_as_the_references() {
+        for v in [1, 9, 500, 5003, 10240] {
+            let (z, targets) = with_rows_to_ignore(v);
+            for softcap in [None, Some(0.7)] {
+                same(
+                    CrossEntropy { softcap, ahead: Some(0.5) },
+                    core::array::from_ref(&z),
+                    &targets,
+                );
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
 use crate::plumbing::list::{execute_group, group};
-use crate::{Backend, Op, Spec, all, lift, lower};
+use crate::{Backend, Mismatch, Op, Spec, all, lift, lower};
 
 /// How many partial sums there are.
 const PARTS: usize = 128;
@@ -51,12 +51,20 @@ where
     Some(lift(B::execute(&op, [parts], vec![]).pop()?))
 }
 
+/// Checks that `parts` has room for the partial sums.
+fn partial_sums(parts: &Spec) -> Result<(), Mismatch> {
+    let expected = Spec::new([PARTS], DType::F32);
+    Mismatch::unless(*parts == expected, || format!("`parts` should be {expected}"))
+}
+
 impl<const N: usize> Op<N> for SquareSum {
     const NAME: &'static str = "mixlab.square_sum";
     const KERNEL: bool = true;
 
-    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
-        vec![inputs[0].clone()]
+    fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let parts = inputs.first().ok_or_else(|| Mismatch::new("it has no inputs"))?;
+        partial_sums(parts)?;
+        Ok(vec![parts.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -75,7 +83,7 @@ impl<const N: usize> Op<N> for SquareSum {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,
@@ -92,8 +100,9 @@ impl Op<1> for ClipFactor {
         format!(r#"{{"bound":{:e}}}"#, self.bound)
     }
 
-    fn outputs(&self, [parts]: &[Spec; 1]) -> Vec<Spec> {
-        vec![Spec { shape: [2].into(), dtype: parts.dtype }]
+    fn outputs(&self, [parts]: &[Spec; 1], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        partial_sums(parts)?;
+        Ok(vec![Spec::new([2], DType::F32)])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -112,7 +121,7 @@ impl Op<1> for ClipFactor {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [parts]: [CubeTensor<R>; 1],
         _: Vec<CubeTensor<R>>,

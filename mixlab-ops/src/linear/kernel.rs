@@ -22,7 +22,7 @@ use super::Precision;
 use super::hopper;
 use crate::plumbing::cube::empty;
 #[cfg(feature = "cuda")]
-use crate::plumbing::cube::{spread, vector_size};
+use crate::plumbing::cube::{narrow, spread, vector_size};
 #[cfg(feature = "cuda")]
 use crate::plumbing::cuda::{from_cuda, on_cuda};
 
@@ -152,8 +152,8 @@ pub(super) fn sum_parts<R: CubeRuntime>(
             size,
             parts.into_array_arg(),
             sum.clone().into_array_arg(),
-            (matrix / size) as u32,
-            count as u32,
+            narrow(matrix / size),
+            narrow(count),
             dtype.into(),
         );
     }
@@ -226,22 +226,22 @@ pub(super) fn transposed_copy<R: CubeRuntime>(
     let mut full = shape.clone();
     full[rank - 1] = padded;
     let y = empty(x, full, x.dtype);
-    let tiles = |count: usize| count.div_ceil(TILE) as u32;
+    let tiles = |count: usize| narrow(count.div_ceil(TILE));
     let (client, dtype) = (x.client.clone(), x.dtype);
     // SAFETY: reads and writes stay within the rows and columns of each matrix, whose strides these
     // are.
     unsafe {
         transpose_kernel::launch_unchecked::<R>(
             &client,
-            CubeCount::Static(tiles(k), tiles(n), batch as u32),
+            CubeCount::Static(tiles(k), tiles(n), narrow(batch)),
             CubeDim::new_1d(TRANSPOSERS as u32),
             x.clone().into_array_arg(),
             y.clone().into_array_arg(),
-            k as u32,
-            n as u32,
-            row as u32,
-            matrix as u32,
-            padded as u32,
+            narrow(k),
+            narrow(n),
+            narrow(row),
+            narrow(matrix),
+            narrow(padded),
             dtype.into(),
         );
     }
@@ -284,8 +284,8 @@ pub(super) fn with_padded_rows<R: CubeRuntime>(x: CubeTensor<R>, bytes: usize) -
             cube,
             x.into_array_arg(),
             y.clone().into_array_arg(),
-            width as u32,
-            padded as u32,
+            narrow(width),
+            narrow(padded),
             dtype.into(),
         );
     }

@@ -20,7 +20,8 @@ use burn_flex::FlexTensor;
 #[cfg(feature = "cube")]
 use kernel::Rows;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::shape::float;
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// Number format of the operands of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,15 +104,18 @@ impl Precision {
 impl Op<2> for Linear {
     const NAME: &'static str = "mixlab.linear";
     const GRADIENT: bool = true;
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
         format!(r#"{{"precision":"{}"}}"#, self.precision)
     }
 
-    fn outputs(&self, [x, weight]: &[Spec; 2]) -> Vec<Spec> {
-        let dtype = self.output.unwrap_or(x.dtype);
-        vec![Spec { shape: [x.shape[0], weight.shape[1]].into(), dtype }]
+    fn outputs(&self, [x, weight]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        let [n, _] = axes.of("x", x, ["N", "K"])?;
+        let [_, m] = axes.of("weight", weight, ["K", "M"])?;
+        Ok(vec![Spec::new([n, m], float(self.output.unwrap_or(x.dtype))?)])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -122,10 +126,6 @@ impl Op<2> for Linear {
         let (x, weight) = (lift::<B, 2>(x), lift::<B, 2>(weight));
         let output = self.output.unwrap_or(x.dtype());
         vec![lower(self.precision.product(x, weight, output))]
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
-        tape.outputs.clear();
     }
 
     fn gradient<B: Backend>(
@@ -143,7 +143,7 @@ impl Op<2> for Linear {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [x, weight]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -161,8 +161,12 @@ impl Op<3> for LinearGradient {
         Linear { precision: self.precision, output: None }.attributes()
     }
 
-    fn outputs(&self, [x, weight, _]: &[Spec; 3]) -> Vec<Spec> {
-        vec![x.clone(), weight.clone()]
+    fn outputs(&self, [x, weight, grad]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("x", x, ["N", "K"])?;
+        axes.of("weight", weight, ["K", "M"])?;
+        axes.of("grad", grad, ["N", "M"])?;
+        Ok(vec![x.clone(), weight.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -182,7 +186,7 @@ impl Op<3> for LinearGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [x, weight, g]: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,

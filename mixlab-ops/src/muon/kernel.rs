@@ -9,7 +9,7 @@ use super::{Momentum, MuonStep, Orthogonalize};
 use crate::all;
 use crate::linear::kernel::{Rows, product, transposed};
 use crate::plumbing::cube::{
-    contiguous, elementwise, empty, owned, per_launch, spread, vector_size,
+    contiguous, elementwise, empty, narrow, owned, per_launch, spread, vector_size,
 };
 use crate::plumbing::reduce::cube_sum;
 
@@ -184,7 +184,7 @@ pub(super) fn momentum<R: CubeRuntime>(
                 momenta,
                 batch.clone().into_array_arg(),
                 op.momentum,
-                (index * vectors) as u32,
+                narrow(index * vectors),
                 op.nesterov,
                 count,
             );
@@ -223,7 +223,7 @@ pub(super) fn step<R: CubeRuntime>(
                 weights.iter().cloned().map(CubeTensor::into_array_arg).collect(),
                 op.lr,
                 op.decay,
-                (index * vectors) as u32,
+                narrow(index * vectors),
                 weights.len(),
             );
         }
@@ -245,11 +245,11 @@ fn normalized<R: CubeRuntime>(batch: CubeTensor<R>, dtype: DType) -> CubeTensor<
     unsafe {
         squares_kernel::launch_unchecked::<R>(
             &client,
-            CubeCount::Static(PARTS as u32, s as u32, 1),
+            CubeCount::Static(PARTS as u32, narrow(s), 1),
             CubeDim::new_1d(UNITS as u32),
             batch.clone().into_array_arg(),
             sums.clone().into_array_arg(),
-            (r * c) as u32,
+            narrow(r * c),
         );
         normalize_kernel::launch_unchecked::<R>(
             &client,
@@ -258,9 +258,9 @@ fn normalized<R: CubeRuntime>(batch: CubeTensor<R>, dtype: DType) -> CubeTensor<
             batch.into_array_arg(),
             sums.into_array_arg(),
             y.clone().into_array_arg(),
-            r as u32,
-            c as u32,
-            step as u32,
+            narrow(r),
+            narrow(c),
+            narrow(step),
             dtype.into(),
         );
     }
@@ -299,8 +299,8 @@ fn combine<R: CubeRuntime>(
             out.clone().into_array_arg(),
             p,
             q,
-            (columns / size) as u32,
-            (step / size) as u32,
+            narrow(columns / size),
+            narrow(step / size),
             types,
         );
     }

@@ -20,8 +20,10 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::plumbing::list::{execute_group, group};
-use crate::{Backend, Op, Spec, lift, lower};
+#[cfg(feature = "cube")]
+use crate::plumbing::cube::not_together;
+use crate::plumbing::list::{execute_group, factor_first, group};
+use crate::{Axes, Backend, Mismatch, Op, Spec, lift, lower, same_type};
 
 pub use orthogonalize::{Orthogonalize, orthogonalize};
 
@@ -111,13 +113,38 @@ fn skip<B: burn::tensor::backend::Backend>(
     factor.clone().narrow(0, 0, 1).lower_elem(0.0).unsqueeze::<2>().expand(shape)
 }
 
+/// Checks the inputs of an op on matrices of a batch from `index` on, each with the tensors `names`:
+/// the specs of the batch and of those tensors.
+fn matrices<'a, const E: usize>(
+    inputs: &'a [Spec],
+    index: usize,
+    names: [&str; E],
+) -> Result<(&'a Spec, &'a [Spec]), Mismatch> {
+    let (factor, others) = factor_first(inputs)?;
+    let (batch, matrices) = others.split_first().ok_or_else(|| Mismatch::new("it has no batch"))?;
+    let mut axes = Axes::default();
+    let [all, ..] = axes.of("batch", batch, ["S", "R", "C"])?;
+    same_type(&[("factor", factor), ("batch", batch)])?;
+    for (x, what) in matrices.iter().zip(names.into_iter().cycle()) {
+        axes.of(what, x, ["R", "C"])?;
+        same_type(&[("batch", batch), (what, x)])?;
+    }
+    let count = matrices.len() / E;
+    let inside = index.checked_add(count).is_some_and(|end| end <= all);
+    Mismatch::unless(inside && matrices.len().is_multiple_of(E), || {
+        format!("`{count}` matrices from `{index}` on should be some of S = {all}")
+    })?;
+    Ok((batch, matrices))
+}
+
 impl<const N: usize> Op<N> for Momentum {
     const NAME: &'static str = "mixlab.momentum";
     const KERNEL: bool = true;
 
-    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
-        let momenta = inputs[2..].chunks(2).map(|x| &x[1]);
-        core::iter::once(&inputs[1]).chain(momenta).cloned().collect()
+    fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let (batch, matrices) = matrices(inputs, self.index, ["gradient", "momentum"])?;
+        let momenta = matrices.iter().skip(1).step_by(2);
+        Ok(core::iter::once(batch).chain(momenta).cloned().collect())
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -151,7 +178,12 @@ impl<const N: usize> Op<N> for Momentum {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; N]) -> Option<String> {
+        not_together(inputs)
+    }
+
+    #[cfg(feature = "cube")]
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,
@@ -164,8 +196,9 @@ impl<const N: usize> Op<N> for MuonStep {
     const NAME: &'static str = "mixlab.muon_step";
     const KERNEL: bool = true;
 
-    fn outputs(&self, inputs: &[Spec; N]) -> Vec<Spec> {
-        inputs[2..].into()
+    fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let (_, weights) = matrices(inputs, self.index, ["weight"])?;
+        Ok(weights.into())
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -191,7 +224,12 @@ impl<const N: usize> Op<N> for MuonStep {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    fn refusal<R: CubeRuntime>(&self, inputs: &[CubeTensor<R>; N]) -> Option<String> {
+        not_together(inputs)
+    }
+
+    #[cfg(feature = "cube")]
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; N],
         _: Vec<CubeTensor<R>>,

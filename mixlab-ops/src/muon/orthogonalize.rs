@@ -5,7 +5,9 @@ use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
-use crate::{Backend, Op, Precision, Spec, lift, lower, run};
+#[cfg(feature = "cube")]
+use crate::plumbing::cube::not_together;
+use crate::{Axes, Backend, Mismatch, Op, Precision, Spec, lift, lower, run};
 
 /// Coefficients of the quintic `aX + (bA + cA²)X`, `A = XXᵀ`.
 pub(super) const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
@@ -50,8 +52,9 @@ impl Op<1> for Orthogonalize {
         format!(r#"{{"steps":{},"precision":"{}"}}"#, self.steps, self.precision)
     }
 
-    fn outputs(&self, [batch]: &[Spec; 1]) -> Vec<Spec> {
-        vec![batch.clone()]
+    fn outputs(&self, [batch]: &[Spec; 1], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        Axes::default().of("batch", batch, ["S", "R", "C"])?;
+        Ok(vec![batch.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -76,7 +79,12 @@ impl Op<1> for Orthogonalize {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    fn refusal<R: CubeRuntime>(&self, batch: &[CubeTensor<R>; 1]) -> Option<String> {
+        not_together(batch)
+    }
+
+    #[cfg(feature = "cube")]
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [batch]: [CubeTensor<R>; 1],
         _: Vec<CubeTensor<R>>,

@@ -7,9 +7,9 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::tensor::{DType, backend::AutodiffBackend};
-use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
+use crate::shape::checked;
 use crate::{Backend, Op, Spec, Tape};
 
 #[derive(Debug)]
@@ -36,12 +36,13 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         ints: Vec<IntTensor<Self>>,
     ) -> Vec<FloatTensor<Self>> {
         if !O::GRADIENT {
+            checked(op, &inputs, &ints);
             return op.reference::<Self>(inputs, &ints);
         }
+        // Below, `B` checks.
         let nodes = inputs.each_ref().map(|x| x.node.clone());
         let inputs = inputs.map(|x| x.primitive);
-        let specs = inputs.each_ref().map(|x| Spec { shape: x.shape(), dtype: x.dtype() });
-        let recorded = op.recorded(&specs);
+        let recorded = op.recorded(&inputs.each_ref().map(Spec::of));
         let prepared = Backward::<B, N>::prepare::<C>(Recorded(recorded.clone()), nodes)
             .compute_bound()
             .stateful();
@@ -50,9 +51,8 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
                 let kept = core::array::from_fn(|i| O::KEEPS[i].then(|| inputs[i].clone()));
                 let outputs = B::execute(&recorded, inputs, ints.clone());
                 let (first, rest) = split_first(outputs.clone());
-                let mut tape = Tape { inputs: kept, ints, outputs };
-                recorded.trim(&mut tape);
-                (prep.finish(tape, first), rest)
+                let outputs = outputs.into_iter().skip(usize::from(!O::KEEPS_OUTPUT)).collect();
+                (prep.finish(Tape { inputs: kept, ints, outputs }, first), rest)
             }
             OpsKind::UnTracked(prep) => {
                 let (first, rest) = split_first(B::execute(op, inputs, ints));

@@ -5,10 +5,11 @@ use crate::Backend;
 
 #[cfg(feature = "cpu")]
 impl Backend for burn_flex::Flex {
-    fn execute<O: crate::Op<N>, const N: usize>(
+    unsafe fn execute_unchecked<O: crate::Op<N>, const N: usize>(
         op: &O,
         inputs: [burn_flex::FlexTensor; N],
         ints: Vec<burn_flex::FlexTensor>,
+        _: &[crate::Spec],
     ) -> Vec<burn_flex::FlexTensor> {
         let fused = inputs.iter().all(|x| x.dtype() == burn::tensor::DType::F32);
         #[cfg(test)]

@@ -9,7 +9,7 @@ use cubecl::prelude::{CubeCount, CubeDim, InputScalar};
 use cubecl::zspace::metadata::Metadata;
 
 use super::fallbacks::note;
-use crate::{Backend, Op};
+use crate::{Backend, Op, Spec};
 
 impl<R, F, I, BT> Backend for CubeBackend<R, F, I, BT>
 where
@@ -18,21 +18,24 @@ where
     I: IntElement,
     BT: BoolElement,
 {
-    fn execute<O: Op<N>, const N: usize>(
+    unsafe fn execute_unchecked<O: Op<N>, const N: usize>(
         op: &O,
         inputs: [FloatTensor<Self>; N],
         ints: Vec<IntTensor<Self>>,
+        outputs: &[Spec],
     ) -> Vec<FloatTensor<Self>> {
         if !O::KERNEL {
             return op.reference::<Self>(inputs, &ints);
         }
-        match op.refusal(&inputs) {
-            Some(reason) => {
-                note(O::NAME, "its kernel", &reason);
-                op.reference::<Self>(inputs, &ints)
-            }
-            None => op.cube(inputs, ints),
+        let spans = inputs.iter().chain(&ints).map(|x| span(x.meta.shape(), x.meta.strides()));
+        let counts = outputs.iter().map(|x| x.shape.iter().product());
+        let refusal = too_large(spans.chain(counts)).or_else(|| op.refusal(&inputs));
+        if let Some(reason) = refusal {
+            note(O::NAME, "its kernel", &reason);
+            return op.reference::<Self>(inputs, &ints);
         }
+        // SAFETY: the caller's promise, and no tensor is too large.
+        unsafe { op.cube(inputs, ints) }
     }
 
     fn half(device: &Self::Device) -> Option<DType> {
@@ -45,9 +48,49 @@ where
     }
 }
 
+/// Elements from the first to the last of a tensor in memory, gaps included; or more, if one of its
+/// steps is that long.
+fn span(shape: &[usize], strides: &[usize]) -> usize {
+    let reach = shape.iter().zip(strides).map(|(length, stride)| (length.max(&1) - 1) * stride);
+    let longest = strides.iter().max().copied().unwrap_or_default();
+    longest.max(reach.sum::<usize>() + 1)
+}
+
+/// Elements that a kernel can count with 32 bits, and units of its launch, which is rounded up.
+const MOST: usize = u32::MAX as usize - (1 << 20);
+
+/// Why kernels cannot take tensors that span so many elements, if they cannot.
+fn too_large(mut spans: impl Iterator<Item = usize>) -> Option<String> {
+    let large = spans.find(|span| *span > MOST)?;
+    Some(format!("a tensor spans `{large}` elements; it takes up to {MOST}"))
+}
+
+/// Why kernels that hold all numbers as f32, and launch once for a list of tensors, cannot take these,
+/// if they cannot.
+pub(crate) fn not_together<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> Option<String> {
+    if let Some(x) = tensors.iter().find(|x| x.dtype != DType::F32) {
+        return Some(format!("numbers are {}; it takes f32", x.dtype.name()));
+    }
+    too_large([tensors.iter().map(|x| x.meta.num_elements()).sum()].into_iter())
+}
+
+/// A size or count as kernels take it.
+///
+/// # Panics
+/// If it needs more than 32 bits: of the tensors of an op none does, but what a launch adds may.
+pub(crate) fn narrow(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or_else(|_| panic!("kernels count up to 2³², and this is `{size}`"))
+}
+
 /// `x` with its elements in row-major order without gaps. (CUDA pads rows by default.)
 pub(crate) fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     burn_cubecl::kernel::into_contiguous(x)
+}
+
+/// `x` in row-major order and as `dtype`.
+pub(crate) fn ready<R: CubeRuntime>(x: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    let x = if x.dtype == dtype { x } else { burn_cubecl::kernel::cast(x, dtype) };
+    contiguous(x)
 }
 
 /// Elements from one row of `x` to the next if its rows alone have gaps between them, and those
@@ -147,6 +190,7 @@ pub(crate) fn per_launch<R: CubeRuntime>(x: &CubeTensor<R>, each: usize, others:
 /// The count is spread over two axes when one is not enough: kernels take `ABSOLUTE_POS` and check
 /// it against their own bound.
 pub(crate) fn spread(units: usize, width: u32) -> (CubeCount, CubeDim) {
+    assert!(units <= MOST, "kernels count up to {MOST} units, and these are `{units}`");
     (cubes(units.div_ceil(width as usize)), CubeDim::new_1d(width))
 }
 
@@ -154,7 +198,7 @@ pub(crate) fn spread(units: usize, width: u32) -> (CubeCount, CubeDim) {
 pub(crate) fn cubes(count: usize) -> CubeCount {
     const AXIS: usize = 65_535;
     let y = count.div_ceil(AXIS).max(1);
-    CubeCount::Static(count.div_ceil(y) as u32, y as u32, 1)
+    CubeCount::Static(narrow(count.div_ceil(y)), narrow(y), 1)
 }
 
 /// `x` without gaps, and held by nobody else: a kernel may write over it.
@@ -163,4 +207,27 @@ pub(crate) fn owned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
         return contiguous(x);
     }
     if x.can_mut() { x } else { contiguous(x.copy()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{span, too_large};
+
+    #[test]
+    fn a_tensor_spans_what_lies_between_its_first_and_last_element() {
+        assert_eq!(span(&[2, 3], &[3, 1]), 6);
+        assert_eq!(span(&[2, 3], &[8, 1]), 11);
+        assert_eq!(span(&[4, 3], &[0, 1]), 3);
+        assert_eq!(span(&[], &[]), 1);
+        assert_eq!(span(&[1, 3], &[5_000_000_000, 1]), 5_000_000_000);
+    }
+
+    #[test]
+    fn kernels_are_not_given_more_elements_than_they_can_count() {
+        let logits = |rows| span(&[rows, 50_257], &[50_257, 1]);
+        assert_eq!(too_large([logits(85_400)].into_iter()), None);
+        let found = too_large([7, logits(85_461)].into_iter());
+        let expected = "a tensor spans `4295013477` elements; it takes up to 4293918719";
+        assert_eq!(found.as_deref(), Some(expected));
+    }
 }

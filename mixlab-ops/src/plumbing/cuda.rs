@@ -17,6 +17,8 @@ use cubecl::prelude::*;
 use cubecl::server::{KernelArguments, MetadataBindingInfo, TensorMapBinding};
 use cubecl_cpp::shared::SharedMemory;
 
+use super::cube::narrow;
+
 /// A text in CUDA C++.
 #[derive(Debug)]
 pub(crate) struct Text {
@@ -158,7 +160,7 @@ pub(crate) unsafe fn launch(
         .with_tensor_maps(maps)
         .with_buffers(buffers.into_iter().map(|x| x.handle.binding()).collect())
         .with_info(MetadataBindingInfo::new(numbers, words));
-    let count = CubeCount::Static(grid.0 as u32, grid.1 as u32, grid.2 as u32);
+    let count = CubeCount::Static(narrow(grid.0), narrow(grid.1), narrow(grid.2));
     // SAFETY: the caller's promise.
     unsafe { client.launch_unchecked(Box::new(source), count, bindings) };
 }

@@ -6,12 +6,19 @@
 use burn_backend::tensor::FloatTensor;
 
 use super::all;
-use crate::{Backend, Op};
+use crate::{Axes, Backend, Mismatch, Op, Spec};
 
 /// The next group: 16, 4 or 1 of `items`, if any are left.
 pub(crate) fn group<I: ExactSizeIterator>(items: &mut I) -> Option<Vec<I::Item>> {
     let size = [16, 4, 1].into_iter().find(|&size| size <= items.len())?;
     Some(items.take(size).collect())
+}
+
+/// The spec of `[factor, …]`, the first input of an update, and those of the others.
+pub(crate) fn factor_first(inputs: &[Spec]) -> Result<(&Spec, &[Spec]), Mismatch> {
+    let (factor, others) = inputs.split_first().ok_or_else(|| Mismatch::new("it has no inputs"))?;
+    Axes::default().of("factor", factor, ["n"])?;
+    Ok((factor, others))
 }
 
 /// Runs an op over one group, `inputs` being as many as it has for 1, 4 or 16 tensors.

@@ -12,6 +12,8 @@ pub(crate) mod cuda;
 pub(crate) mod fallbacks;
 #[cfg(feature = "cube")]
 mod fusion;
+pub(crate) mod heads;
+pub(crate) mod indices;
 pub(crate) mod list;
 #[cfg(feature = "cube")]
 pub(crate) mod reduce;

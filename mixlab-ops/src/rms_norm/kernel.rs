@@ -8,7 +8,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use super::RmsNorm;
-use crate::plumbing::cube::{contiguous, cubes, empty, vector_size};
+use crate::plumbing::cube::{contiguous, cubes, empty, narrow, vector_size};
 use crate::plumbing::rows::{Team, UNITS};
 
 /// Numbers of a row that one unit holds at most, and in the forward usually.
@@ -71,8 +71,8 @@ pub(super) fn normed<R: CubeRuntime>(
             x.into_array_arg(),
             scale.into_array_arg(),
             y.clone().into_array_arg(),
-            rows as u32,
-            columns as u32,
+            narrow(rows),
+            narrow(columns),
             inverse,
             op.eps,
             how,
@@ -106,7 +106,7 @@ pub(super) fn gradient<R: CubeRuntime>(eps: f32, inputs: [CubeTensor<R>; 3]) -> 
     unsafe {
         backward::rms_norm_gradient_kernel::launch_unchecked::<R>(
             &client,
-            CubeCount::Static(parts as u32, 1, 1),
+            CubeCount::Static(narrow(parts), 1, 1),
             CubeDim::new_1d(UNITS as u32),
             size,
             x.into_array_arg(),
@@ -114,8 +114,8 @@ pub(super) fn gradient<R: CubeRuntime>(eps: f32, inputs: [CubeTensor<R>; 3]) -> 
             g.into_array_arg(),
             dx.clone().into_array_arg(),
             partial.clone().into_array_arg(),
-            rows as u32,
-            columns as u32,
+            narrow(rows),
+            narrow(columns),
             1.0 / width as f32,
             eps,
             how,
@@ -129,7 +129,7 @@ pub(super) fn gradient<R: CubeRuntime>(eps: f32, inputs: [CubeTensor<R>; 3]) -> 
             CubeDim::new_1d((TILE * TILE) as u32),
             partial.into_array_arg(),
             dscale.clone().into_array_arg(),
-            parts as u32,
+            narrow(parts),
             dtypes[1].into(),
         );
     }

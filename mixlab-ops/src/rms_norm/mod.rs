@@ -17,7 +17,8 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::shape::float;
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`rms_norm`].
 #[derive(Clone, Debug)]
@@ -73,6 +74,7 @@ fn inverse_rms<B: burn::tensor::backend::Backend>(x: Tensor<B, 2>, eps: f32) -> 
 impl Op<2> for RmsNorm {
     const NAME: &'static str = "mixlab.rms_norm";
     const GRADIENT: bool = true;
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
@@ -83,8 +85,11 @@ impl Op<2> for RmsNorm {
         }
     }
 
-    fn outputs(&self, [x, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![Spec { shape: x.shape.clone(), dtype: self.dtype.unwrap_or(x.dtype) }]
+    fn outputs(&self, [x, scale]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        let shape = axes.of("x", x, ["N", "D"])?;
+        axes.of("scale", scale, ["D"])?;
+        Ok(vec![Spec::new(shape, float(self.dtype.unwrap_or(x.dtype))?)])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -96,10 +101,6 @@ impl Op<2> for RmsNorm {
         let (x, scale) = (single::<B, 2>(x), single::<B, 1>(scale));
         let r = inverse_rms(x.clone(), self.eps);
         vec![lower((x * r * scale.unsqueeze()).cast(dtype))]
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
-        tape.outputs.clear();
     }
 
     fn gradient<B: Backend>(
@@ -123,7 +124,7 @@ impl Op<2> for RmsNorm {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [x, scale]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -140,8 +141,12 @@ impl Op<3> for RmsNormGradient {
         format!(r#"{{"eps":{:e}}}"#, self.eps)
     }
 
-    fn outputs(&self, [x, scale, _]: &[Spec; 3]) -> Vec<Spec> {
-        vec![x.clone(), scale.clone()]
+    fn outputs(&self, [x, scale, grad]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("x", x, ["N", "D"])?;
+        axes.of("scale", scale, ["D"])?;
+        axes.of("grad", grad, ["N", "D"])?;
+        Ok(vec![x.clone(), scale.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -172,7 +177,7 @@ impl Op<3> for RmsNormGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,

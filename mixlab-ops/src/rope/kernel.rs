@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use burn::tensor::{DType, Shape};
+use burn_backend::{DeviceId, DeviceOps};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_std::{Metadata, Strides};
 use cubecl::prelude::*;
 
 use super::Rope;
-use crate::plumbing::cube::{contiguous, empty, spread, vector_size};
+use crate::plumbing::cube::{contiguous, empty, narrow, spread, vector_size};
 
 /// Heads of one unit: they share the angles, and their loads are in flight together.
 const HEADS: usize = 4;
@@ -107,11 +108,11 @@ fn rope_kernel<F: Float, N: Size, M: Size>(
     }
 }
 
-/// What tells one table from another; the device by its description.
+/// What tells one table from another.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     runtime: TypeId,
-    device: String,
+    device: DeviceId,
     dims: usize,
     base: u32,
 }
@@ -119,16 +120,19 @@ struct Key {
 /// The tables of this process, with their lengths.
 type Tables = HashMap<Key, (usize, Box<dyn Any + Send>)>;
 
+/// How many tables are held: a model has one or two. One more, and all are made anew as needed.
+const TABLES: usize = 32;
+
 /// `cos θ` and `sin θ` `[at least len, R/2]` on the device of `x`, computed once.
 fn table<R: CubeRuntime>(op: &Rope, x: &CubeTensor<R>, len: usize) -> [CubeTensor<R>; 2] {
-    static TABLES: LazyLock<Mutex<Tables>> = LazyLock::new(Mutex::default);
+    static HELD: LazyLock<Mutex<Tables>> = LazyLock::new(Mutex::default);
     let key = Key {
         runtime: TypeId::of::<R>(),
-        device: format!("{:?}", x.device),
+        device: x.device.id(),
         dims: op.dims,
         base: op.base.to_bits(),
     };
-    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tables = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let known = tables.get(&key).filter(|(rows, _)| *rows >= len);
     if let Some(table) = known.and_then(|(_, table)| table.downcast_ref::<[CubeTensor<R>; 2]>()) {
         return table.clone();
@@ -141,6 +145,9 @@ fn table<R: CubeRuntime>(op: &Rope, x: &CubeTensor<R>, len: usize) -> [CubeTenso
         let shape = Shape::new([rows, op.dims / 2]);
         CubeTensor::new_contiguous(x.client.clone(), x.device.clone(), shape, handle, DType::F32)
     });
+    if tables.len() >= TABLES {
+        tables.clear();
+    }
     tables.insert(key, (rows, Box::new(table.clone())));
     table
 }
@@ -177,10 +184,10 @@ fn size_for<R: CubeRuntime>(x: &CubeTensor<R>, dims: usize) -> usize {
 
 fn axes<R: CubeRuntime>(of: &[usize], size: usize) -> AxesLaunch<R> {
     AxesLaunch::new(
-        (of[0] / size) as u32,
-        (of[1] / size) as u32,
-        (of[2] / size) as u32,
-        (of[3] / size) as u32,
+        narrow(of[0] / size),
+        narrow(of[1] / size),
+        narrow(of[2] / size),
+        narrow(of[3] / size),
     )
 }
 
@@ -193,7 +200,7 @@ pub(super) fn rope<R: CubeRuntime>(op: &Rope, x: CubeTensor<R>) -> CubeTensor<R>
     let channels = width / size;
     let paired = size > 1;
     let [cos, sin] = table(op, &x, op.start + len).map(CubeTensor::into_array_arg);
-    let shape = AxesLaunch::new(batch as u32, heads as u32, len as u32, channels as u32);
+    let shape = AxesLaunch::new(narrow(batch), narrow(heads), narrow(len), narrow(channels));
     let [from, to] = [&x, &y].map(|t| axes(t.meta.strides(), size));
     let (cubes, cube) = spread(batch * heads.div_ceil(HEADS) * len * channels, 256);
     let (client, dtype) = (x.client.clone(), x.dtype);
@@ -214,8 +221,8 @@ pub(super) fn rope<R: CubeRuntime>(op: &Rope, x: CubeTensor<R>) -> CubeTensor<R>
             shape,
             from,
             to,
-            (op.dims / size) as u32,
-            op.start as u32,
+            narrow(op.dims / size),
+            narrow(op.start),
             if op.inverse { -1.0 } else { 1.0 },
             paired,
             dtype.into(),

@@ -16,7 +16,10 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
+
+/// Positions that there are angles for: tables have a row for each.
+const MOST: usize = 1 << 24;
 
 /// Attributes of [`rope`].
 #[derive(Clone, Debug)]
@@ -68,6 +71,7 @@ impl Op<1> for Rope {
     const NAME: &'static str = "mixlab.rope";
     const GRADIENT: bool = true;
     const KEEPS: [bool; 1] = [false];
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
@@ -75,8 +79,17 @@ impl Op<1> for Rope {
         format!(r#"{{"dims":{dims},"base":{base:e},"start":{start},"inverse":{inverse}}}"#)
     }
 
-    fn outputs(&self, [x]: &[Spec; 1]) -> Vec<Spec> {
-        vec![x.clone()]
+    fn outputs(&self, [x]: &[Spec; 1], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let [_, _, len, width] = Axes::default().of("x", x, ["B", "H", "T", "hd"])?;
+        let pairs = self.dims.is_multiple_of(2) && (2..=width).contains(&self.dims);
+        Mismatch::unless(pairs, || {
+            format!("`dims` should be an even number in 2..={width}, and is `{}`", self.dims)
+        })?;
+        let end = self.start.checked_add(len).filter(|end| *end <= MOST);
+        Mismatch::unless(end.is_some(), || {
+            format!("`start` + T should be at most {MOST}, and `start` is `{}`", self.start)
+        })?;
+        Ok(vec![x.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -100,10 +113,6 @@ impl Op<1> for Rope {
         })]
     }
 
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 1>) {
-        tape.outputs.clear();
-    }
-
     fn gradient<B: Backend>(&self, _: Tape<B, 1>, grad: FloatTensor<B>) -> [FloatTensor<B>; 1] {
         let back = Rope { inverse: !self.inverse, ..self.clone() };
         all(B::execute(&back, [grad], vec![]))
@@ -115,7 +124,7 @@ impl Op<1> for Rope {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [x]: [CubeTensor<R>; 1],
         _: Vec<CubeTensor<R>>,

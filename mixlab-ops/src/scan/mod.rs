@@ -6,10 +6,14 @@
 //! (Blelloch, 1990) and keep nothing but `u`, `γ` and `h`.
 
 #[cfg(feature = "cpu")]
-pub(crate) mod cpu;
+mod cpu;
+mod fading_max;
 #[cfg(feature = "cube")]
-pub(crate) mod kernel;
+mod kernel;
+mod matrix_scan;
 mod recurrence;
+mod scan_from;
+mod scan_tv;
 
 use burn::tensor::Tensor;
 use burn_backend::tensor::{FloatTensor, IntTensor};
@@ -18,11 +22,17 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
+pub use fading_max::{FadingMax, fading_max};
 #[cfg(feature = "cube")]
 use kernel::Kind;
-pub(crate) use recurrence::{Origin, delayed, recurrence};
+pub use matrix_scan::{MatrixScan, MatrixScanGradient, matrix_scan};
+use recurrence::{Origin, delayed, recurrence};
+pub use scan_from::{
+    Recurrence, ScanFrom, ScanFromGradient, matrix_scan_from, scan_from, scan_tv_from,
+};
+pub use scan_tv::{ScanTv, ScanTvGradient, scan_tv};
 
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`scan`] has no attributes.
 #[derive(Clone, Debug)]
@@ -43,8 +53,11 @@ impl Op<2> for Scan {
     const GRADIENT: bool = true;
     const KERNEL: bool = true;
 
-    fn outputs(&self, [u, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![u.clone()]
+    fn outputs(&self, [u, gate]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("u", u, ["B", "T", "C"])?;
+        axes.of("gate", gate, ["C"])?;
+        Ok(vec![u.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -72,7 +85,7 @@ impl Op<2> for Scan {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [u, gate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -85,8 +98,13 @@ impl Op<4> for ScanGradient {
     const NAME: &'static str = "mixlab.scan_gradient";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [u, gate, ..]: &[Spec; 4]) -> Vec<Spec> {
-        vec![u.clone(), gate.clone()]
+    fn outputs(&self, [u, gate, h, grad]: &[Spec; 4], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("gate", gate, ["C"])?;
+        for (what, x) in [("u", u), ("h", h), ("grad", grad)] {
+            axes.of(what, x, ["B", "T", "C"])?;
+        }
+        Ok(vec![u.clone(), gate.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -109,7 +127,7 @@ impl Op<4> for ScanGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; 4],
         _: Vec<CubeTensor<R>>,

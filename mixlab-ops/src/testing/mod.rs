@@ -117,9 +117,11 @@ fn check_on<B: Backend, O: Op<N>, const N: usize>(
         at += 1;
         primitive(leaf.clone(), &inputs[at - 1].shape)
     });
-    let specs = lifted.each_ref().map(|x| Spec { shape: x.shape(), dtype: x.dtype() });
+    let specs = lifted.each_ref().map(Spec::of);
+    let indices: Vec<Spec> = int.iter().map(Spec::of).collect();
+    let declared = op.outputs(&specs, &indices).expect("inputs fit");
     let outputs = Train::<B>::execute(op, lifted, int);
-    for (output, spec) in outputs.iter().zip(op.outputs(&specs)) {
+    for (output, spec) in outputs.iter().zip(declared) {
         assert_eq!(output.shape(), spec.shape, "{what}: declared shape");
     }
     let y = outputs.into_iter().next().unwrap();

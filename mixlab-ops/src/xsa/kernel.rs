@@ -4,8 +4,8 @@
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use crate::attention::kernel::heads::{channels_at_once, empty_like, heads, row};
-use crate::plumbing::cube::cubes;
+use crate::plumbing::cube::{cubes, narrow};
+use crate::plumbing::heads::{channels_at_once, empty_like, heads, row};
 
 /// Units of a cube.
 const UNITS: usize = 256;
@@ -192,7 +192,7 @@ impl Launch {
         // Up to eight channels a unit, at least eight units a row.
         let units = hd.div_ceil(8).next_power_of_two().clamp(8, UNITS);
         Self {
-            sizes: [heads, groups, steps, rows, width].map(|n| n as u32),
+            sizes: [heads, groups, steps, rows, width].map(narrow),
             size,
             units,
             per: width.div_ceil(units),

@@ -16,8 +16,9 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::attention::{repeat_heads, sum_groups};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use crate::plumbing::heads::{repeat_heads, sum_groups};
+use crate::shape::divides;
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run, same_type};
 
 /// [`xsa`] has no attributes.
 #[derive(Clone, Debug)]
@@ -38,13 +39,25 @@ fn along<B: burn::tensor::backend::Backend>(x: Tensor<B, 4>, v: Tensor<B, 4>) ->
     (x * v.clone()).sum_dim(3) / ((v.clone() * v).sum_dim(3) + 1e-8)
 }
 
+/// Checks the inputs of the forward.
+fn axes(y: &Spec, v: &Spec) -> Result<Axes, Mismatch> {
+    let mut axes = Axes::default();
+    let [_, heads, ..] = axes.of("y", y, ["B", "H", "T", "hd"])?;
+    let [_, groups, ..] = axes.of("v", v, ["B", "Hk", "T", "hd"])?;
+    divides(groups, heads)?;
+    same_type(&[("y", y), ("v", v)])?;
+    Ok(axes)
+}
+
 impl Op<2> for Xsa {
     const NAME: &'static str = "mixlab.xsa";
     const GRADIENT: bool = true;
+    const KEEPS_OUTPUT: bool = false;
     const KERNEL: bool = true;
 
-    fn outputs(&self, [y, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![y.clone()]
+    fn outputs(&self, [y, v]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        axes(y, v)?;
+        Ok(vec![y.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -56,10 +69,6 @@ impl Op<2> for Xsa {
         let v = repeat_heads(v, y.dims()[1]);
         let c = along(y.clone(), v.clone());
         vec![lower(y - v * c)]
-    }
-
-    fn trim<B: burn::tensor::backend::Backend>(&self, tape: &mut Tape<B, 2>) {
-        tape.outputs.clear();
     }
 
     fn gradient<B: Backend>(
@@ -77,7 +86,7 @@ impl Op<2> for Xsa {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [y, v]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -90,8 +99,10 @@ impl Op<3> for XsaGradient {
     const NAME: &'static str = "mixlab.xsa_gradient";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [y, v, _]: &[Spec; 3]) -> Vec<Spec> {
-        vec![y.clone(), v.clone()]
+    fn outputs(&self, [y, v, grad]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        axes(y, v)?.of("grad", grad, ["B", "H", "T", "hd"])?;
+        same_type(&[("y", y), ("grad", grad)])?;
+        Ok(vec![y.clone(), v.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -115,7 +126,7 @@ impl Op<3> for XsaGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,

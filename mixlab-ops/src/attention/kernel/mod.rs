@@ -2,7 +2,6 @@
 
 mod backward;
 mod forward;
-pub(crate) mod heads;
 #[cfg(all(test, feature = "cpu", feature = "wgpu"))]
 mod tests;
 mod tiles;
@@ -14,9 +13,9 @@ use cubecl::prelude::*;
 use super::Attention;
 #[cfg(feature = "cuda")]
 use super::flash;
-use crate::plumbing::cube::{cubes, empty};
-use crate::scan::kernel::{ready, sum_first};
-use heads::{channels_at_once, empty_like, heads};
+use crate::plumbing::cube::{cubes, empty, narrow, ready};
+use crate::plumbing::heads::{channels_at_once, empty_like, heads};
+use crate::plumbing::reduce::sum_first;
 use tiles::{DEPTH, ROWS, SizesLaunch, UNITS};
 
 /// Channels of the widest heads that registers hold.
@@ -58,7 +57,7 @@ impl<R: CubeRuntime> Kernels<R> {
         let tiles = rows.div_ceil(ROWS);
         let count = tiles * sequences;
         let [heads, groups, queries, keys, width, tiles, number] =
-            [heads, groups, queries, keys, width, tiles, count].map(|n| n as u32);
+            [heads, groups, queries, keys, width, tiles, count].map(narrow);
         let sizes = SizesLaunch::new(heads, groups, queries, keys, width, tiles, number);
         (sizes, cubes(count))
     }

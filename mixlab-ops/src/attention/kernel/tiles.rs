@@ -6,7 +6,7 @@
 
 use cubecl::prelude::*;
 
-use super::heads::row;
+use crate::plumbing::heads::row;
 
 /// Rows of a cube.
 pub(super) const ROWS: usize = 64;

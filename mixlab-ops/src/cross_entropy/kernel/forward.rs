@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{How, LOADS, logit};
+use crate::plumbing::indices::known;
 use crate::plumbing::rows::{exp, lane, row, team_max, team_sum};
 
 /// The largest of `best` and the first `count` of `values`.
@@ -68,7 +69,8 @@ fn load<F: Float, N: Size>(
 }
 
 /// `g · (softmax − onehot)` of one vector of logits, the target being element `target` if that is
-/// less than their number (before the target it wraps around); through the cap if there is one.
+/// less than their number (before the target it wraps around); through the cap if there is one. Zero
+/// if `g` is, whatever the logits are.
 #[cube]
 fn slope<F: Float, N: Size>(
     z: Vector<F, N>,
@@ -87,13 +89,13 @@ fn slope<F: Float, N: Size>(
             let t = z / cap;
             d *= 1.0 - t * t;
         }
-        out[i] = F::cast_from(d * g);
+        out[i] = F::cast_from(select(g == 0.0, 0.0f32, d * g));
     }
     out
 }
 
 /// The loss of each row, and the gradient of its logits if that is wanted, for losses with the
-/// gradient `g`; `columns` counts vectors.
+/// gradient `g`; `columns` counts vectors. Of a row without a target both are zero.
 #[cube(launch_unchecked)]
 pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     z: &Array<Vector<F, N>>,
@@ -115,11 +117,15 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     let end = select(live, columns, 0);
     let base = row * columns;
 
-    // Before anyone writes.
-    let mut target = 0;
-    let mut hit = 0.0f32;
+    let classes = columns * N::value();
+    let mut target = classes;
     if live {
-        target = usize::cast_from(targets[row]);
+        target = known::<I>(targets[row], classes);
+    }
+    // The unit that writes over the target's vector reads it before.
+    let owner = select(target < classes, target / N::value() % width, 0);
+    let mut hit = 0.0f32;
+    if target < classes && lane == owner {
         let v = z[base + target / N::value()];
         #[unroll]
         for i in 0..N::value() {
@@ -150,11 +156,12 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     }
     let all = team_max(best, how.team);
     let total = all + f32::ln(team_sum(sum * exp(best - all, how.fast), how.team));
-    if live && lane == 0 {
-        nll[row] = total - hit;
+    if live && lane == owner {
+        nll[row] = select(target < classes, total - hit, 0.0f32);
     }
 
     if comptime!(how.gradient) {
+        let g = select(target < classes, g, 0.0f32);
         let dz = gradient.index_mut(0usize);
         let mut values = Array::<Vector<F, N>>::new(LOADS);
         let mut at = lane;

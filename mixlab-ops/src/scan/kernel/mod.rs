@@ -8,7 +8,8 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use crate::plumbing::cube::{contiguous, cubes, empty, spread, vector_size};
+use crate::plumbing::cube::{contiguous, cubes, empty, narrow, ready, vector_size};
+use crate::plumbing::reduce::sum_first;
 
 pub(crate) use walk::Kind;
 use walk::{ExtentLaunch, UNITS};
@@ -53,7 +54,7 @@ impl Launch {
     fn extent<R: CubeRuntime>(&self) -> ExtentLaunch<R> {
         let Self { steps, groups, columns, blocks, cubes, .. } = *self;
         let [steps, columns, groups, blocks, cubes] =
-            [steps, columns, groups, blocks, cubes].map(|n| n as u32);
+            [steps, columns, groups, blocks, cubes].map(narrow);
         ExtentLaunch::new(steps, columns, groups, blocks, cubes)
     }
 
@@ -61,12 +62,6 @@ impl Launch {
     fn gate_size(&self) -> usize {
         if self.kind == Kind::Rows { 1 } else { self.size }
     }
-}
-
-/// `x` in row-major order and as `dtype`.
-pub(crate) fn ready<R: CubeRuntime>(x: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
-    let x = if x.dtype == dtype { x } else { burn_cubecl::kernel::cast(x, dtype) };
-    contiguous(x)
 }
 
 /// Matrices of one column are numbers: `x` `[B, T, C, 1]` as `[B, T, C]`, and the kind that takes
@@ -180,44 +175,4 @@ pub(crate) fn gradient<R: CubeRuntime>(
         _ => parts,
     };
     [du, dgates].into_iter().chain(dinitial).collect()
-}
-
-#[cube(launch_unchecked)]
-fn sum_first_kernel<F: Float>(
-    x: &Array<f32>,
-    y: &mut Array<F>,
-    rows: u32,
-    #[define(F)] _dtype: StorageType,
-) {
-    if ABSOLUTE_POS < y.len() {
-        let mut sum = 0.0f32;
-        for row in 0..rows as usize {
-            sum += x[row * y.len() + ABSOLUTE_POS];
-        }
-        y[ABSOLUTE_POS] = F::cast_from(sum);
-    }
-}
-
-/// `x`, f32 and in row-major order, summed over its first axis, as `shape` and `dtype`.
-pub(crate) fn sum_first<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    shape: Shape,
-    dtype: DType,
-) -> CubeTensor<R> {
-    let y = empty(&x, shape, dtype);
-    let (rows, client) = (x.meta.shape()[0], x.client.clone());
-    let (count, cube) = spread(y.meta.num_elements(), 128);
-    // SAFETY: `x` has `rows` rows of as many elements as `y`, and units past the end do nothing.
-    unsafe {
-        sum_first_kernel::launch_unchecked::<R>(
-            &client,
-            count,
-            cube,
-            x.into_array_arg(),
-            y.clone().into_array_arg(),
-            rows as u32,
-            dtype.into(),
-        );
-    }
-    y
 }

@@ -7,7 +7,7 @@
 //! [`attention`](fn@crate::attention), without a stored `P`, and `∂γ_h = −Σ ∂S_ij (i − j)` over batch
 //! and positions.
 
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{DType, Tensor};
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
@@ -15,15 +15,14 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::attention::Attention;
 #[cfg(feature = "cpu")]
-use crate::attention::cpu;
+use super::cpu;
 #[cfg(feature = "cube")]
-use crate::attention::kernel;
-use crate::attention::{attend, attend_gradient, positions, scores, single};
+use super::kernel;
+use super::{Attention, attend, attend_gradient, last, positions, scores, single};
 #[cfg(feature = "cube")]
-use crate::scan::kernel as scan;
-use crate::{Backend, Op, Precision, Spec, Tape, all, lift, lower, run};
+use crate::plumbing::cube::ready;
+use crate::{Axes, Backend, Mismatch, Op, Precision, Spec, Tape, all, lift, lower, run, same_type};
 
 /// Attributes of [`retention`].
 #[derive(Clone, Debug)]
@@ -60,6 +59,17 @@ fn distances<B: burn::tensor::backend::Backend>(q: &Tensor<B, 4>, tk: usize) -> 
     let [rows, columns] = positions(q.dims()[2], tk, &q.device());
     let apart = rows.unsqueeze_dim::<2>(1) - columns.unsqueeze_dim::<2>(0);
     apart.clamp_min(0).float().cast(q.dtype()).unsqueeze()
+}
+
+/// Checks the inputs of the forward; the lengths of the axes of `q`.
+fn axes(axes: &mut Axes, [q, k, v]: [&Spec; 3], decay: &Spec) -> Result<[usize; 4], Mismatch> {
+    let lengths = axes.of("q", q, ["B", "H", "Tq", "hd"])?;
+    let [_, _, keys, _] = axes.of("k", k, ["B", "H", "Tk", "hd"])?;
+    axes.of("v", v, ["B", "H", "Tk", "hd"])?;
+    axes.of("decay", decay, ["H"])?;
+    last(lengths[2], keys)?;
+    same_type(&[("q", q), ("k", k), ("v", v)])?;
+    Ok(lengths)
 }
 
 impl Retention {
@@ -108,10 +118,9 @@ impl Op<4> for Retention {
         self.attention().attributes()
     }
 
-    fn outputs(&self, [q, _, _, _]: &[Spec; 4]) -> Vec<Spec> {
-        let [b, h, t, _] = q.shape.dims::<4>();
-        let log_sum_exp = Spec { shape: Shape::new([b, h, t, 1]), dtype: DType::F32 };
-        vec![q.clone(), log_sum_exp]
+    fn outputs(&self, [q, k, v, decay]: &[Spec; 4], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let [b, h, t, _] = axes(&mut Axes::default(), [q, k, v], decay)?;
+        Ok(vec![q.clone(), Spec::new([b, h, t, 1], DType::F32)])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -148,7 +157,7 @@ impl Op<4> for Retention {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [q, k, v, decay]: [CubeTensor<R>; 4],
         _: Vec<CubeTensor<R>>,
@@ -165,8 +174,15 @@ impl Op<7> for RetentionGradient {
         self.of.attributes()
     }
 
-    fn outputs(&self, inputs: &[Spec; 7]) -> Vec<Spec> {
-        inputs[..4].to_vec()
+    fn outputs(&self, inputs: &[Spec; 7], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let [q, k, v, decay, y, log_sum_exp, grad] = inputs;
+        let mut known = Axes::default();
+        axes(&mut known, [q, k, v], decay)?;
+        known.of("y", y, ["B", "H", "Tq", "hd"])?;
+        known.of("log_sum_exp", log_sum_exp, ["B", "H", "Tq", "1"])?;
+        known.of("grad", grad, ["B", "H", "Tq", "hd"])?;
+        same_type(&[("q", q), ("y", y), ("grad", grad)])?;
+        Ok(inputs[..4].to_vec())
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -204,7 +220,7 @@ impl Op<7> for RetentionGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [q, k, v, decay, y, log_sum_exp, g]: [CubeTensor<R>; 7],
         _: Vec<CubeTensor<R>>,
@@ -212,7 +228,7 @@ impl Op<7> for RetentionGradient {
         let dtype = decay.dtype;
         let kernels = self.of.kernels([q, k, v], decay);
         let mut gradients = kernels.gradient([y, log_sum_exp, g]);
-        let ddecay = gradients.pop().map(|x| scan::ready(x, dtype));
+        let ddecay = gradients.pop().map(|x| ready(x, dtype));
         gradients.into_iter().chain(ddecay).collect()
     }
 }

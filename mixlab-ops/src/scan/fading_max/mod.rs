@@ -17,8 +17,8 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cube")]
-use crate::scan::kernel::{self, Kind};
-use crate::{Backend, Op, Spec, Tape, lift, lower, run};
+use super::kernel::{self, Kind};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, lift, lower, run};
 
 /// [`fading_max`] has no attributes.
 #[derive(Clone, Debug)]
@@ -36,8 +36,11 @@ impl Op<2> for FadingMax {
     const KEEPS: [bool; 2] = [false; 2];
     const KERNEL: bool = true;
 
-    fn outputs(&self, [u, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![u.clone()]
+    fn outputs(&self, [u, rate]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("u", u, ["B", "T", "C"])?;
+        axes.of("rate", rate, ["C"])?;
+        Ok(vec![u.clone()])
     }
 
     /// Twice as many steps back with each round.
@@ -68,7 +71,7 @@ impl Op<2> for FadingMax {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [u, rate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,

@@ -16,9 +16,9 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cube")]
-use crate::scan::kernel::{self, Kind};
-use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use super::kernel::{self, Kind};
+use super::{Origin, delayed, recurrence};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`matrix_scan`] has no attributes.
 #[derive(Clone, Debug)]
@@ -50,8 +50,11 @@ impl Op<2> for MatrixScan {
     const KEEPS: [bool; 2] = [false, true];
     const KERNEL: bool = true;
 
-    fn outputs(&self, [update, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![update.clone()]
+    fn outputs(&self, [update, gate]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("update", update, ["B", "T", "Da", "Db"])?;
+        axes.of("gate", gate, ["B", "T", "Da"])?;
+        Ok(vec![update.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -77,7 +80,7 @@ impl Op<2> for MatrixScan {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [update, gate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -90,8 +93,12 @@ impl Op<3> for MatrixScanGradient {
     const NAME: &'static str = "mixlab.matrix_scan_gradient";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [gate, h, _]: &[Spec; 3]) -> Vec<Spec> {
-        vec![h.clone(), gate.clone()]
+    fn outputs(&self, [gate, h, grad]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("gate", gate, ["B", "T", "Da"])?;
+        axes.of("h", h, ["B", "T", "Da", "Db"])?;
+        axes.of("grad", grad, ["B", "T", "Da", "Db"])?;
+        Ok(vec![h.clone(), gate.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -114,7 +121,7 @@ impl Op<3> for MatrixScanGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [gate, h, g]: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,

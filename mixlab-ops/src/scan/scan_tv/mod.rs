@@ -13,11 +13,11 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cpu")]
-use crate::scan::cpu;
+use super::cpu;
 #[cfg(feature = "cube")]
-use crate::scan::kernel::{self, Kind};
-use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+use super::kernel::{self, Kind};
+use super::{Origin, delayed, recurrence};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// [`scan_tv`] has no attributes.
 #[derive(Clone, Debug)]
@@ -38,8 +38,11 @@ impl Op<2> for ScanTv {
     const GRADIENT: bool = true;
     const KERNEL: bool = true;
 
-    fn outputs(&self, [u, _]: &[Spec; 2]) -> Vec<Spec> {
-        vec![u.clone()]
+    fn outputs(&self, [u, gate]: &[Spec; 2], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        axes.of("u", u, ["B", "T", "C"])?;
+        axes.of("gate", gate, ["B", "T", "C"])?;
+        Ok(vec![u.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -67,7 +70,7 @@ impl Op<2> for ScanTv {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [u, gate]: [CubeTensor<R>; 2],
         _: Vec<CubeTensor<R>>,
@@ -80,8 +83,12 @@ impl Op<4> for ScanTvGradient {
     const NAME: &'static str = "mixlab.scan_tv_gradient";
     const KERNEL: bool = true;
 
-    fn outputs(&self, [u, gate, ..]: &[Spec; 4]) -> Vec<Spec> {
-        vec![u.clone(), gate.clone()]
+    fn outputs(&self, [u, gate, h, grad]: &[Spec; 4], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let mut axes = Axes::default();
+        for (what, x) in [("u", u), ("gate", gate), ("h", h), ("grad", grad)] {
+            axes.of(what, x, ["B", "T", "C"])?;
+        }
+        Ok(vec![u.clone(), gate.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -101,7 +108,7 @@ impl Op<4> for ScanTvGradient {
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         inputs: [CubeTensor<R>; 4],
         _: Vec<CubeTensor<R>>,

@@ -13,9 +13,13 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 #[cfg(feature = "cpu")]
 use burn_flex::FlexTensor;
 
-use crate::matrix_scan::widen;
-use crate::scan::{Origin, delayed, recurrence};
-use crate::{Backend, Op, Spec, Tape, all, lift, lower, run};
+#[cfg(feature = "cpu")]
+use super::cpu;
+#[cfg(feature = "cube")]
+use super::kernel::{self, Kind};
+use super::matrix_scan::{self, widen};
+use super::{Origin, delayed, recurrence};
+use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// Which recurrence goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,30 @@ impl Recurrence {
         format!(r#"{{"of":"{name}"}}"#)
     }
 
+    /// Checks a tensor that is as long as the input: that, the states or their gradient.
+    fn stream(self, axes: &mut Axes, what: &str, x: &Spec) -> Result<(), Mismatch> {
+        match self {
+            Self::Scan | Self::ScanTv => axes.of(what, x, ["B", "T", "C"]).map(|_| ()),
+            Self::MatrixScan => axes.of(what, x, ["B", "T", "Da", "Db"]).map(|_| ()),
+        }
+    }
+
+    /// Checks the inputs of the forward.
+    fn axes(self, [u, gate, state]: [&Spec; 3]) -> Result<Axes, Mismatch> {
+        let mut axes = Axes::default();
+        self.stream(&mut axes, "u", u)?;
+        match self {
+            Self::Scan => drop(axes.of("gate", gate, ["C"])?),
+            Self::ScanTv => drop(axes.of("gate", gate, ["B", "T", "C"])?),
+            Self::MatrixScan => drop(axes.of("gate", gate, ["B", "T", "Da"])?),
+        }
+        match self {
+            Self::Scan | Self::ScanTv => drop(axes.of("state", state, ["B", "C"])?),
+            Self::MatrixScan => drop(axes.of("state", state, ["B", "Da", "Db"])?),
+        }
+        Ok(axes)
+    }
+
     /// Whether a step takes `(1 − a) u`, and not `u`.
     fn averages(self) -> bool {
         self != Self::MatrixScan
@@ -128,8 +156,7 @@ impl Recurrence {
     }
 
     #[cfg(feature = "cube")]
-    fn kind(self) -> crate::scan::kernel::Kind {
-        use crate::scan::kernel::Kind;
+    fn kind(self) -> Kind {
         match self {
             Self::Scan => Kind::Constant,
             Self::ScanTv => Kind::Varying,
@@ -147,8 +174,9 @@ impl Op<3> for ScanFrom {
         self.of.attributes()
     }
 
-    fn outputs(&self, [u, ..]: &[Spec; 3]) -> Vec<Spec> {
-        vec![u.clone()]
+    fn outputs(&self, [u, gate, state]: &[Spec; 3], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        self.of.axes([u, gate, state])?;
+        Ok(vec![u.clone()])
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -180,18 +208,18 @@ impl Op<3> for ScanFrom {
     #[cfg(feature = "cpu")]
     fn cpu(&self, [u, gate, state]: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         Some(vec![match self.of.averages() {
-            true => crate::scan::cpu::average(u, gate, Some(state)),
-            false => crate::matrix_scan::cpu::states(u, gate, Some(state)),
+            true => cpu::average(u, gate, Some(state)),
+            false => matrix_scan::cpu::states(u, gate, Some(state)),
         }])
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [u, gate, state]: [CubeTensor<R>; 3],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        vec![crate::scan::kernel::states(u, gate, Some(state), self.of.kind())]
+        vec![kernel::states(u, gate, Some(state), self.of.kind())]
     }
 }
 
@@ -203,8 +231,12 @@ impl Op<5> for ScanFromGradient {
         self.of.attributes()
     }
 
-    fn outputs(&self, inputs: &[Spec; 5]) -> Vec<Spec> {
-        inputs[..3].to_vec()
+    fn outputs(&self, inputs: &[Spec; 5], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
+        let [u, gate, state, h, grad] = inputs;
+        let mut axes = self.of.axes([u, gate, state])?;
+        self.of.stream(&mut axes, "h", h)?;
+        self.of.stream(&mut axes, "grad", grad)?;
+        Ok(inputs[..3].to_vec())
     }
 
     fn reference<B: burn::tensor::backend::Backend>(
@@ -239,18 +271,18 @@ impl Op<5> for ScanFromGradient {
     fn cpu(&self, inputs: &[FlexTensor; 5], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [u, gate, state, h, g] = inputs;
         Some(match self.of.averages() {
-            true => crate::scan::cpu::average_gradient([u, gate, h, g], Some(state)),
-            false => crate::matrix_scan::cpu::gradient([gate, h, g], Some(state)),
+            true => cpu::average_gradient([u, gate, h, g], Some(state)),
+            false => matrix_scan::cpu::gradient([gate, h, g], Some(state)),
         })
     }
 
     #[cfg(feature = "cube")]
-    fn cube<R: CubeRuntime>(
+    unsafe fn cube<R: CubeRuntime>(
         &self,
         [u, gate, state, h, g]: [CubeTensor<R>; 5],
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
-        crate::scan::kernel::gradient([u, gate, h, g], Some(state), self.of.kind())
+        kernel::gradient([u, gate, h, g], Some(state), self.of.kind())
     }
 }
 
