@@ -76,8 +76,8 @@ impl Product {
         }
     }
 
-    fn run(self, tile: &Tile, splits: usize) -> CubeTensor<CudaRuntime> {
-        let Self { a, b, output, precision, .. } = &self;
+    fn run(&self, tile: &Tile, splits: usize) -> CubeTensor<CudaRuntime> {
+        let Self { a, b, output, precision, .. } = self;
         let work = self.work();
         let [batch, m, n] = work.sizes;
         // The kernel writes these two types; what it does not write itself is summed in f32, from
@@ -104,7 +104,7 @@ impl Product {
         unsafe { launch(&client, source, (blocks, 1, 1), arguments) };
         let mut c = if direct { c } else { sum_parts(c, splits, full, *output) };
         // What lies between its rows is no part of it.
-        c.meta.shape = self.shape.into();
+        c.meta.shape = self.shape.clone().into();
         c
     }
 }

@@ -169,7 +169,7 @@ fn on<R: CubeRuntime, O: Op<N>, const N: usize>(
     let held = [types[0]; 2];
     vec![
         run::<Plain<R>, O, N>(op, inputs, held, |x| x),
-        run::<Plain<R>, O, N>(op, inputs, held, transposed::<Plain<R>>),
+        run::<Plain<R>, O, N>(op, inputs, held, transposed::<R>),
         run::<Plain<R>, O, N>(op, inputs, held, with_gaps::<R>),
     ]
 }
@@ -188,14 +188,18 @@ fn fused<R: CubeRuntime, O: Op<N>, const N: usize>(
 }
 
 /// A copy in the order of the last two axes swapped, looked at in the original one.
-fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let rank = x.shape().num_dims();
     if rank < 2 {
         return x;
     }
-    let swapped = B::float_swap_dims(x, rank - 2, rank - 1);
-    let copy = B::float_mul_scalar(swapped, 1f32.into());
-    B::float_swap_dims(copy, rank - 2, rank - 1)
+    let swap = |x| <Plain<R> as FloatTensorOps<Plain<R>>>::float_swap_dims(x, rank - 2, rank - 1);
+    // `x` is held meanwhile: the product would take its place, and its order.
+    let copy =
+        <Plain<R> as FloatTensorOps<Plain<R>>>::float_mul_scalar(swap(x.clone()), 1f32.into());
+    let y = swap(copy);
+    assert_eq!(y.meta.strides()[rank - 2], 1, "neighbours in a column are neighbours in memory");
+    y
 }
 
 /// A copy whose rows are followed by NaNs that are none of its elements.

@@ -32,8 +32,9 @@ type CudaCompiler = CppCompiler<CudaDialect<CudaWmmaCompiler>>;
 const SHARED: usize = 32 * 1024;
 const UNITS: u32 = 1024;
 
-/// The oldest architecture with bfloat16: what is right there is right on later ones.
-const ARCHITECTURE: &str = "sm_80";
+/// The oldest architecture with bfloat16: what is right there is right on later ones. As far as PTX:
+/// CubeCL's texts have no assembly of their own.
+const ARCHITECTURE: &str = "compute_80";
 
 /// What was translated so far.
 #[derive(Default)]
