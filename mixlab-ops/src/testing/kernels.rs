@@ -28,8 +28,10 @@ impl Host {
     /// Its numbers, exact in f32, to the nearest number of `dtype`: f32, f16 or bf16.
     pub fn rounded(&self, dtype: DType) -> Self {
         let round = |v: &f64| match dtype {
-            DType::F16 => half::f16::from_f64(*v).to_f64(),
-            DType::BF16 => half::bf16::from_f64(*v).to_f64(),
+            // From f32, which holds the numbers exactly: `from_f64` of `half` looks at the first 32
+            // bits alone, and rounds what lies just beyond a tie the wrong way.
+            DType::F16 => half::f16::from_f32(*v as f32).to_f64(),
+            DType::BF16 => half::bf16::from_f32(*v as f32).to_f64(),
             _ => *v,
         };
         Self { data: self.data.iter().map(round).collect(), shape: self.shape.clone() }
