@@ -8,7 +8,7 @@
 //! ```
 
 use mixlab_burn::blocks::{Block, Flow, Scope, Time, matrix, ones};
-use mixlab_burn::config::BlockSpec;
+use mixlab_burn::config::{BlockSpec, Reported};
 use mixlab_burn::ops::{self, Activation, activate};
 
 use burn::module::{Module, Param};
@@ -37,22 +37,18 @@ impl Block for MinGru {
         vec!["min_gru"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         let inner = match spec.options.get("inner") {
             None => scope.dim,
             Some(value) => match value.as_u64() {
                 Some(inner @ 1..) => inner as usize,
                 _ => {
-                    scope.error(
-                        "options.inner",
-                        format!("`{value}` is not a width"),
-                        "use 1 or more",
-                    );
-                    return None;
+                    let message = format!("`{value}` is not a width");
+                    return Err(scope.error("options.inner", message, "use 1 or more"));
                 }
             },
         };
-        Some(Self { dim: scope.dim, inner })
+        Ok(Self { dim: scope.dim, inner })
     }
 
     fn time(&self) -> Time {

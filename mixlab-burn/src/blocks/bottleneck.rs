@@ -15,7 +15,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::perceiver::{Perceiver, PerceiverWeights};
 use super::{Block, Flow, Scope, Time};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `bottleneck` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ impl Block for Bottleneck {
         vec!["bottleneck"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         Perceiver::with_default(DEFAULT_LATENTS, spec, scope).map(Self)
     }
 

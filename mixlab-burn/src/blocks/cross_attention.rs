@@ -24,7 +24,7 @@ use mixlab_ops::{Activation, activate};
 
 use super::attend::Attend;
 use super::{Block, Flow, Scope, Time, matrix, ones};
-use crate::config::{BlockSpec, nearest_hint};
+use crate::config::{BlockSpec, Reported, nearest_hint};
 
 /// What a `cross_attention` block reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,9 +76,9 @@ impl Block for CrossAttention {
         vec!["cross_attention"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         let (heads, source) = (scope.heads(spec), source(spec, scope));
-        Some(Self { dim: scope.dim, ffn: scope.ffn, heads: heads?, source: source? })
+        Ok(Self { dim: scope.dim, ffn: scope.ffn, heads: heads?, source: source? })
     }
 
     fn time(&self) -> Time {
@@ -117,17 +117,17 @@ impl Block for CrossAttention {
     }
 }
 
-fn source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Source> {
+fn source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Source, Reported> {
     let streams = |specs: &[BlockSpec]| -> Vec<String> {
         specs.iter().filter_map(|spec| spec.stream.clone()).collect()
     };
     let (earlier, later) = scope.specs.split_at(scope.index);
     let (earlier, later) = (streams(earlier), streams(later));
     let problem = match spec.source_stream.as_deref() {
-        Some("x") => return Some(Source::Current),
-        Some("x0") => return Some(Source::Embedding),
+        Some("x") => return Ok(Source::Current),
+        Some("x0") => return Ok(Source::Embedding),
         Some(name) if earlier.iter().any(|stream| stream == name) => {
-            return Some(Source::Published(name.into()));
+            return Ok(Source::Published(name.into()));
         }
         Some(name) if later.iter().any(|stream| stream == name) => {
             format!("stream `{name}` is published by this block or a later one")
@@ -138,12 +138,8 @@ fn source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Source> {
     let known: Vec<&str> =
         ["x", "x0"].into_iter().chain(earlier.iter().map(String::as_str)).collect();
     let hint = nearest_hint("", "streams here", &known);
-    scope.error(
-        "source_stream",
-        problem,
-        format!("{hint}; `\"stream\": \"name\"` publishes a block's output"),
-    );
-    None
+    let hint = format!("{hint}; `\"stream\": \"name\"` publishes a block's output");
+    Err(scope.error("source_stream", problem, hint))
 }
 
 #[cfg(all(test, feature = "cpu"))]

@@ -22,7 +22,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, gated};
 
 use super::{Block, Flow, Scope, Time, matrix, sigmoid, zeros};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `mamba` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +53,8 @@ impl Block for Mamba {
         vec!["mamba", "legacy_mamba"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
-        Some(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
+        Ok(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
     }
 
     fn time(&self) -> Time {

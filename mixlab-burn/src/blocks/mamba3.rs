@@ -22,7 +22,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, gated};
 
 use super::{Block, Flow, Scope, Time, matrix, ones, sigmoid, zeros};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `mamba3` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,8 +57,8 @@ impl Block for Mamba3 {
         vec!["mamba3", "gated_linear_ssm"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
-        Some(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
+        Ok(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
     }
 
     fn time(&self) -> Time {

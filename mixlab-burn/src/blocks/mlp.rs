@@ -18,7 +18,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate};
 
 use super::{Block, Flow, Scope, Time, matrix, ones};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of an `mlp` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +52,7 @@ impl Block for Mlp {
         vec!["mlp"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         let slope = spec.leaky_slope.unwrap_or(0.0) as f32;
         let activation = match spec.activation.as_deref().unwrap_or("silu") {
             "gelu" => Activation::Gelu,
@@ -66,7 +66,7 @@ impl Block for Mlp {
             "leaky_relu_sq" => Activation::LeakyReluSquared { slope },
             _ => Activation::Silu,
         };
-        Some(Self { dim: scope.dim, ffn: scope.ffn, activation })
+        Ok(Self { dim: scope.dim, ffn: scope.ffn, activation })
     }
 
     fn time(&self) -> Time {

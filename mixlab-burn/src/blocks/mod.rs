@@ -29,10 +29,12 @@ pub mod rwkv;
 pub mod swiglu;
 pub mod token_blend;
 
+use std::any::Any;
+
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 pub use context::{Flow, KeyValue, Memory, State, Time};
 pub use param::{constant, matrix, ones, zeros};
@@ -53,9 +55,16 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The JSON `type` names that this block answers to, lower case.
     fn types() -> Vec<&'static str>;
 
-    /// Reads and checks the options. Problems go to `scope`, which knows the place; `None` means
-    /// that there was at least one.
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self>;
+    /// Reads and checks the options.
+    ///
+    /// # Errors
+    /// With what [`Scope::error`] returns, which knows the place: nothing fails without a report.
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported>;
+
+    /// The options as their own type: a set of block types hands out the one it holds.
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 
     /// How the block uses time: there is no safe guess.
     fn time(&self) -> Time;
@@ -94,7 +103,7 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 /// use burn::module::{Module, Param};
 /// use burn::tensor::{Tensor, backend::Backend};
 /// use mixlab_burn::blocks::{Block, Builtin, Flow, Scope, Time, ones};
-/// use mixlab_burn::config::BlockSpec;
+/// use mixlab_burn::config::{BlockSpec, Reported};
 /// use mixlab_burn::{model::{Model, Tokens}, ops, plan::Plan};
 ///
 /// /// `x ← gain ⊙ x`
@@ -115,8 +124,8 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 ///         vec!["gain"]
 ///     }
 ///
-///     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
-///         Some(Self { dim: scope.dim })
+///     fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
+///         Ok(Self { dim: scope.dim })
 ///     }
 ///
 ///     fn time(&self) -> Time {
@@ -181,12 +190,17 @@ macro_rules! blocks {
             fn plan(
                 spec: &$crate::config::BlockSpec,
                 scope: &mut $crate::blocks::Scope<'_>,
-            ) -> Option<Self> {
+            ) -> Result<Self, $crate::config::Reported> {
                 $(if <$config as $crate::blocks::Block>::types().contains(&spec.kind.as_str()) {
                     return <$config as $crate::blocks::Block>::plan(spec, scope).map(Self::$variant);
                 })+
-                scope.unknown_type(&spec.kind, &Self::types());
-                None
+                Err(scope.unknown_type(&spec.kind, &Self::types()))
+            }
+
+            fn as_any(&self) -> &dyn std::any::Any {
+                match self {
+                    $(Self::$variant(config) => $crate::blocks::Block::as_any(config)),+
+                }
             }
 
             fn time(&self) -> $crate::blocks::Time {

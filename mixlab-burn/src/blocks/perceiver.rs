@@ -28,7 +28,7 @@ use mixlab_ops::{Activation, activate};
 
 use super::attend::Attend;
 use super::{Block, Flow, Scope, Time, matrix};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `perceiver` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +86,7 @@ impl Block for Perceiver {
         vec!["perceiver"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         Self::with_default(DEFAULT_LATENTS, spec, scope)
     }
 
@@ -139,10 +139,10 @@ impl Perceiver {
         latents: usize,
         spec: &BlockSpec,
         scope: &mut Scope<'_>,
-    ) -> Option<Self> {
+    ) -> Result<Self, Reported> {
         let heads = scope.rotary_heads(spec)?;
         let given = spec.num_latents.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-        Some(Self { dim: scope.dim, heads, latents: given.unwrap_or(latents) })
+        Ok(Self { dim: scope.dim, heads, latents: given.unwrap_or(latents) })
     }
 }
 

@@ -28,7 +28,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate, xsa};
 
 use super::{Block, Flow, KeyValue, Scope, Time, constant, matrix, ones, scaled};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `plain` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,8 @@ pub struct Plain {
     pub ffn: usize,
     /// Query heads `H`.
     pub heads: usize,
+    /// Width of a head, `hd = D / H`.
+    pub head_dim: usize,
     /// Key/value heads `Hk`, a divisor of `H`.
     pub kv_heads: usize,
     /// Earlier block (from 0) whose keys and values are used instead of own ones.
@@ -95,19 +97,21 @@ impl Block for Plain {
         vec!["plain"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         let heads = scope.heads(spec)?;
+        let head_dim = scope.dim / heads;
         let kv_heads = kv_heads(spec, heads, scope);
-        let rope_dims = rope_dims(spec, heads, scope);
-        let kv_source = kv_source(spec, scope);
+        let rope_dims = rope_dims(spec, head_dim, scope);
+        let kv_source = kv_source(spec, heads, kv_heads, scope);
         let parallel = scope.parallel;
         if parallel {
             warn_of_ignored(spec, scope);
         }
-        let plain = Self {
+        Ok(Self {
             dim: scope.dim,
             ffn: scope.ffn,
             heads,
+            head_dim,
             kv_heads: kv_heads?,
             kv_source: kv_source?,
             rope_dims: rope_dims?,
@@ -118,8 +122,7 @@ impl Block for Plain {
             block_scales: scope.block_scales,
             resid_mix: scope.resid_mix,
             dropout: scope.dropout,
-        };
-        Some(plain)
+        })
     }
 
     fn time(&self) -> Time {
@@ -127,7 +130,7 @@ impl Block for Plain {
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> PlainWeights<B> {
-        let kv_dim = self.dim / self.heads * self.kv_heads;
+        let kv_dim = self.head_dim * self.kv_heads;
         let own = self.kv_source.is_none();
         PlainWeights {
             resid_mix: self.resid_mix.then(|| matrix([2, self.dim], device)),
@@ -180,7 +183,7 @@ impl Plain {
             Some(gain) => q * flow.activation(gain.val()).reshape([1, self.heads, 1, 1]),
             None => q,
         };
-        let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
         let values = flow.latest(kv.values.clone());
         let y = flow.attend(q, kv, scale);
         let y = if self.xsa { xsa(y, values) } else { y };
@@ -226,35 +229,33 @@ impl<B: Backend> PlainWeights<B> {
     }
 }
 
-fn kv_heads(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<usize> {
+fn kv_heads(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Result<usize, Reported> {
     match spec.kv_heads.unwrap_or(0) {
-        0 => Some(heads),
-        n if n > 0 && (heads as i64) % n == 0 => Some(n as usize),
+        0 => Ok(heads),
+        n if n > 0 && (heads as i64) % n == 0 => Ok(n as usize),
         n => {
             let message = format!("`{n}` does not divide heads `{heads}`");
-            scope.error("kv_heads", message, "use a positive divisor of `heads`, or leave it out");
-            None
+            let hint = "use a positive divisor of `heads`, or leave it out";
+            Err(scope.error("kv_heads", message, hint))
         }
     }
 }
 
 /// Channels that rotate; under `parallel_residual` whole heads, whatever `rope_dims` is.
-fn rope_dims(spec: &BlockSpec, heads: usize, scope: &mut Scope<'_>) -> Option<usize> {
+fn rope_dims(spec: &BlockSpec, width: usize, scope: &mut Scope<'_>) -> Result<usize, Reported> {
     const HINT: &str = "rotary channels come in pairs within one head";
-    let width = scope.dim / heads;
     let given = spec.rope_dims.filter(|n| *n != 0);
     if let Some(n) = given.filter(|n| *n < 0 || n % 2 != 0 || *n > width as i64) {
-        scope.error("rope_dims", format!("`{n}` is not an even number in 2..={width}"), HINT);
-        return None;
+        let message = format!("`{n}` is not an even number in 2..={width}");
+        return Err(scope.error("rope_dims", message, HINT));
     }
     let dims = given.filter(|_| !scope.parallel).map_or(width, |n| n as usize);
     let rotates = scope.parallel || spec.skip_attention != Some(true);
     if rotates && !dims.is_multiple_of(2) {
         let message = format!("head width `{width}` is odd, and rotation needs pairs");
-        scope.error("heads", message, HINT);
-        return None;
+        return Err(scope.error("heads", message, HINT));
     }
-    Some(dims)
+    Ok(dims)
 }
 
 /// Names the options that have no effect under `parallel_residual`, as in mixlab 0.10.1.
@@ -269,41 +270,46 @@ fn warn_of_ignored(spec: &BlockSpec, scope: &mut Scope<'_>) {
     }
 }
 
-/// The source block, from 0; `Some(None)` without one.
-fn kv_source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Option<usize>> {
-    let number = match spec.kv_source {
-        Some(n) if n > 0 => n as usize,
-        _ => return Some(None),
+/// The source block, from 0, of a block with `heads` heads; none if it has keys of its own.
+fn kv_source(
+    spec: &BlockSpec,
+    heads: usize,
+    kv_heads: Result<usize, Reported>,
+    scope: &mut Scope<'_>,
+) -> Result<Option<usize>, Reported> {
+    let Some(number) = spec.kv_source.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0)
+    else {
+        return Ok(None);
     };
-    let specs = scope.specs;
-    let problem = match specs.get(number - 1) {
-        _ if scope.parallel => Some("cannot be reused with `parallel_residual`".to_string()),
-        _ if number > scope.index => Some("is not an earlier block".to_string()),
-        None => Some("does not exist".to_string()),
-        Some(source) if source.kind != "plain" => Some(format!("is a `{}` block", source.kind)),
-        Some(source) if source.kv_source.is_some_and(|n| n > 0) => {
-            Some("itself takes keys and values from another block".to_string())
-        }
-        Some(source) if source.skip_attention == Some(true) => {
-            Some("has skip_attention, so it has no keys and values".to_string())
-        }
-        Some(source) if source.heads != spec.heads => {
-            Some("has another number of heads".to_string())
-        }
-        Some(source) if effective(source) != effective(spec) => {
-            Some("has another number of kv_heads".to_string())
-        }
-        Some(_) => None,
+    let source = scope.earlier::<Plain>(number - 1);
+    let problem = match source {
+        _ if scope.parallel => "cannot be reused with `parallel_residual`".to_string(),
+        _ if number > scope.index => "is not an earlier block".to_string(),
+        Err(reported) => return Err(reported),
+        Ok(None) => format!("is a `{}` block", scope.specs[number - 1].kind),
+        Ok(Some(source)) => match unfit(source, heads, kv_heads) {
+            Some(problem) => problem.to_string(),
+            None => return Ok(Some(number - 1)),
+        },
     };
-    let Some(problem) = problem else { return Some(Some(number - 1)) };
     let hint =
         "`kv_source` counts blocks from 1 and names an earlier `plain` block with the same heads";
-    scope.error("kv_source", format!("block `{number}` {problem}"), hint);
-    None
+    Err(scope.error("kv_source", format!("block `{number}` {problem}"), hint))
 }
 
-fn effective(spec: &BlockSpec) -> Option<i64> {
-    spec.kv_heads.filter(|n| *n != 0).or(spec.heads)
+/// Why keys and values of `source` are of no use to a block with so many heads.
+fn unfit(source: &Plain, heads: usize, kv_heads: Result<usize, Reported>) -> Option<&'static str> {
+    if source.kv_source.is_some() {
+        return Some("itself takes keys and values from another block");
+    }
+    if source.skip_attention {
+        return Some("has skip_attention, so it has no keys and values");
+    }
+    if source.heads != heads {
+        return Some("has another number of heads");
+    }
+    let differ = kv_heads.is_ok_and(|own| own != source.kv_heads);
+    differ.then_some("has another number of kv_heads")
 }
 
 #[cfg(all(test, feature = "cpu"))]

@@ -24,7 +24,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate};
 
 use super::{Block, Flow, KeyValue, Scope, Time, constant, matrix, ones, sigmoid};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `retnet` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,8 @@ pub struct Retnet {
     pub dim: usize,
     /// Heads `H`.
     pub heads: usize,
+    /// Width of a head, `hd = D / H`.
+    pub head_dim: usize,
     /// Start value of the rates of fading, before the sigmoid.
     pub decay: f32,
 }
@@ -65,10 +67,11 @@ impl Block for Retnet {
         vec!["retnet"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         let heads = scope.heads(spec);
         let decay = initial_decay(spec, scope);
-        Some(Self { dim: scope.dim, heads: heads?, decay: decay? })
+        let (dim, heads) = (scope.dim, heads?);
+        Ok(Self { dim, heads, head_dim: dim / heads, decay: decay? })
     }
 
     fn time(&self) -> Time {
@@ -99,7 +102,7 @@ impl Block for Retnet {
         let [q, keys, values] = [&w.wq, &w.wk, &w.wv]
             .map(|weight| flow.split_heads(flow.linear(n.clone(), weight), self.heads));
         let kv = flow.extend(KeyValue { keys, values });
-        let scale = 1.0 / ((self.dim / self.heads) as f32).sqrt();
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
         let y = flow.retain(q, kv, sigmoid(w.decay.val()), scale);
         let x = x + flow.project(flow.merge_heads(y), &w.wo);
         let n = flow.activation(x.clone());
@@ -108,20 +111,19 @@ impl Block for Retnet {
 }
 
 /// The start value of the rates before the sigmoid: `p = −ln(initial_decay)` at `ln(p / (1 − p))`.
-fn initial_decay(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<f32> {
+fn initial_decay(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<f32, Reported> {
     if spec.decay.is_some_and(|decay| decay != 0.0) {
         let message = "is not used, as in mixlab 0.10.1: heads start at a factor of `0.607` a token, or at `initial_decay`";
         scope.warn("decay", message);
     }
-    let Some(factor) = spec.initial_decay else { return Some(0.0) };
+    let Some(factor) = spec.initial_decay else { return Ok(0.0) };
     let rate = -factor.ln();
     if rate > 0.0 && rate < 1.0 {
-        return Some((rate / (1.0 - rate)).ln() as f32);
+        return Ok((rate / (1.0 - rate)).ln() as f32);
     }
     let message = format!("`{factor}` is not between `0.3679` and `1`");
     let hint = "a head fades by e^−γ a token, where γ is a sigmoid; use for example `0.9`";
-    scope.error("initial_decay", message, hint);
-    None
+    Err(scope.error("initial_decay", message, hint))
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -133,7 +135,7 @@ mod tests {
     fn its_weights_are_those_of_weight_files() {
         let expected = "norm_scale [4], wq [4, 4], wk [4, 4], wv [4, 4], decay [2], wo [4, 4], \
             ff1 [4, 8], ff2 [8, 4]";
-        assert_eq!(layout_of(&Retnet { dim: 4, heads: 2, decay: 0.0 }), expected);
+        assert_eq!(layout_of(&Retnet { dim: 4, heads: 2, head_dim: 2, decay: 0.0 }), expected);
     }
 
     fn start(decay: &str) -> f32 {

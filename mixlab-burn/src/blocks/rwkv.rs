@@ -27,7 +27,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate, gated};
 
 use super::{Block, Flow, Scope, Time, matrix, sigmoid, zeros};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of an `rwkv` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +68,8 @@ impl Block for Rwkv {
         vec!["rwkv"]
     }
 
-    fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
-        Some(Self { dim: scope.dim })
+    fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
+        Ok(Self { dim: scope.dim })
     }
 
     fn time(&self) -> Time {

@@ -1,6 +1,9 @@
 //! What a block may know while its options are planned, and where its problems go.
 
-use crate::config::{BlockSpec, Problems, nearest_hint};
+use std::any::Any;
+
+use super::Block;
+use crate::config::{BlockSpec, Problems, Reported, nearest_hint};
 
 /// The model around one block that is being planned.
 pub struct Scope<'a> {
@@ -26,19 +29,53 @@ pub struct Scope<'a> {
     pub index: usize,
     /// All blocks as written.
     pub specs: &'a [BlockSpec],
+    pub(crate) earlier: &'a dyn Earlier,
     pub(crate) problems: &'a mut Problems,
+}
+
+/// The blocks before one that is being planned, whatever set their types are of.
+pub(crate) trait Earlier {
+    /// Block `index` as its own type, `None` if it is none of those before.
+    fn planned(&self, index: usize) -> Option<Result<&dyn Any, Reported>>;
+}
+
+impl<K: Block> Earlier for Vec<Result<K, Reported>> {
+    fn planned(&self, index: usize) -> Option<Result<&dyn Any, Reported>> {
+        self.get(index).map(|block| block.as_ref().map(K::as_any).map_err(|reported| *reported))
+    }
 }
 
 impl Scope<'_> {
     /// Reports a mistake in `field` of this block.
-    pub fn error(&mut self, field: &str, message: impl Into<String>, hint: impl Into<String>) {
-        let path = format!("blocks[{}].{field}", self.index);
-        self.problems.error(path, message).hint(hint);
+    pub fn error(
+        &mut self,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Reported {
+        self.problems.report(format!("blocks[{}].{field}", self.index), message, hint)
     }
 
-    /// Whether an error was reported at `field` of this block or around it.
+    /// Whether `field` of this block is what the user wrote.
+    ///
+    /// # Errors
+    /// If an error was reported there, or around it.
+    pub fn check(&self, field: &str) -> Result<(), Reported> {
+        self.problems.check(&format!("blocks[{}].{field}", self.index))
+    }
+
+    /// Whether [`Scope::check`] fails.
     pub fn is_bad(&self, field: &str) -> bool {
-        self.problems.is_bad(&format!("blocks[{}].{field}", self.index))
+        self.check(field).is_err()
+    }
+
+    /// The options of block `index`, if it stands before this one and is a `T`.
+    ///
+    /// # Errors
+    /// If that block has a mistake.
+    pub fn earlier<T: Block>(&self, index: usize) -> Result<Option<&T>, Reported> {
+        let block = self.earlier.planned(index).transpose()?;
+        Ok(block.and_then(|block| block.downcast_ref()))
     }
 
     /// Reports something in `field` of this block that is legal and surprising.
@@ -47,52 +84,84 @@ impl Scope<'_> {
     }
 
     /// Reports a block type that nothing answers to.
-    pub fn unknown_type(&mut self, kind: &str, known: &[&str]) {
+    pub fn unknown_type(&mut self, kind: &str, known: &[&str]) -> Reported {
         let hint = nearest_hint(kind, "block types", known);
-        self.error("type", format!("there is no block type `{kind}`"), hint);
+        self.error("type", format!("there is no block type `{kind}`"), hint)
     }
 
-    /// `heads` of an attention block: present, positive, and a divisor of `D`.
-    pub fn heads(&mut self, spec: &BlockSpec) -> Option<usize> {
-        if self.is_bad("heads") {
-            return None;
-        }
+    /// `heads` of an attention block.
+    ///
+    /// # Errors
+    /// Unless it is there, positive, and a divisor of `D`.
+    pub fn heads(&mut self, spec: &BlockSpec) -> Result<usize, Reported> {
+        self.check("heads")?;
+        let dim = self.dim;
         let Some(heads) = spec.heads else {
-            let hint = format!("add `\"heads\": N`, where N divides model_dim `{}`", self.dim);
-            self.error("heads", format!("a `{}` block needs `heads`", spec.kind), hint);
-            return None;
+            let hint = format!("add `\"heads\": N`, where N divides model_dim `{dim}`");
+            return Err(self.error(
+                "heads",
+                format!("a `{}` block needs `heads`", spec.kind),
+                hint,
+            ));
         };
         let Some(count) = usize::try_from(heads).ok().filter(|h| *h > 0) else {
-            self.error("heads", format!("`{heads}` is not positive"), "use at least 1");
-            return None;
+            return Err(self.error(
+                "heads",
+                format!("`{heads}` is not positive"),
+                "use at least 1",
+            ));
         };
-        if !self.dim.is_multiple_of(count) {
-            let message = format!("`{count}` does not divide model_dim `{}`", self.dim);
-            let divisors: Vec<String> = (1..=self.dim)
-                .filter(|d| self.dim.is_multiple_of(*d))
-                .map(|d| d.to_string())
-                .collect();
-            self.error("heads", message, format!("use one of {}", divisors.join(", ")));
-            return None;
+        if dim.is_multiple_of(count) {
+            return Ok(count);
         }
-        Some(count)
+        let message = format!("`{count}` does not divide model_dim `{dim}`");
+        let divisors: Vec<_> = divisors_near(dim, count).iter().map(usize::to_string).collect();
+        Err(self.error("heads", message, format!("use one of {}", divisors.join(", "))))
     }
 
-    /// [`Scope::heads`] of an attention that rotates whole heads: their width must be even.
-    pub fn rotary_heads(&mut self, spec: &BlockSpec) -> Option<usize> {
+    /// [`Scope::heads`] of an attention that rotates whole heads.
+    ///
+    /// # Errors
+    /// As [`Scope::heads`], and if the width of a head is odd.
+    pub fn rotary_heads(&mut self, spec: &BlockSpec) -> Result<usize, Reported> {
         let heads = self.heads(spec)?;
         let width = self.dim / heads;
         if width.is_multiple_of(2) {
-            return Some(heads);
+            return Ok(heads);
         }
         let message = format!("head width `{width}` is odd, and rotation needs pairs");
-        self.error("heads", message, "rotary channels come in pairs within one head");
-        None
+        Err(self.error("heads", message, "rotary channels come in pairs within one head"))
     }
 
     /// Width of a recurrent state: `inner_dim` if it is positive, else `D`.
     pub fn inner_dim(&self, spec: &BlockSpec) -> usize {
         let given = spec.inner_dim.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
         given.unwrap_or(self.dim)
+    }
+}
+
+/// The divisors of `n` that are nearest to `wanted`, in order: what could have been meant.
+fn divisors_near(n: usize, wanted: usize) -> Vec<usize> {
+    const SHOWN: usize = 8;
+    let small = (1..=n.isqrt()).filter(|d| n.is_multiple_of(*d));
+    let mut divisors: Vec<usize> = small.flat_map(|d| [d, n / d]).collect();
+    divisors.sort_unstable_by_key(|d| (d.abs_diff(wanted), *d));
+    divisors.dedup();
+    divisors.truncate(SHOWN);
+    divisors.sort_unstable();
+    divisors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divisors_near;
+
+    #[test]
+    fn the_nearest_divisors_are_found_at_once_however_large_the_number() {
+        assert_eq!(divisors_near(12, 5), [1, 2, 3, 4, 6, 12]);
+        assert_eq!(divisors_near(16, 3), [1, 2, 4, 8, 16]);
+        assert_eq!(divisors_near(1, 7), [1]);
+        assert_eq!(divisors_near(2_147_483_647, 7), [1, 2_147_483_647]);
+        assert_eq!(divisors_near(1 << 30, 100), [2, 4, 8, 16, 32, 64, 128, 256]);
     }
 }

@@ -18,7 +18,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, gated};
 
 use super::{Block, Flow, Scope, Time, matrix, ones, scaled};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `swiglu` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,9 +57,9 @@ impl Block for Swiglu {
         vec!["swiglu"]
     }
 
-    fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         let Scope { dim, ffn, parallel, block_scales, dropout, .. } = *scope;
-        Some(Self { dim, ffn, parallel, block_scales, dropout })
+        Ok(Self { dim, ffn, parallel, block_scales, dropout })
     }
 
     fn time(&self) -> Time {

@@ -21,7 +21,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{Activation, activate};
 
 use super::{Block, Flow, Scope, Time, matrix};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Options of a `token_blend` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +44,8 @@ impl Block for TokenBlend {
         vec!["token_blend"]
     }
 
-    fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
-        Some(Self { dim: scope.dim })
+    fn plan(_: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
+        Ok(Self { dim: scope.dim })
     }
 
     fn time(&self) -> Time {

@@ -26,7 +26,7 @@ pub use block::{BlockSpec, CustomOp, CustomWeight};
 pub use fields::{Field, Kind, Rule};
 pub use model::Config;
 pub use node::{Node, Origin, Value};
-pub use problem::{ConfigError, Finding, Problem, Problems, nearest, nearest_hint};
+pub use problem::{ConfigError, Finding, Problem, Problems, Reported, nearest, nearest_hint};
 pub use source::Source;
 pub use training::{PhaseSpec, TrainingSpec};
 

@@ -1,5 +1,6 @@
 //! What is wrong with a config, collected until everything has been looked at.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// One thing that is wrong, or only odd, in a config.
@@ -34,14 +35,36 @@ impl Problem {
     }
 }
 
+/// Proof that an error was reported: nothing but [`Problems`] makes one. A check that fails returns
+/// it, so that none can fail in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported(());
+
 /// The collector into which all checks of a config report.
 #[derive(Debug, Clone, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    all: Vec<Problem>,
+    /// Where errors are, for [`Problems::check`].
+    bad: HashSet<String>,
+}
 
 impl Problems {
     /// Reports an error; chain [`Problem::hint`] to add the way out.
     pub fn error(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
-        self.push(Problem::new(path, message))
+        let problem = Problem::new(path, message);
+        self.bad.insert(problem.path.clone());
+        self.push(problem)
+    }
+
+    /// Reports an error with the way out.
+    pub fn report(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Reported {
+        self.error(path, message).hint(hint);
+        Reported(())
     }
 
     /// Reports something that is odd, but can be used.
@@ -51,39 +74,44 @@ impl Problems {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Gives the way out to the problems from number `first` on that have none.
     pub(super) fn hint_from(&mut self, first: usize, hint: impl Fn() -> String) {
-        let without = self.0[first..].iter_mut().filter(|problem| problem.hint.is_none());
+        let without = self.all[first..].iter_mut().filter(|problem| problem.hint.is_none());
         without.for_each(|problem| problem.hint = Some(hint()));
     }
 
     /// Whether anything makes the config unusable.
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|problem| !problem.warning)
+        !self.bad.is_empty()
     }
 
-    /// Whether an error was reported at `path` or at something around it, so
-    /// that the value there is not what the user wrote.
+    /// Whether the value at `path` is what the user wrote.
+    ///
+    /// # Errors
+    /// If an error was reported there, or at something around it.
+    pub fn check(&self, path: &str) -> Result<(), Reported> {
+        let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
+        let mut around = ends.map(|end| &path[..end]);
+        if around.any(|path| self.bad.contains(path)) { Err(Reported(())) } else { Ok(()) }
+    }
+
+    /// Whether [`Problems::check`] fails.
     pub fn is_bad(&self, path: &str) -> bool {
-        let around = |outer: &str| {
-            let rest = path.strip_prefix(outer);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        self.0.iter().any(|problem| !problem.warning && around(&problem.path))
+        self.check(path).is_err()
     }
 
     /// The problems in the order of their report.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.all.iter()
     }
 
     fn push(&mut self, problem: Problem) -> &mut Problem {
-        let at = self.0.len();
-        self.0.push(problem);
-        &mut self.0[at]
+        let at = self.all.len();
+        self.all.push(problem);
+        &mut self.all[at]
     }
 }
 

@@ -13,7 +13,7 @@ mod streams;
 mod training;
 
 use crate::blocks::{Block, Builtin, Scope, Time};
-use crate::config::{Config, ConfigError, Finding, Problems, Source};
+use crate::config::{Config, ConfigError, Finding, Problems, Reported, Source};
 
 pub use caption::Read;
 pub use length::LengthError;
@@ -192,10 +192,10 @@ struct Sizes {
 fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Vec<Step<K>> {
     let Sizes { dim, vocab, seq_len, batch } = sizes;
     let mult = config.mlp_mult.filter(|m| *m != 0.0).unwrap_or(DEFAULT_MLP_MULT);
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<Result<K, Reported>> = Vec::new();
     for (index, spec) in config.blocks.iter().enumerate() {
-        if problems.is_bad(&format!("blocks[{index}].type")) {
-            blocks.push(None);
+        if let Err(reported) = problems.check(&format!("blocks[{index}].type")) {
+            blocks.push(Err(reported));
             continue;
         }
         let mut scope = Scope {
@@ -210,10 +210,13 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
             dropout: config.dropout.unwrap_or(0.0),
             index,
             specs: &config.blocks,
+            earlier: &blocks,
             problems,
         };
         let block = K::plan(spec, &mut scope);
-        defects::check(index, spec, block.as_ref(), problems);
+        if let Ok(block) = &block {
+            defects::check(index, spec, block, problems);
+        }
         blocks.push(block);
     }
     parallel::check(config, problems);

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use crate::blocks::Block;
-use crate::config::{BlockSpec, Config, Problems};
+use crate::config::{BlockSpec, Config, Problems, Reported};
 use crate::weights::{Weight, layout};
 use mixlab_ops::capture::Capture;
 
 /// The owner of the weights of each block, by index.
 pub fn owners<K: Block>(
     config: &Config,
-    blocks: &[Option<K>],
+    blocks: &[Result<K, Reported>],
     problems: &mut Problems,
 ) -> Vec<usize> {
     let count = blocks.len();
@@ -91,7 +91,12 @@ const WITH_HEADS: [&str; 6] =
     ["plain", "retnet", "perceiver", "bottleneck", "cross_attention", "custom"];
 
 /// Both blocks must be of one type and have the same weights; a group also fixes the heads.
-fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, problems: &mut Problems) {
+fn check<K: Block>(
+    config: &Config,
+    blocks: &[Result<K, Reported>],
+    share: Sharing,
+    problems: &mut Problems,
+) {
     let Sharing { block, owner, by_group } = share;
     let path = match by_group {
         true => format!("blocks[{block}].weight_group"),
@@ -112,7 +117,7 @@ fn check<K: Block>(config: &Config, blocks: &[Option<K>], share: Sharing, proble
         problems.error(path, format!("{who}: their `heads` differ")).hint(hint);
         return;
     }
-    let (Some(Some(a)), Some(Some(b))) = (blocks.get(block), blocks.get(owner)) else { return };
+    let (Ok(a), Ok(b)) = (&blocks[block], &blocks[owner]) else { return };
     if names(a) != names(b) {
         problems.error(path, format!("{who}: their weights differ")).hint(hint);
     }

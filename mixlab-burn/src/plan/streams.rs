@@ -2,7 +2,7 @@
 //! flows backwards in time is worth a warning.
 
 use crate::blocks::{Block, Time};
-use crate::config::{BlockSpec, Problems};
+use crate::config::{BlockSpec, Problems, Reported};
 
 /// Reports names of published streams that are already taken.
 pub fn check_names(specs: &[BlockSpec], problems: &mut Problems) {
@@ -23,10 +23,10 @@ pub fn check_names(specs: &[BlockSpec], problems: &mut Problems) {
 /// Gives one warning for all blocks in which a position reads later ones.
 pub fn warn_of_future<K: Block>(
     specs: &[BlockSpec],
-    blocks: &[Option<K>],
+    blocks: &[Result<K, Reported>],
     problems: &mut Problems,
 ) {
-    let sees = |block: &Option<K>| block.as_ref().is_some_and(|block| block.time() == Time::Whole);
+    let sees = |block: &Result<K, Reported>| block.as_ref().is_ok_and(|block| block.time() == Time::Whole);
     let found: Vec<usize> = (0..blocks.len()).filter(|i| sees(&blocks[*i])).collect();
     let Some((first, others)) = found.split_first() else { return };
     let others: Vec<String> = others.iter().map(|i| format!("`{i}`")).collect();

@@ -4,7 +4,7 @@ use super::fault::Fault;
 use super::plan::Planner;
 use super::shape::{Extent, Size};
 use super::weights::MAX_RANK;
-use crate::config::CustomWeight;
+use crate::config::{CustomWeight, Reported};
 use crate::weights::Weight;
 
 /// A weight as it is stored.
@@ -20,35 +20,30 @@ pub struct Declared {
 pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 impl Planner<'_, '_> {
-    /// All declared weights, `None` in place of those that cannot be.
-    pub(super) fn weights(&mut self) -> Vec<Option<Declared>> {
+    /// All declared weights, as far as they can be.
+    pub(super) fn weights(&mut self) -> Vec<Result<Declared, Reported>> {
         let declared = &self.spec.weights;
         declared.iter().enumerate().map(|(index, weight)| self.weight(index, weight)).collect()
     }
 
-    fn weight(&mut self, index: usize, weight: &CustomWeight) -> Option<Declared> {
+    fn weight(&mut self, index: usize, weight: &CustomWeight) -> Result<Declared, Reported> {
         let path = format!("weights[{index}]");
-        if [".name", ".shape"].iter().any(|field| self.scope.is_bad(&format!("{path}{field}"))) {
-            self.failed = true;
-            return None;
-        }
+        [".name", ".shape"].iter().try_for_each(|field| self.check(&format!("{path}{field}")))?;
         self.warn_of_name(&path, index, weight);
         let shape = self.weight_shape(&path, weight)?;
         let (name, rank) = (&weight.name, shape.len());
         if rank > MAX_RANK {
             let message = format!("`{name}` has `{rank}` axes");
             let hint = format!("a weight has at most {MAX_RANK}; declare a matrix, and reshape it");
-            self.refuse(&format!("{path}.shape"), Fault::new(message, hint));
-            return None;
+            return Err(self.refuse(&format!("{path}.shape"), Fault::new(message, hint)));
         }
         let stored = Weight::new(name.clone(), shape.clone());
         if !stored.is_trainable() {
             let message = format!("`{name}` has `{rank}` axes, and no optimizer group takes it");
             let hint = "declare a matrix, and reshape it; operations see a weight of more than two axes as one row anyway";
-            self.refuse(&format!("{path}.shape"), Fault::new(message, hint));
-            return None;
+            return Err(self.refuse(&format!("{path}.shape"), Fault::new(message, hint)));
         }
-        Some(Declared { name: name.clone(), shape })
+        Ok(Declared { name: name.clone(), shape })
     }
 
     fn warn_of_name(&mut self, path: &str, index: usize, weight: &CustomWeight) {
@@ -64,13 +59,15 @@ impl Planner<'_, '_> {
     }
 
     /// The sizes of a weight, which exists before there is any batch: `B` is 1.
-    fn weight_shape(&mut self, path: &str, weight: &CustomWeight) -> Option<Vec<usize>> {
+    fn weight_shape(&mut self, path: &str, weight: &CustomWeight) -> Result<Vec<usize>, Reported> {
         let extent = Extent { batch: 1, seq: self.extent.seq };
         let mut shape = Vec::new();
         let mut elements = 1usize;
+        let mut sound = Ok(());
         for (axis, text) in weight.shape.iter().enumerate() {
             let field = format!("{path}.shape[{axis}]");
-            if self.scope.is_bad(&field) {
+            if let Err(reported) = self.check(&field) {
+                sound = Err(reported);
                 continue;
             }
             let size = Size::parse(text, &self.symbols).map(|size| size.at(extent));
@@ -79,17 +76,15 @@ impl Planner<'_, '_> {
                     elements = elements.saturating_mul(size);
                     shape.push(size);
                 }
-                Err(fault) => self.refuse(&field, fault),
+                Err(fault) => sound = Err(self.refuse(&field, fault)),
             }
         }
         if elements > MAX_ELEMENTS {
             let message = format!("`{}` has more than `{MAX_ELEMENTS}` elements", weight.name);
-            self.refuse(&format!("{path}.shape"), Fault::new(message, "declare a smaller weight"));
-            return None;
+            let fault = Fault::new(message, "declare a smaller weight");
+            return Err(self.refuse(&format!("{path}.shape"), fault));
         }
-        let complete = shape.len() == weight.shape.len();
-        self.failed |= !complete;
-        complete.then_some(shape)
+        sound.map(|()| shape)
     }
 }
 

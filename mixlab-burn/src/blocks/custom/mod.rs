@@ -59,7 +59,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use mixlab_ops::{lift, lower};
 
 use super::{Block, Flow, Scope, Time};
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 pub use along::Outlook;
 pub use declare::Declared;
@@ -133,7 +133,7 @@ impl Block for Custom {
         vec!["custom"]
     }
 
-    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Option<Self> {
+    fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
         plan::Planner::plan(spec, scope)
     }
 

@@ -6,18 +6,19 @@ use super::ops::{Dims, ROWS, Row};
 use super::params::{Params, Site, is_idle};
 use super::plan::Planner;
 use super::program::Instruction;
-use crate::config::{CustomOp, nearest, nearest_hint};
+use crate::config::{CustomOp, Reported, nearest, nearest_hint};
 
 impl<'a> Planner<'a, '_> {
     /// Plans one operation, and gives its outputs their names.
     pub(super) fn op(&mut self, index: usize, op: &'a CustomOp) {
         let path = format!("ops[{index}]");
         let row = self.row(&path, op);
-        let readable = !self.scope.is_bad(&format!("{path}.params"));
-        let params = row.filter(|_| readable).and_then(|row| self.params(&path, op, row));
+        let readable = self.check(&format!("{path}.params"));
+        let params = readable.and(row).and_then(|row| self.params(&path, op, row));
         let inputs = self.inputs(&path, op, row);
         let outputs = self.outputs(&path, op, row);
-        let instruction = row.zip(params).zip(inputs).map(|((row, params), inputs)| {
+        let instruction = row.ok().zip(params.ok()).zip(inputs.ok());
+        let instruction = instruction.map(|((row, params), inputs)| {
             let outputs = self.shapes.len()..self.shapes.len() + row.outputs;
             let row = Row::number(row.name()).expect("the row is in the table");
             Instruction { index, row, params, inputs, outputs }
@@ -27,59 +28,47 @@ impl<'a> Planner<'a, '_> {
             self.names.insert(name, self.shapes.len());
             self.shapes.push(shapes.as_ref().and_then(|shapes| shapes.get(n).cloned()));
         }
-        self.failed |= instruction.is_none();
         self.instructions.extend(instruction);
     }
 
-    fn row(&mut self, path: &str, op: &CustomOp) -> Option<&'static Row> {
+    fn row(&mut self, path: &str, op: &CustomOp) -> Result<&'static Row, Reported> {
         let field = format!("{path}.op");
-        if self.scope.is_bad(&field) {
-            return None;
-        }
-        let row = Row::find(&op.op);
-        if row.is_none() {
+        self.check(&field)?;
+        Row::find(&op.op).ok_or_else(|| {
             let known: Vec<_> = ROWS.iter().map(Row::name).collect();
             let hint = nearest_hint(&op.op, "operations", &known);
-            self.refuse(&field, Fault::new(format!("there is no operation `{}`", op.op), hint));
-        }
-        row
+            self.refuse(&field, Fault::new(format!("there is no operation `{}`", op.op), hint))
+        })
     }
 
-    fn params(&mut self, path: &str, op: &CustomOp, row: &'static Row) -> Option<Params> {
+    fn params(&mut self, path: &str, op: &CustomOp, row: &'static Row) -> Result<Params, Reported> {
         let mut written = op.params.clone();
         written.retain(|key, _| !is_idle(row, key));
         for key in op.params.keys().filter(|key| !written.contains_key(*key)) {
             let message = format!("`{}` has no parameter `{key}`, which has no effect", row.name());
             self.scope.warn(&format!("{path}.params.{key}"), message);
         }
-        match Params::read(row.params, &written, &self.symbols) {
-            Ok(params) => Some(params),
-            Err(wrong) => {
-                for mistake in wrong {
-                    let dot = if mistake.key.is_empty() { "" } else { "." };
-                    let field = format!("{path}.params{dot}{}", mistake.key);
-                    let message = format!("`{}`: {}", row.name(), mistake.fault.message);
-                    self.refuse(&field, Fault { message, hint: mistake.fault.hint });
-                }
-                None
-            }
-        }
+        Params::read(row.params, &written, &self.symbols).map_err(|wrong| {
+            let reports = wrong.into_iter().map(|mistake| {
+                let dot = if mistake.key.is_empty() { "" } else { "." };
+                let field = format!("{path}.params{dot}{}", mistake.key);
+                let message = format!("`{}`: {}", row.name(), mistake.fault.message);
+                self.refuse(&field, Fault { message, hint: mistake.fault.hint })
+            });
+            reports.last().expect("parameters are refused for a reason")
+        })
     }
 
     /// The slots that the operation reads, if their number is right and all are known.
-    fn inputs(&mut self, path: &str, op: &CustomOp, row: Option<&Row>) -> Option<Vec<usize>> {
-        let mut slots = Vec::new();
-        for (n, name) in op.inputs.iter().enumerate() {
-            match self.names.get(name.as_str()) {
-                Some(slot) => slots.push(*slot),
-                None if self.scope.is_bad(&format!("{path}.inputs[{n}]")) => {}
-                None => self.refuse(&format!("{path}.inputs[{n}]"), self.undefined(name)),
-            }
-        }
+    fn inputs(
+        &mut self,
+        path: &str,
+        op: &CustomOp,
+        row: Result<&Row, Reported>,
+    ) -> Result<Vec<usize>, Reported> {
+        let slots: Vec<_> = (0..op.inputs.len()).map(|n| self.input(path, op, n)).collect();
         let row = row?;
-        if self.scope.is_bad(&format!("{path}.inputs")) {
-            return None;
-        }
+        self.check(&format!("{path}.inputs"))?;
         let (found, most) = (op.inputs.len(), row.inputs.len());
         if !(row.least_inputs()..=most).contains(&found) {
             let message = format!("`{}` has `{found}` inputs", row.name());
@@ -87,10 +76,20 @@ impl<'a> Planner<'a, '_> {
                 [] => "it takes none".to_owned(),
                 names => format!("it takes {}", names.join(", ")),
             };
-            self.refuse(&format!("{path}.inputs"), Fault::new(message, hint));
-            return None;
+            return Err(self.refuse(&format!("{path}.inputs"), Fault::new(message, hint)));
         }
-        (slots.len() == found).then_some(slots)
+        slots.into_iter().collect()
+    }
+
+    /// The slot of input `n`.
+    fn input(&mut self, path: &str, op: &CustomOp, n: usize) -> Result<usize, Reported> {
+        let name = op.inputs[n].as_str();
+        if let Some(slot) = self.names.get(name) {
+            return Ok(*slot);
+        }
+        let field = format!("{path}.inputs[{n}]");
+        self.check(&field)?;
+        Err(self.refuse(&field, self.undefined(name)))
     }
 
     fn undefined(&self, name: &str) -> Fault {
@@ -108,13 +107,21 @@ impl<'a> Planner<'a, '_> {
     }
 
     /// The names that the operation writes; as many as were given, whether or not they fit.
-    fn outputs(&mut self, path: &str, op: &'a CustomOp, row: Option<&Row>) -> Vec<&'a str> {
+    fn outputs(
+        &mut self,
+        path: &str,
+        op: &'a CustomOp,
+        row: Result<&Row, Reported>,
+    ) -> Vec<&'a str> {
         let names: Vec<&str> = output_names(op).collect();
         let field = if op.outputs.is_empty() { "output" } else { "outputs" };
         let expected = row.map_or(names.len().max(1), |row| row.outputs);
         let name = &op.op;
-        if ["output", "outputs"].iter().any(|field| self.scope.is_bad(&format!("{path}.{field}"))) {
-            self.failed = true;
+        let checked: Result<(), _> = ["output", "outputs"]
+            .iter()
+            .try_for_each(|field| self.check(&format!("{path}.{field}")));
+        if checked.is_err() {
+            // Reported when it was read.
         } else if names.iter().any(|name| name.is_empty()) {
             let fault = Fault::new(format!("`{name}` has an output without a name"), "name it");
             self.refuse(&format!("{path}.{field}"), fault);

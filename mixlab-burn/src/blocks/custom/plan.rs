@@ -11,7 +11,7 @@ use super::program::{Instruction, Program, STREAM, check_stream};
 use super::shape::{Extent, Symbols};
 use super::weights::seen_shape;
 use crate::blocks::Scope;
-use crate::config::BlockSpec;
+use crate::config::{BlockSpec, Reported};
 
 /// Fields of the config on which every shape depends.
 const SIZES: [&str; 4] = ["model_dim", "vocab_size", "seq_len", "training.batch_tokens"];
@@ -22,7 +22,8 @@ pub struct Planner<'a, 'p> {
     pub(super) scope: &'a mut Scope<'p>,
     pub(super) symbols: Symbols,
     pub(super) extent: Extent,
-    pub(super) failed: bool,
+    /// `Err` from the first mistake on.
+    pub(super) sound: Result<(), Reported>,
     /// What each name means at this point.
     pub(super) names: HashMap<&'a str, usize>,
     /// The shape of each slot, where it is known.
@@ -34,10 +35,8 @@ impl<'a, 'p> Planner<'a, 'p> {
     /// Plans the block `spec`.
     ///
     /// Without the sizes of the model there would only be errors that follow from theirs.
-    pub fn plan(spec: &'a BlockSpec, scope: &'a mut Scope<'p>) -> Option<Custom> {
-        if SIZES.iter().any(|field| scope.problems.is_bad(field)) {
-            return None;
-        }
+    pub fn plan(spec: &'a BlockSpec, scope: &'a mut Scope<'p>) -> Result<Custom, Reported> {
+        SIZES.iter().try_for_each(|field| scope.problems.check(field))?;
         let heads = spec.heads.and_then(|h| usize::try_from(h).ok()).unwrap_or(0).max(1);
         let extent = Extent { batch: scope.batch.max(1), seq: scope.seq_len };
         let mut planner = Self {
@@ -45,7 +44,7 @@ impl<'a, 'p> Planner<'a, 'p> {
             shapes: vec![Some(vec![extent.batch * extent.seq, scope.dim])],
             names: HashMap::new(),
             instructions: Vec::new(),
-            failed: false,
+            sound: Ok(()),
             spec,
             scope,
             extent,
@@ -58,25 +57,33 @@ impl<'a, 'p> Planner<'a, 'p> {
         planner.check_other_batches(&program);
         let dead = program.prune();
         planner.warn(&program, &dead);
-        (!planner.failed).then_some(())?;
-        let weights = weights.into_iter().collect::<Option<_>>()?;
+        planner.sound?;
+        let weights = weights.into_iter().collect::<Result<_, _>>()?;
         let name = spec.name.clone().unwrap_or_default();
-        Some(Custom::new(name, weights, program, dead, extent))
+        Ok(Custom::new(name, weights, program, dead, extent))
     }
 
     /// Weights come after the stream, and nothing takes the name `x` from it.
-    fn name_weights(&mut self, weights: &[Option<Declared>]) {
+    fn name_weights(&mut self, weights: &[Result<Declared, Reported>]) {
         for (weight, declared) in self.spec.weights.iter().zip(weights) {
             self.names.insert(&weight.name, self.shapes.len());
-            let seen = declared.as_ref().map(|declared| seen_shape(&declared.shape).into());
+            let seen = declared.as_ref().ok().map(|declared| seen_shape(&declared.shape).into());
             self.shapes.push(seen);
         }
         self.names.insert("x", STREAM);
     }
 
-    pub(super) fn refuse(&mut self, field: &str, fault: Fault) {
-        self.failed = true;
-        self.scope.error(field, fault.message, fault.hint);
+    pub(super) fn refuse(&mut self, field: &str, fault: Fault) -> Reported {
+        let reported = self.scope.error(field, fault.message, fault.hint);
+        self.sound = Err(reported);
+        reported
+    }
+
+    /// [`Scope::check`], after which the block can no longer be planned if it fails.
+    pub(super) fn check(&mut self, field: &str) -> Result<(), Reported> {
+        let checked = self.scope.check(field);
+        self.sound = self.sound.and(checked);
+        checked
     }
 
     /// The parts that a block must have.
@@ -104,7 +111,7 @@ impl<'a, 'p> Planner<'a, 'p> {
     }
 
     /// The program, if nothing was wrong.
-    fn program(&mut self) -> Option<Program> {
+    fn program(&mut self) -> Result<Program, Reported> {
         let stream = self.names["x"];
         if let Some(Err(fault)) =
             self.shapes[stream].as_ref().map(|s| check_stream(s, self.extent, self.symbols.dim))
@@ -121,9 +128,9 @@ impl<'a, 'p> Planner<'a, 'p> {
                 rewrites.push((index, slot));
             }
         }
-        (!self.failed).then_some(())?;
-        let weights = self.shapes[1..=spec.weights.len()].iter().cloned().collect::<Option<_>>()?;
-        Some(Program {
+        self.sound?;
+        let weights = self.shapes[1..=spec.weights.len()].iter().flatten().cloned().collect();
+        Ok(Program {
             instructions: std::mem::take(&mut self.instructions),
             dim: self.symbols.dim,
             weights,
