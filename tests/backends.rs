@@ -8,13 +8,25 @@ use crate::cli::{TRAIN, mixlab, stdout, steps};
 
 /// The losses of 20 steps of the config in `file` on `backend`.
 fn losses(backend: &str, file: &str) -> Vec<f64> {
+    losses_with(backend, file, &[])
+}
+
+/// The same with `more` arguments.
+fn losses_with(backend: &str, file: &str, more: &[&str]) -> Vec<f64> {
     let temporary = tempfile::tempdir().unwrap();
     let metrics = temporary.path().join("metrics.jsonl");
     let written = metrics.to_str().unwrap();
     let arguments = ["arch", "--config", file, "--train", TRAIN, "--backend", backend];
     let often = ["--log-every", "1", "--metrics", written];
-    stdout(&mixlab(&[&arguments[..], &often].concat()));
+    stdout(&mixlab(&[&arguments[..], &often, more].concat()));
     steps(&metrics).iter().map(|step| step["loss"].as_f64().unwrap()).collect()
+}
+
+/// The losses of the original in the 20 steps of a golden case.
+fn traced(case: &str) -> Vec<f64> {
+    let trace = format!("{}/golden/cases/{case}/trace.json", env!("CARGO_MANIFEST_DIR"));
+    let trace: Value = serde_json::from_str(&fs::read_to_string(trace).unwrap()).unwrap();
+    trace["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
 fn compare(backend: &str, case: &str, expected: &[f64]) {
@@ -28,10 +40,7 @@ fn compare(backend: &str, case: &str, expected: &[f64]) {
 
 /// Trains a golden case on `backend` and compares every loss with the original's.
 fn compare_with_the_original(backend: &str, case: &str) {
-    let trace = format!("{}/golden/cases/{case}/trace.json", env!("CARGO_MANIFEST_DIR"));
-    let trace: Value = serde_json::from_str(&fs::read_to_string(trace).unwrap()).unwrap();
-    let expected = trace["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
-    compare(backend, case, &expected.collect::<Vec<_>>());
+    compare(backend, case, &traced(case));
 }
 
 /// A case for each type of block that the original has a trace of.
@@ -86,6 +95,24 @@ fn cuda_trains_every_case_like_the_original() {
         })
         .collect();
     assert!(failures.is_empty(), "{failures:?}");
+}
+
+/// Each type of block with activations of half width, to what bfloat16 resolves.
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_trains_every_block_type_in_half_width() {
+    if std::env::var_os("MIXLAB_TEST_CUDA").is_none() {
+        return;
+    }
+    let blocks = ["plain_swiglu", "kv_source", "mlp_silu", "mamba", "mamba3", "retnet", "rwkv"];
+    for case in blocks.into_iter().chain(["perceiver", "bottleneck", "token_blend"]) {
+        let file = format!("golden/cases/{case}/config.json");
+        let got = losses_with("cuda", &file, &["--precision", "bf16"]);
+        for (step, (got, expected)) in got.iter().zip(traced(case)).enumerate() {
+            let error = (got - expected).abs();
+            assert!(error <= 5e-2, "{case}, step {step}: off by {error:e}");
+        }
+    }
 }
 
 #[cfg(feature = "candle")]

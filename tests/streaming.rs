@@ -42,7 +42,7 @@ fn numbers(x: Tensor<Flex, 3>) -> Vec<f32> {
 /// Logits `[B, T, V]` of whole rows.
 fn whole(model: &Model<Flex>) -> Vec<f32> {
     let (tokens, _) = model.upload(&piece(0..SEQ), &Default::default());
-    numbers(model.forward(tokens).reshape([ROWS, SEQ, VOCAB]))
+    numbers(model.forward(tokens).reshape([ROWS, SEQ, model.plan().vocab]))
 }
 
 /// The same in pieces of these lengths, the last one repeated until the row is over.
@@ -54,7 +54,7 @@ fn in_pieces(model: &Model<Flex>, lengths: &[usize]) -> Vec<f32> {
         length = lengths.next().unwrap_or(length).min(SEQ - at);
         let (tokens, _) = model.upload(&piece(at..at + length), &Default::default());
         let (hidden, after) = model.advance(tokens, memory);
-        parts.push(model.logits(hidden).reshape([ROWS, length, VOCAB]));
+        parts.push(model.logits(hidden).reshape([ROWS, length, model.plan().vocab]));
         (memory, at) = (after, at + length);
         assert_eq!(memory.past(), at);
     }
@@ -62,15 +62,19 @@ fn in_pieces(model: &Model<Flex>, lengths: &[usize]) -> Vec<f32> {
 }
 
 fn check(blocks: &str, options: &str) {
-    let model = model(&plan(blocks, options));
+    check_plan(&format!("{options} {blocks}"), &plan(blocks, options));
+}
+
+fn check_plan(name: &str, plan: &Plan) {
+    let model = model(plan);
     let expected = whole(&model);
     let largest = expected.iter().fold(0f32, |most, z| most.max(z.abs()));
-    assert!(largest > 1e-3, "{blocks}");
+    assert!(largest > 1e-3, "{name}");
     for lengths in [&[1][..], &[3], &[SEQ - 1, 1], &[1, SEQ - 1], &[5, 1, 7, 2], &[SEQ]] {
         let got = in_pieces(&model, lengths);
         let error = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         let error = error / largest;
-        assert!(error <= 1e-5, "pieces of {lengths:?}: off by {error:e} in {options} {blocks}");
+        assert!(error <= 1e-5, "pieces of {lengths:?}: off by {error:e} in {name}");
     }
 }
 
@@ -109,6 +113,20 @@ fn blocks_together_go_on_where_they_stopped() {
         {"type": "plain", "heads": 4}, {"type": "swiglu"}"#;
     check(pairs, r#""parallel_residual": true,"#);
     check(pairs, r#""resid_mix": true, "block_scales": true, "logit_softcap": 10,"#);
+}
+
+#[test]
+fn every_golden_config_goes_on_where_it_stopped() {
+    let mut count = 0;
+    for case in crate::golden::cases() {
+        let file = format!("{}/golden/cases/{case}/config.json", env!("CARGO_MANIFEST_DIR"));
+        let plan = Plan::read(&file, &[]).unwrap().plan;
+        if plan.is_streaming() {
+            check_plan(&case, &plan);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} of them stream");
 }
 
 #[test]
