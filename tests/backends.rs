@@ -6,19 +6,19 @@ use serde_json::Value;
 
 use crate::cli::{TRAIN, mixlab, stdout, steps};
 
-/// The losses of 20 steps of the config in `file` on `backend`.
+/// The losses of 20 steps of the config in `file` on `backend`, with products in f32.
 fn losses(backend: &str, file: &str) -> Vec<f64> {
-    losses_with(backend, file, &[])
+    losses_in("f32", backend, file)
 }
 
-/// The same with `more` arguments.
-fn losses_with(backend: &str, file: &str, more: &[&str]) -> Vec<f64> {
+/// The same with products in `precision`.
+fn losses_in(precision: &str, backend: &str, file: &str) -> Vec<f64> {
     let temporary = tempfile::tempdir().unwrap();
     let metrics = temporary.path().join("metrics.jsonl");
     let written = metrics.to_str().unwrap();
     let arguments = ["arch", "--config", file, "--train", TRAIN, "--backend", backend];
-    let often = ["--log-every", "1", "--metrics", written];
-    stdout(&mixlab(&[&arguments[..], &often, more].concat()));
+    let often = ["--log-every", "1", "--metrics", written, "--precision", precision];
+    stdout(&mixlab(&[&arguments[..], &often].concat()));
     steps(&metrics).iter().map(|step| step["loss"].as_f64().unwrap()).collect()
 }
 
@@ -107,7 +107,7 @@ fn cuda_trains_every_block_type_in_half_width() {
     let blocks = ["plain_swiglu", "kv_source", "mlp_silu", "mamba", "mamba3", "retnet", "rwkv"];
     for case in blocks.into_iter().chain(["perceiver", "bottleneck", "token_blend"]) {
         let file = format!("golden/cases/{case}/config.json");
-        let got = losses_with("cuda", &file, &["--precision", "bf16"]);
+        let got = losses_in("bf16", "cuda", &file);
         for (step, (got, expected)) in got.iter().zip(traced(case)).enumerate() {
             let error = (got - expected).abs();
             assert!(error <= 5e-2, "{case}, step {step}: off by {error:e}");

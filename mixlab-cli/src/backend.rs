@@ -1,13 +1,28 @@
 //! Which backend computes: the only place that matches on its name.
 
+use std::fmt;
+
 use anyhow::Context;
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
-use clap::ValueEnum;
-use mixlab_burn::ops::{Backend, Precision};
+use clap::{Args, ValueEnum};
+use mixlab_burn::ops::Backend;
 
-use crate::Request;
-use crate::cli::Compute;
+use crate::error::Request;
+
+/// Where to compute.
+#[derive(Args)]
+pub struct Compute {
+    /// Backend; auto takes the fastest that this build has and this machine runs
+    #[arg(long, value_enum, default_value_t = BackendName::Auto)]
+    pub backend: BackendName,
+    /// Which device of the backend
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub device: usize,
+    /// Threads of the CPU backend [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
 
 /// Value of `--backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +46,8 @@ pub enum BackendName {
 /// Value of `--precision`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionName {
+    /// TensorFloat-32 on CUDA, 32-bit floats elsewhere.
+    Auto,
     /// 32-bit floats.
     F32,
     /// TensorFloat-32 products where the hardware has them.
@@ -39,23 +56,42 @@ pub enum PrecisionName {
     Bf16,
 }
 
-impl From<PrecisionName> for Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::F32 => Self::F32,
-            PrecisionName::Tf32 => Self::Tf32,
-            PrecisionName::Bf16 => Self::Bf16,
+impl PrecisionName {
+    /// The override of a config that asks for it.
+    pub fn setting(self) -> String {
+        let value = self.to_possible_value().expect("no value is hidden");
+        format!("training.compute_dtype={}", value.get_name())
+    }
+}
+
+/// Where a job runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The backend, as `--backend` calls it.
+    pub kind: &'static str,
+    /// What computes: a number, or a name.
+    pub device: String,
+    /// Whether it is a GPU, whose kernels are compiled when they are first needed.
+    pub gpu: bool,
+}
+
+/// How messages call the place: `cuda:0`, or `vulkan (NVIDIA H100)`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            "cuda" => write!(f, "cuda:{}", self.device),
+            kind => write!(f, "{kind} ({})", self.device),
         }
     }
 }
 
 /// A computation that runs on any backend.
 pub trait Job {
-    /// Runs on `device`; `name` is how messages call the backend.
+    /// Runs on `device`, which is at `place`.
     ///
     /// # Errors
     /// Whatever the computation reports.
-    fn run<A>(self, device: A::Device, name: &str) -> anyhow::Result<()>
+    fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend;
 }
@@ -152,8 +188,9 @@ fn cpu(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.context("the thread pool is already set up")?;
     }
-    let name = format!("cpu (flex, {} threads)", rayon::current_num_threads());
-    job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &name)
+    let device = format!("flex, {} threads", rayon::current_num_threads());
+    let place = Place { kind: "cpu", device, gpu: false };
+    job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &place)
 }
 
 #[cfg(not(feature = "cpu"))]
@@ -163,19 +200,19 @@ fn cpu(_: &Compute, _: impl Job) -> anyhow::Result<()> {
 
 #[cfg(any(feature = "cpu", feature = "candle"))]
 fn only_device(name: &str, device: usize) -> anyhow::Result<()> {
-    match device {
-        0 => Ok(()),
-        n => {
-            Err(Request(format!("`--device {n}`: the `{name}` backend has only device `0`")).into())
-        }
+    if device == 0 {
+        return Ok(());
     }
+    let message = format!("`--device {device}`: the `{name}` backend has only device `0`");
+    Err(Request(message).into())
 }
 
 #[cfg(feature = "candle")]
 #[allow(deprecated)] // Burn 0.21 is the last release with it.
 fn candle(device: usize, job: impl Job) -> anyhow::Result<()> {
     only_device("candle", device)?;
-    job.run::<Autodiff<burn_candle::Candle>>(burn_candle::CandleDevice::Cpu, "candle (cpu)")
+    let place = Place { kind: "candle", device: "cpu".into(), gpu: false };
+    job.run::<Autodiff<burn_candle::Candle>>(burn_candle::CandleDevice::Cpu, &place)
 }
 
 #[cfg(not(feature = "candle"))]
@@ -208,8 +245,8 @@ fn cuda(device: usize, job: impl Job) -> anyhow::Result<()> {
         return Err(no_device("cuda", &format!("`--device {device}` of `{count}` devices")));
     }
     configure();
-    let name = format!("cuda:{device}");
-    job.run::<Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(device), &name)
+    let place = Place { kind: "cuda", device: device.to_string(), gpu: true };
+    job.run::<Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(device), &place)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -262,28 +299,44 @@ fn wgpu(graphics: Graphics, device: usize, job: impl Job) -> anyhow::Result<()> 
         0 => WgpuDevice::DefaultDevice,
         n => WgpuDevice::DiscreteGpu(n),
     };
-    let (name, compiled) = match graphics {
+    let (kind, compiled) = match graphics {
         Graphics::Metal => ("metal", cfg!(feature = "metal")),
         Graphics::Vulkan => ("vulkan", cfg!(feature = "vulkan")),
         Graphics::Any => ("wgpu", true),
     };
     if !compiled {
-        return Err(missing(name, name));
+        return Err(missing(kind, kind));
     }
     configure();
     // wgpu reports a missing adapter by a panic; its text would only repeat what is said below.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let setup = std::panic::catch_unwind(|| match graphics {
+    let setup = without_panic(|| match graphics {
         Graphics::Metal => init_setup::<api::Metal>(&device, Default::default()),
         Graphics::Vulkan => init_setup::<api::Vulkan>(&device, Default::default()),
         Graphics::Any => init_setup::<api::AutoGraphicsApi>(&device, Default::default()),
     });
-    std::panic::set_hook(hook);
-    let setup =
-        setup.map_err(|_| no_device(name, &format!("no {graphics:?} adapter for {device:?}")))?;
-    let name = format!("{name} ({})", setup.adapter.get_info().name);
-    job.run::<Autodiff<Wgpu>>(device, &name)
+    let Some(setup) = setup else {
+        return Err(no_device(kind, &format!("no {graphics:?} adapter for {device:?}")));
+    };
+    let place = Place { kind, device: setup.adapter.get_info().name, gpu: true };
+    job.run::<Autodiff<Wgpu>>(device, &place)
+}
+
+/// What `f` returns, or nothing if it panics, and then without a word. Other threads are heard: the
+/// loader already runs.
+#[cfg(feature = "wgpu")]
+fn without_panic<T>(f: impl FnOnce() -> T + std::panic::UnwindSafe) -> Option<T> {
+    use std::{panic, sync::Arc, thread};
+    let here = thread::current().id();
+    let hook = Arc::new(panic::take_hook());
+    let others = hook.clone();
+    panic::set_hook(Box::new(move |info| {
+        if thread::current().id() != here {
+            others(info);
+        }
+    }));
+    let result = panic::catch_unwind(f);
+    panic::set_hook(Box::new(move |info| hook(info)));
+    result.ok()
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::backend::{BackendName, PrecisionName};
+use crate::backend::{Compute, PrecisionName};
 
 /// Explore language-model architectures from one JSON file.
 #[derive(Parser)]
@@ -24,20 +24,6 @@ pub enum Command {
     Smoke(Smoke),
     /// Turn text into token shards
     Prepare(Prepare),
-}
-
-/// Where to compute.
-#[derive(Args)]
-pub struct Compute {
-    /// Backend; auto takes the fastest that this build has and this machine runs
-    #[arg(long, value_enum, default_value_t = BackendName::Auto)]
-    pub backend: BackendName,
-    /// Which device of the backend
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub device: usize,
-    /// Threads of the CPU backend [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
 }
 
 /// Which config, and what to change in it.
@@ -63,7 +49,7 @@ pub struct Arch {
     pub val: Vec<String>,
     #[command(flatten)]
     pub compute: Compute,
-    /// Number format of matrix products [default: training.compute_dtype, or f32]
+    /// Number format of matrix products [default: training.compute_dtype, or auto]
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionName>,
     /// Write the trained weights here

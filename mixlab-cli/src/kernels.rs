@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use crate::backend::Place;
+
 /// Compiling for longer than this is worth a line.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -48,12 +50,11 @@ pub fn counted() -> Option<(usize, usize)> {
     (compiled + cached > 0).then_some((compiled + cached, compiled))
 }
 
-/// Says on stderr that kernels are being compiled if `backend` needs longer than two seconds until
-/// the returned sender is used or dropped.
-pub fn explain_wait(backend: &str) -> Sender<()> {
+/// Says on stderr that kernels are being compiled if `place` compiles some and needs longer than two
+/// seconds until the returned sender is used or dropped.
+pub fn explain_wait(place: &Place) -> Sender<()> {
     let (done, wait) = channel();
-    let gpu = !(backend.starts_with("cpu") || backend.starts_with("candle"));
-    if gpu {
+    if place.gpu {
         let clear = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
         std::thread::spawn(move || {
             if wait.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {

@@ -13,6 +13,7 @@
 pub mod backend;
 mod cli;
 mod commands;
+mod error;
 mod kernels;
 mod legacy;
 mod report;
@@ -25,16 +26,9 @@ use mixlab_burn::blocks::{Block, Builtin};
 use mixlab_burn::config::ConfigError;
 
 use cli::{Cli, Command};
+use error::Interrupted;
 
-/// A request that cannot be carried out as it was made; exits with code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Request(pub String);
-
-/// A run that was interrupted by a signal; exits with code 130.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-struct Interrupted;
+pub use error::Request;
 
 /// Runs the command line of this process with the built-in blocks.
 pub fn builtin() -> ExitCode {
@@ -46,7 +40,7 @@ pub fn run<K: Block>() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match execute::<K>(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Interrupted>() => ExitCode::from(130),
+        Err(error) if error.is::<Interrupted>() => ExitCode::from(Interrupted::CODE),
         Err(error) => {
             eprintln!("error: {error:#}");
             let request = error.is::<Request>() || error.is::<ConfigError>();
@@ -72,8 +66,8 @@ fn refused(error: clap::Error) -> Request {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) => argument,
         _ => error.exit(),
     };
-    match argument.starts_with('-') {
-        true => error.exit(),
-        false => Request(legacy::stray(argument)),
+    if argument.starts_with('-') {
+        error.exit()
     }
+    Request(legacy::stray(argument))
 }

@@ -96,6 +96,14 @@ pub fn config<K: Block>(plan: &Plan<K>) -> String {
     )
 }
 
+/// Tokens in a second since the logged step `before`, validation left out. Only the first rate of a
+/// run has the start in it: kernels that are compiled, memory that is asked for.
+pub fn rate(logged: &Logged, before: Option<&Logged>) -> f64 {
+    let (tokens, start) = before.map_or((0, Duration::ZERO), |b| (b.tokens, b.elapsed));
+    let time = logged.elapsed.saturating_sub(start + logged.timing.validation);
+    (logged.tokens - tokens) as f64 / time.as_secs_f64()
+}
+
 /// What log lines need to know about a run.
 pub struct Log<'a, K: Block> {
     /// The plan that is trained.
@@ -107,8 +115,8 @@ pub struct Log<'a, K: Block> {
 }
 
 impl<K: Block> Log<'_, K> {
-    /// The line of a logged step.
-    pub fn line(&self, logged: &Logged, phase: Option<usize>) -> String {
+    /// The line of a logged step; `before` is the logged step before it.
+    pub fn line(&self, logged: &Logged, before: Option<&Logged>, phase: Option<usize>) -> String {
         let (name, steps) = (&self.plan.name, self.plan.training.steps);
         let seconds = logged.elapsed.as_secs_f64();
         let done = logged.step + 1;
@@ -120,19 +128,25 @@ impl<K: Block> Log<'_, K> {
         if let Some(phase) = phase {
             line += &format!(" phase={}", self.plan.training.phases[phase].label);
         }
-        line += &format!(" tok/s={:.0}", logged.tokens as f64 / seconds);
+        let rate = rate(logged, before);
+        line += &format!(" tok/s={rate:.0}");
         if let Some(peak) = self.plan.training.hardware_tflops {
-            let rate = self.step_flops as f64 * done as f64 / seconds;
-            line += &format!(" MFU={:.1}%", 100.0 * rate / (peak * 1e12));
+            let flops = self.step_flops as f64 / self.plan.training.batch_tokens as f64 * rate;
+            line += &format!(" MFU={:.1}%", 100.0 * flops / (peak * 1e12));
         }
         if logged.step == 0 {
             line += &format!(" ({seconds:.1}s)");
         } else {
             let left = seconds / done as f64 * (steps - done) as f64;
-            let left = duration(Duration::from_secs_f64(left), Duration::from_secs(1));
+            let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
+            let left = duration(left, Duration::from_secs(1));
             line += &format!(" ({seconds:.1}s, ~{left} remaining)");
         }
         // What the original does not have comes last.
+        if before.is_none() {
+            let start = logged.elapsed - logged.timing.validation;
+            line += &format!(" first loss after {:.1}s", start.as_secs_f64());
+        }
         if logged.skipped > 0 {
             line += &format!(" skipped={}", logged.skipped);
         }
@@ -223,6 +237,29 @@ mod tests {
             assert_eq!(duration(time, ms(1)), text);
         }
         assert_eq!(duration(ms(33_600), ms(1000)), "34s");
+    }
+
+    #[test]
+    fn a_rate_is_that_since_the_last_line() {
+        let logged = |tokens, elapsed, validation| {
+            let seconds = Duration::from_secs;
+            let timing = Timing { validation: seconds(validation), ..Timing::default() };
+            let elapsed = seconds(elapsed);
+            Logged {
+                step: 0,
+                loss: 0.0,
+                val_loss: None,
+                lr: 0.0,
+                grad_norm: 0.0,
+                skipped: 0,
+                tokens,
+                elapsed,
+                timing,
+            }
+        };
+        let first = logged(100, 50, 40);
+        assert_eq!(rate(&first, None), 10.0);
+        assert_eq!(rate(&logged(1100, 55, 3), Some(&first)), 500.0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 use crate::shape::checked;
-use crate::{Mismatch, Spec};
+use crate::{Mismatch, Precision, Spec};
 
 /// What the forward of an op leaves behind for its gradient.
 #[derive(Clone, Debug)]
@@ -151,6 +151,12 @@ pub trait Backend: burn::tensor::backend::Backend {
         _outputs: &[Spec],
     ) -> Vec<FloatTensor<Self>> {
         op.reference::<Self>(inputs, &ints)
+    }
+
+    /// Number format of matrix products where nobody asks for one: the fastest that is no worse than
+    /// what people expect of the device.
+    fn precision(_device: &Self::Device) -> Precision {
+        Precision::F32
     }
 
     /// The type that activations may have when matrix products have bfloat16 operands: half as many

@@ -83,8 +83,9 @@ fields! {
         swa_decay: Option<f32> = "0.999", Rule::Below(0.0, 1.0);
         /// Steps between updates of the average.
         swa_interval: Option<i64> = "10";
-        /// Arithmetic of matrix products; weights stay in 32 bits.
-        compute_dtype: Option<String> = "f32", Rule::OneOf(&["f32", "tf32", "bf16"]);
+        /// Arithmetic of matrix products; weights stay in 32 bits. `auto` is `tf32` on CUDA and `f32`
+        /// elsewhere.
+        compute_dtype: Option<String> = "auto", Rule::OneOf(&["auto", "f32", "tf32", "bf16"]);
     }
 }
 

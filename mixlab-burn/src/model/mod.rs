@@ -146,8 +146,9 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     fn flow(&self, tokens: &Tokens<B>) -> Flow<B> {
         let [batch, seq] = tokens.ids.dims();
         let mut flow = Flow::new(batch, seq);
-        flow.precision = self.plan.training.precision;
-        flow.activations = self.activations(&tokens.ids.device());
+        let device = tokens.ids.device();
+        flow.precision = self.precision(&device);
+        flow.activations = self.activations(&device);
         flow
     }
 
@@ -202,17 +203,23 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
 
     /// Logits before the softcap, as `dtype`.
     fn scores(&self, hidden: Tensor<B, 2>, dtype: DType) -> Tensor<B, 2> {
-        let activations = self.activations(&hidden.device());
+        let device = hidden.device();
+        let (activations, precision) = (self.activations(&device), self.precision(&device));
         let head = match &self.head {
             Some(head) => head.val(),
             None => self.embed.val().transpose(),
         };
-        linear_to(hidden.cast(activations), head, self.plan.training.precision, dtype)
+        linear_to(hidden.cast(activations), head, precision, dtype)
+    }
+
+    /// Number format of matrix products on `device`.
+    pub fn precision(&self, device: &B::Device) -> Precision {
+        self.plan.training.precision.unwrap_or_else(|| B::precision(device))
     }
 
     /// Type of activations: half as wide as the stream where products are, and the device likes it.
     fn activations(&self, device: &B::Device) -> DType {
-        let half = (self.plan.training.precision == Precision::Bf16).then(|| B::half(device));
+        let half = (self.precision(device) == Precision::Bf16).then(|| B::half(device));
         half.flatten().unwrap_or(DType::F32)
     }
 
@@ -225,7 +232,10 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         let ids = tokens.bigrams.expect("a model with bigrams is given bigram ids");
         let e: Tensor<B, 2> = rows(table, ids);
         let e = match &self.bigram_proj {
-            Some(proj) => linear(e, proj.val(), self.plan.training.precision),
+            Some(proj) => {
+                let precision = self.precision(&e.device());
+                linear(e, proj.val(), precision)
+            }
             None => e,
         };
         x + e * scale.val().unsqueeze()

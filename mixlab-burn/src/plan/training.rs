@@ -93,8 +93,9 @@ pub struct Training {
     pub muon_nesterov: bool,
     /// How matrices are drawn.
     pub weight_init: WeightInit,
-    /// Number format of matrix products.
-    pub precision: Precision,
+    /// Number format of matrix products; `None` for that of the backend,
+    /// [`mixlab_ops::Backend::precision`].
+    pub precision: Option<Precision>,
 }
 
 /// Resolves the `training` object for rows of `seq_len` tokens.
@@ -141,9 +142,10 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
         muon_nesterov: spec.muon_nesterov.unwrap_or(true),
         weight_init: weight_init(spec),
         precision: match spec.compute_dtype.as_deref() {
-            Some("tf32") => Precision::Tf32,
-            Some("bf16") => Precision::Bf16,
-            _ => Precision::F32,
+            Some("f32") => Some(Precision::F32),
+            Some("tf32") => Some(Precision::Tf32),
+            Some("bf16") => Some(Precision::Bf16),
+            _ => None,
         },
     }
 }

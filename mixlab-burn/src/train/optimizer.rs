@@ -57,7 +57,7 @@ struct Settings {
     epsilon: f32,
     newton_schulz_steps: usize,
     nesterov: bool,
-    precision: Precision,
+    precision: Option<Precision>,
 }
 
 /// Multiplier of the gradients and their norm, `[factor, norm]`, on the device. A negative factor
@@ -159,7 +159,8 @@ impl<B: Backend> Optimizer<B> {
         };
         let matrices = members.iter().map(matrix).collect();
         let (updates, momenta) = momentum::<B>(beta1, settings.nesterov, &step.factor, matrices);
-        let updates = orthogonalize(updates, settings.newton_schulz_steps, settings.precision);
+        let precision = settings.precision.unwrap_or_else(|| B::precision(&device));
+        let updates = orthogonalize(updates, settings.newton_schulz_steps, precision);
         // Larger for tall matrices.
         let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
         let weights = members.iter().map(|&i| step.weights[i].take().expect("not yet updated"));

@@ -7,38 +7,35 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
 use mixlab_burn::model::Model;
-use mixlab_burn::ops::{Backend, Precision};
+use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
-use mixlab_burn::train::{Event, Schedule, train};
+use mixlab_burn::train::{Event, Logged, Schedule, train};
 use mixlab_burn::weights::{self, Metadata};
 
-use crate::Interrupted;
-use crate::backend::{self, Job};
+use crate::backend::{self, Job, Place};
 use crate::cli;
+use crate::error::Interrupted;
 use crate::kernels;
 use crate::report::{self, Log};
-use metrics::Metrics;
+use metrics::{Metrics, Start};
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
-    let (plan, config) = super::planned::<K>(&options.config)?;
-    let mut plan = Arc::unwrap_or_clone(plan);
-    if let Some(precision) = options.precision {
-        plan.training.precision = Precision::from(precision);
-    }
+    let precision = options.precision.map(|precision| precision.setting());
+    let (plan, config) = super::planned::<K>(&options.config, precision)?;
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
     let feed = data::open(options, &plan)?;
-    backend::run(&options.compute, Train { options, plan: Arc::new(plan), config, feed })
+    backend::run(&options.compute, Train { options, plan, config, feed })
 }
 
 /// One training run, ready to go to a backend.
@@ -50,7 +47,7 @@ struct Train<'a, K: Block> {
 }
 
 impl<K: Block> Job for Train<'_, K> {
-    fn run<A>(self, device: A::Device, backend: &str) -> anyhow::Result<()>
+    fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
@@ -62,14 +59,15 @@ impl<K: Block> Job for Train<'_, K> {
             }
         };
         let counts = Counts::of(&plan)?;
+        let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
-            "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={backend}, precision={}",
-            counts.ops, counts.weights, counts.parameters, plan.training.precision
+            "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={place}, precision={precision}",
+            counts.ops, counts.weights, counts.parameters
         ));
         if options.timing {
             kernels::count();
         }
-        let waiting = kernels::explain_wait(backend);
+        let waiting = kernels::explain_wait(place);
         let start = Instant::now();
         let mut model = Model::<A, K>::new(plan.clone(), &device);
         match &options.safetensors_load {
@@ -87,22 +85,28 @@ impl<K: Block> Job for Train<'_, K> {
             say(format!("  [{name}] no val set: {reason}"));
         }
         let mut metrics = Metrics::open(options.metrics.as_deref())?;
-        metrics.start(&plan, &config, &counts, backend)?;
+        metrics.start(&Start {
+            plan: &plan,
+            config: &config,
+            counts: &counts,
+            place,
+            precision,
+        })?;
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
         let bar = bar(options, plan.training.steps);
-        let (waiting, told) = (Some(waiting), 0);
-        let mut view = View { options, bar, log, metrics, waiting, told };
-        let stop = interrupt_flag()?;
+        let stop = interrupt_flag(bar.clone())?;
+        let mut view =
+            View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
         let mut failed = None;
         let trained = train(model, &device, feed.run, |event| {
             if let Err(error) = view.event(event) {
                 failed = Some(error);
                 return ControlFlow::Break(());
             }
-            match stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if stop.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
             }
+            ControlFlow::Continue(())
         })?;
         view.bar.finish_and_clear();
         if let Some(error) = failed {
@@ -117,10 +121,10 @@ impl<K: Block> Job for Train<'_, K> {
         println!();
         println!("=== ARCH RESULT ===");
         println!("{summary}");
-        match stop.load(Ordering::Relaxed) {
-            true => Err(Interrupted.into()),
-            false => Ok(()),
+        if stop.load(Ordering::Relaxed) {
+            return Err(Interrupted.into());
         }
+        Ok(())
     }
 }
 
@@ -142,6 +146,8 @@ struct View<'a, K: Block> {
     metrics: Metrics,
     /// Waits for the first loss.
     waiting: Option<Sender<()>>,
+    /// The logged step before.
+    before: Option<Logged>,
     /// Notes about slow paths that were printed.
     told: usize,
 }
@@ -167,8 +173,9 @@ impl<K: Block> View<'_, K> {
                 let start = Instant::now();
                 self.tell_of_slow_paths();
                 let phase = Schedule::new(&plan.training).phase(logged.step).map(|(i, _)| i);
-                self.say(self.log.line(&logged, phase));
-                self.metrics.step(&logged)?;
+                let before = self.before.replace(logged.clone());
+                self.say(self.log.line(&logged, before.as_ref(), phase));
+                self.metrics.step(&logged, before.as_ref())?;
                 if self.options.timing {
                     let (log, kernels) = (start.elapsed(), kernels::counted());
                     self.say(self.log.timing(&logged.timing, log, kernels));
@@ -209,11 +216,34 @@ fn bar(options: &cli::Arch, steps: usize) -> ProgressBar {
     ProgressBar::new(steps as u64).with_style(style.expect("the template is well-formed"))
 }
 
-/// Set on Ctrl-C or SIGTERM; the running step is then finished.
-fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
+/// Set on Ctrl-C or SIGTERM; the running step is then finished. The second one ends the process: a
+/// step may take minutes, or never end.
+fn interrupt_flag(bar: ProgressBar) -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    let handler = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed));
+    let handler = ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::Relaxed) {
+            end_now(bar.clone());
+        }
+    });
     handler.context("cannot listen for Ctrl-C")?;
     Ok(flag)
+}
+
+/// Ends the process without waiting for anything: the terminal may be stopped and the device hang.
+fn end_now(bar: ProgressBar) -> ! {
+    const TERMINAL: Duration = Duration::from_millis(200);
+    let (cleared, wait) = channel();
+    std::thread::spawn(move || {
+        bar.finish_and_clear();
+        let _ = cleared.send(());
+    });
+    let _ = wait.recv_timeout(TERMINAL);
+    // SAFETY: ends the process, without the exit handlers of drivers that `exit` runs.
+    #[cfg(unix)]
+    unsafe {
+        libc::_exit(Interrupted::CODE.into())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(Interrupted::CODE.into())
 }

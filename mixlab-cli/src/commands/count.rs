@@ -13,15 +13,14 @@ use crate::report::flops;
 const MIB: f64 = 1_048_576.0;
 
 pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
-    let (plan, _) = super::planned::<K>(&options.config)?;
+    let (plan, _) = super::planned::<K>(&options.config, None)?;
     let counts = Counts::of(&plan)?;
     let unique = counts.parameters;
-    match counts.expanded == unique {
-        true => println!("Total parameters: {unique}"),
-        false => println!(
-            "Total parameters: {unique} (unique) / {} (with sharing expanded)",
-            counts.expanded
-        ),
+    if counts.expanded == unique {
+        println!("Total parameters: {unique}");
+    } else {
+        let expanded = counts.expanded;
+        println!("Total parameters: {unique} (unique) / {expanded} (with sharing expanded)");
     }
     println!("Total size (float32, in MB): {:.2}", (4 * unique) as f64 / MIB);
     println!("Total size (int8 quantized, in MB): {:.2}", unique as f64 / MIB);

@@ -13,11 +13,21 @@ use mixlab_burn::plan::{Plan, Planned};
 
 use crate::cli::ConfigFile;
 
-/// Reads the config that a command names; warnings go to stderr.
-fn planned<K: Block>(file: &ConfigFile) -> Result<(Arc<Plan<K>>, serde_json::Value), ConfigError> {
-    let Planned { plan, warnings, config } = Plan::read(&file.config, &file.set)?;
-    for warning in warnings {
+/// Warnings that are printed.
+const SHOWN_WARNINGS: usize = 50;
+
+/// Reads the config that a command names, with `more` as its last override; warnings go to stderr.
+fn planned<K: Block>(
+    file: &ConfigFile,
+    more: Option<String>,
+) -> Result<(Arc<Plan<K>>, serde_json::Value), ConfigError> {
+    let overrides: Vec<String> = file.set.iter().cloned().chain(more).collect();
+    let Planned { plan, warnings, config } = Plan::read(&file.config, &overrides)?;
+    for warning in warnings.iter().take(SHOWN_WARNINGS) {
         eprintln!("warning: {warning}");
+    }
+    if let Some(rest @ 1..) = warnings.len().checked_sub(SHOWN_WARNINGS) {
+        eprintln!("warning: {rest} more like these");
     }
     Ok((Arc::new(plan), config))
 }

@@ -15,7 +15,7 @@ use mixlab_burn::program::Counts;
 use mixlab_burn::random::Generator;
 use mixlab_burn::train::Optimizer;
 
-use crate::backend::{self, Job};
+use crate::backend::{self, Job, Place};
 use crate::cli;
 
 const CONFIG: &str = r#"{
@@ -37,11 +37,11 @@ pub fn run(options: &cli::Smoke) -> anyhow::Result<()> {
 struct Smoke;
 
 impl Job for Smoke {
-    fn run<A>(self, device: A::Device, name: &str) -> anyhow::Result<()>
+    fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        println!("PASS: backend available, device: {name}");
+        println!("PASS: backend available, device: {place}");
         println!();
         println!("[2/2] Training + benchmark...");
         let plan = Arc::new(Plan::<Builtin>::parse(CONFIG, "smoke", &[])?.plan);

@@ -10,7 +10,7 @@ use burn::tensor::{DType, backend::AutodiffBackend};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
 use crate::shape::checked;
-use crate::{Backend, Op, Spec, Tape};
+use crate::{Backend, Op, Precision, Spec, Tape};
 
 #[derive(Debug)]
 struct Recorded<O>(O);
@@ -61,6 +61,10 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         };
         let rest = rest.into_iter().map(<Self as AutodiffBackend>::from_inner);
         std::iter::once(first).chain(rest).collect()
+    }
+
+    fn precision(device: &Self::Device) -> Precision {
+        B::precision(device)
     }
 
     fn half(device: &Self::Device) -> Option<DType> {

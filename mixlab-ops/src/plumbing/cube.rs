@@ -9,7 +9,7 @@ use cubecl::prelude::{CubeCount, CubeDim, InputScalar};
 use cubecl::zspace::metadata::Metadata;
 
 use super::fallbacks::note;
-use crate::{Backend, Op, Spec};
+use crate::{Backend, Op, Precision, Spec};
 
 impl<R, F, I, BT> Backend for CubeBackend<R, F, I, BT>
 where
@@ -36,6 +36,11 @@ where
         }
         // SAFETY: the caller's promise, and no tensor is too large.
         unsafe { op.cube(inputs, ints) }
+    }
+
+    /// On CUDA TF32, as MLX has it there: a product in 32-bit floats takes several times as long.
+    fn precision(device: &Self::Device) -> Precision {
+        if R::name(&R::client(device)) == "cuda" { Precision::Tf32 } else { Precision::F32 }
     }
 
     fn half(device: &Self::Device) -> Option<DType> {

@@ -9,7 +9,7 @@ use burn_fusion::stream::{Operation, OperationStreams};
 use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 
-use crate::{Backend, Op, Spec};
+use crate::{Backend, Op, Precision, Spec};
 
 /// An op and the tensors of one call: `N` float inputs, then the integer ones.
 struct Call<B, O, const N: usize> {
@@ -63,6 +63,10 @@ impl<B: FusionBackend + Backend> Backend for Fusion<B> {
         let (op, outputs) = (op.clone(), outputs.to_vec());
         let call = Call::<B, O, N> { op, tensors: tensors.clone(), outputs, backend: PhantomData };
         client.register(streams, OperationIr::Custom(tensors), call)
+    }
+
+    fn precision(device: &Self::Device) -> Precision {
+        B::precision(device)
     }
 
     fn half(device: &Self::Device) -> Option<DType> {

@@ -6,8 +6,8 @@ use mixlab_burn::data::{Loader, LoaderConfig, Prefetch, demo, pattern};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::train::Run;
 
-use crate::Request;
 use crate::cli;
+use crate::error::Request;
 
 /// The name of the built-in source.
 const DEMO: &str = "demo";

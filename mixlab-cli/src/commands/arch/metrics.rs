@@ -6,11 +6,29 @@ use std::path::Path;
 
 use anyhow::Context;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::ops::Precision;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::train::{Logged, Trained};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::backend::Place;
+use crate::report::rate;
+
+/// What is known before the first step.
+pub struct Start<'a, K: Block> {
+    /// What is trained.
+    pub plan: &'a Plan<K>,
+    /// The config that it was planned from.
+    pub config: &'a Value,
+    /// Its size.
+    pub counts: &'a Counts,
+    /// Where it is trained.
+    pub place: &'a Place,
+    /// Number format of matrix products.
+    pub precision: Precision,
+}
 
 /// An open metrics file, or none.
 pub struct Metrics(Option<File>);
@@ -26,23 +44,17 @@ impl Metrics {
     }
 
     /// The first line of a run.
-    pub fn start<K: Block>(
-        &mut self,
-        plan: &Plan<K>,
-        config: &Value,
-        counts: &Counts,
-        backend: &str,
-    ) -> anyhow::Result<()> {
+    pub fn start<K: Block>(&mut self, run: &Start<'_, K>) -> anyhow::Result<()> {
+        let Start { plan, config, counts, place, precision } = run;
         let digest = Sha256::digest(config.to_string());
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (kind, device) = backend.split_once([' ', ':']).unwrap_or((backend, "0"));
         self.write(json!({
             "event": "start",
             "config": config,
             "config_sha256": digest,
-            "backend": kind,
-            "device": device.trim_matches(['(', ')']),
-            "precision": plan.training.precision.to_string(),
+            "backend": place.kind,
+            "device": place.device,
+            "precision": precision.to_string(),
             "seed": plan.training.seed,
             "params": counts.parameters,
             "version": env!("CARGO_PKG_VERSION"),
@@ -50,8 +62,7 @@ impl Metrics {
     }
 
     /// A logged step.
-    pub fn step(&mut self, logged: &Logged) -> anyhow::Result<()> {
-        let seconds = logged.elapsed.as_secs_f64();
+    pub fn step(&mut self, logged: &Logged, before: Option<&Logged>) -> anyhow::Result<()> {
         let mut line = json!({
             "event": "step",
             "step": logged.step,
@@ -59,8 +70,8 @@ impl Metrics {
             "lr": logged.lr,
             "grad_norm": logged.grad_norm,
             "tokens": logged.tokens,
-            "seconds": seconds,
-            "tok_per_s": logged.tokens as f64 / seconds,
+            "seconds": logged.elapsed.as_secs_f64(),
+            "tok_per_s": rate(logged, before),
         });
         if let Some(val_loss) = logged.val_loss {
             line["val_loss"] = val_loss.into();
