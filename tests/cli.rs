@@ -1,8 +1,10 @@
 //! The command line, run as a process.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ fn folder() -> PathBuf {
 }
 
 /// The binary, which cargo builds as an example of this package.
-fn command(arguments: &[&str]) -> Command {
+pub fn command(arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().unwrap().parent().unwrap().join("examples/mixlab-cli-under-test");
     let mut command = Command::new(binary);
@@ -260,7 +262,7 @@ fn an_interrupted_run_ends_with_its_summary_and_exits_with_130() {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let trains = || fs::read_to_string(&metrics).is_ok_and(|text| text.contains("\"step\":0"));
     while !trains() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     assert!(
         Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
@@ -270,6 +272,27 @@ fn an_interrupted_run_ends_with_its_summary_and_exits_with_130() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("=== ARCH RESULT ==="), "{printed}");
     assert!(Path::new(&weights).exists());
+}
+
+/// A step that would take hours (10⁸ iterations of Newton and Schulz) is not waited for.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let config = "golden/cases/plain_swiglu/config.json";
+    let endless = ["--set", "training.muon_backend_steps=100000000"];
+    let mut command =
+        command(&[&["arch", "--config", config, "--train", TRAIN][..], &endless].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // From this line on signals are listened to.
+    assert!(lines.any(|line| line.unwrap().contains("IR program")));
+    let id = child.id().to_string();
+    let signal = || Command::new("kill").args(["-TERM", &id]).status().unwrap().success();
+    assert!(signal());
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(child.try_wait().unwrap(), None, "the first one waits for the step");
+    assert!(signal());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 /// What the original refuses is refused, and the message names the field or the value.

@@ -2,6 +2,7 @@
 
 mod backends;
 mod batches;
+mod bounds;
 mod cli;
 mod custom;
 mod docs;

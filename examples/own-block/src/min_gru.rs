@@ -41,7 +41,7 @@ impl Block for MinGru {
         let inner = match spec.options.get("inner") {
             None => scope.dim,
             Some(value) => match value.as_u64() {
-                Some(inner @ 1..) => inner as usize,
+                Some(inner @ 1..) => scope.size("options.inner", inner as usize, scope.dim)?,
                 _ => {
                     let message = format!("`{value}` is not a width");
                     return Err(scope.error("options.inner", message, "use 1 or more"));

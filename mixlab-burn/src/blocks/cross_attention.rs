@@ -117,27 +117,22 @@ impl Block for CrossAttention {
     }
 }
 
+/// Streams that a hint lists.
+const LISTED: usize = 8;
+
 fn source(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Source, Reported> {
-    let streams = |specs: &[BlockSpec]| -> Vec<String> {
-        specs.iter().filter_map(|spec| spec.stream.clone()).collect()
-    };
-    let (earlier, later) = scope.specs.split_at(scope.index);
-    let (earlier, later) = (streams(earlier), streams(later));
     let problem = match spec.source_stream.as_deref() {
         Some("x") => return Ok(Source::Current),
         Some("x0") => return Ok(Source::Embedding),
-        Some(name) if earlier.iter().any(|stream| stream == name) => {
-            return Ok(Source::Published(name.into()));
-        }
-        Some(name) if later.iter().any(|stream| stream == name) => {
-            format!("stream `{name}` is published by this block or a later one")
-        }
-        Some(name) => format!("no earlier block publishes a stream `{name}`"),
+        Some(name) => match scope.streams.publisher(name) {
+            Some(block) if block < scope.index => return Ok(Source::Published(name.into())),
+            Some(_) => format!("stream `{name}` is published by this block or a later one"),
+            None => format!("no earlier block publishes a stream `{name}`"),
+        },
         None => "a `cross_attention` block needs `source_stream`".into(),
     };
-    let known: Vec<&str> =
-        ["x", "x0"].into_iter().chain(earlier.iter().map(String::as_str)).collect();
-    let hint = nearest_hint("", "streams here", &known);
+    let known = ["x", "x0"].into_iter().chain(scope.streams.before(scope.index).take(LISTED));
+    let hint = nearest_hint("", "streams here", &known.collect::<Vec<_>>());
     let hint = format!("{hint}; `\"stream\": \"name\"` publishes a block's output");
     Err(scope.error("source_stream", problem, hint))
 }

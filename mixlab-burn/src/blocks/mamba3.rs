@@ -58,7 +58,7 @@ impl Block for Mamba3 {
     }
 
     fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
-        Ok(Self { dim: scope.dim, inner: scope.inner_dim(spec) })
+        Ok(Self { dim: scope.dim, inner: scope.inner_dim(spec)? })
     }
 
     fn time(&self) -> Time {

@@ -142,7 +142,9 @@ impl Perceiver {
     ) -> Result<Self, Reported> {
         let heads = scope.rotary_heads(spec)?;
         let given = spec.num_latents.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-        Ok(Self { dim: scope.dim, heads, latents: given.unwrap_or(latents) })
+        let each = scope.batch.max(1) * scope.dim;
+        let latents = scope.size("num_latents", given.unwrap_or(latents), each)?;
+        Ok(Self { dim: scope.dim, heads, latents })
     }
 }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use super::Block;
 use crate::config::{BlockSpec, Problems, Reported, nearest_hint};
+use crate::plan::{MAX_ELEMENTS, Streams};
 
 /// The model around one block that is being planned.
 pub struct Scope<'a> {
@@ -30,6 +31,7 @@ pub struct Scope<'a> {
     /// All blocks as written.
     pub specs: &'a [BlockSpec],
     pub(crate) earlier: &'a dyn Earlier,
+    pub(crate) streams: &'a Streams<'a>,
     pub(crate) problems: &'a mut Problems,
 }
 
@@ -95,6 +97,7 @@ impl Scope<'_> {
     /// Unless it is there, positive, and a divisor of `D`.
     pub fn heads(&mut self, spec: &BlockSpec) -> Result<usize, Reported> {
         self.check("heads")?;
+        self.problems.check("model_dim")?;
         let dim = self.dim;
         let Some(heads) = spec.heads else {
             let hint = format!("add `\"heads\": N`, where N divides model_dim `{dim}`");
@@ -134,9 +137,27 @@ impl Scope<'_> {
     }
 
     /// Width of a recurrent state: `inner_dim` if it is positive, else `D`.
-    pub fn inner_dim(&self, spec: &BlockSpec) -> usize {
+    ///
+    /// # Errors
+    /// As [`Scope::size`].
+    pub fn inner_dim(&mut self, spec: &BlockSpec) -> Result<usize, Reported> {
         let given = spec.inner_dim.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-        given.unwrap_or(self.dim)
+        let Some(inner) = given else { return Ok(self.dim) };
+        self.size("inner_dim", inner, self.dim.max(self.batch * self.seq_len))
+    }
+
+    /// `size` of this block, which `field` gives, where a tensor has `each` elements for one of it.
+    ///
+    /// # Errors
+    /// If that tensor would have more than [`MAX_ELEMENTS`].
+    pub fn size(&mut self, field: &str, size: usize, each: usize) -> Result<usize, Reported> {
+        let most = MAX_ELEMENTS / each.max(1);
+        if size <= most {
+            return Ok(size);
+        }
+        let message = format!("`{size}` is more than `{most}`");
+        let hint = format!("no tensor has more than `{MAX_ELEMENTS}` elements");
+        Err(self.error(field, message, hint))
     }
 }
 
@@ -162,6 +183,6 @@ mod tests {
         assert_eq!(divisors_near(16, 3), [1, 2, 4, 8, 16]);
         assert_eq!(divisors_near(1, 7), [1]);
         assert_eq!(divisors_near(2_147_483_647, 7), [1, 2_147_483_647]);
-        assert_eq!(divisors_near(1 << 30, 100), [2, 4, 8, 16, 32, 64, 128, 256]);
+        assert_eq!(divisors_near(1 << 30, 100), [1, 2, 4, 8, 16, 32, 64, 128]);
     }
 }

@@ -139,11 +139,28 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All errors of a config, in the order of the file; prints one paragraph each.
+/// All errors of a config, in the order of the file; prints a paragraph for each of the first
+/// [`SHOWN`], and how many more there are.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{}", .findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError {
     findings: Vec<Finding>,
+}
+
+/// Errors that a [`ConfigError`] prints.
+const SHOWN: usize = 50;
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, finding) in self.findings.iter().take(SHOWN).enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{finding}")?;
+        }
+        match self.findings.len().checked_sub(SHOWN) {
+            None | Some(0) => Ok(()),
+            Some(1) => f.write_str("\nand `1` more error"),
+            Some(more) => write!(f, "\nand `{more}` more errors"),
+        }
+    }
 }
 
 impl ConfigError {
@@ -170,9 +187,13 @@ impl ConfigError {
 /// The candidate that `word` is most likely a slip of, if one is near enough.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let limit = (word.chars().count() / 2).min(3);
+    let length = word.chars().count();
+    let limit = (length / 2).min(3);
+    // Each character too many or too few is one slip: most candidates need no closer look.
+    let near = |candidate: &&str| candidate.chars().count().abs_diff(length) <= limit;
     let distance = |candidate: &str| strsim::damerau_levenshtein(&word, candidate);
-    let scored = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
+    let scored =
+        candidates.into_iter().filter(near).map(|candidate| (distance(candidate), candidate));
     scored
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

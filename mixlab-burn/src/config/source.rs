@@ -47,7 +47,7 @@ impl Source {
         let failed = problems.has_errors();
         let mut shown: Vec<_> =
             problems.iter().filter(|problem| problem.warning != failed).collect();
-        shown.sort_by_key(|problem| nearest_node(&self.root, &problem.path).origin);
+        shown.sort_by_cached_key(|problem| nearest_node(&self.root, &problem.path).origin);
         let findings = shown
             .into_iter()
             .map(|problem| Finding { place: self.place(&problem.path), problem: problem.clone() })

@@ -36,7 +36,7 @@ pub fn label(spec: &BlockSpec, json: &Value) -> String {
 /// What block `index` reads beside the stream.
 pub fn reads(config: &Config, index: usize) -> Vec<Read> {
     let spec = &config.blocks[index];
-    let key_values = spec.kv_source.and_then(|n| usize::try_from(n - 1).ok());
+    let key_values = spec.kv_source.filter(|n| *n > 0).and_then(|n| usize::try_from(n - 1).ok());
     let key_values = key_values.map(|from| Read { from: Some(from), what: "k, v".into() });
     let stream = spec.source_stream.as_deref().filter(|name| *name != "x").map(|name| Read {
         from: config.blocks.iter().position(|block| block.stream.as_deref() == Some(name)),

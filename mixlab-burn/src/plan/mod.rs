@@ -5,26 +5,29 @@
 //! about a config.
 
 mod caption;
-mod defects;
 mod length;
 mod parallel;
 mod sharing;
+mod sizes;
 mod streams;
 mod training;
+mod weights;
 
 use crate::blocks::{Block, Builtin, Scope, Time};
 use crate::config::{Config, ConfigError, Finding, Problems, Reported, Source};
 
+use sizes::Sizes;
+pub(crate) use streams::Streams;
+
 pub use caption::Read;
 pub use length::LengthError;
+pub use sizes::MAX_ELEMENTS;
 pub use training::{Group, Optimizer, Phase, Training, WeightInit};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
 const DEFAULT_MLP_MULT: f64 = 2.67;
 /// Tokens in a row when a config gives none.
 const DEFAULT_SEQ_LEN: usize = 128;
-/// Token ids are stored in 16 bits.
-const MAX_VOCAB: i64 = 65_536;
 
 /// Hashed bigram embeddings.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,20 +149,13 @@ impl<K: Block> Plan<K> {
 }
 
 fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
-    if config.vocab_size > MAX_VOCAB {
-        let message = format!("`{}` is more than `{MAX_VOCAB}`", config.vocab_size);
-        problems.error("vocab_size", message).hint("token ids are stored in 16 bits");
-    }
-    // 1 stands in for a size that is already reported.
-    let dim = positive(Some(config.model_dim)).unwrap_or(1);
-    let vocab = positive(Some(config.vocab_size)).unwrap_or(1);
-    let seq_len = positive(config.seq_len).unwrap_or(DEFAULT_SEQ_LEN);
-    let training = training::plan(&config.training, seq_len, problems);
+    let sizes = Sizes::of(config, problems);
+    let training = training::plan(&config.training, sizes.seq_len, problems);
     if config.tie_embeddings == Some(true) {
         training::warn_of_tied_head(&training, problems);
     }
-    let batch = training.batch_tokens / seq_len;
-    let steps = steps::<K>(config, Sizes { dim, vocab, seq_len, batch }, problems);
+    let steps = steps::<K>(config, sizes, training.batch_tokens, problems);
+    let Sizes { dim, vocab, seq_len, .. } = sizes;
     if problems.has_errors() {
         return None;
     }
@@ -180,18 +176,16 @@ fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
     })
 }
 
-/// The sizes that every block is planned for.
-#[derive(Clone, Copy)]
-struct Sizes {
-    dim: usize,
-    vocab: usize,
-    seq_len: usize,
-    batch: usize,
-}
-
-fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Vec<Step<K>> {
-    let Sizes { dim, vocab, seq_len, batch } = sizes;
-    let mult = config.mlp_mult.filter(|m| *m != 0.0).unwrap_or(DEFAULT_MLP_MULT);
+/// The blocks of `config`, each planned with those before it in view.
+fn blocks<K: Block>(
+    config: &Config,
+    sizes: Sizes,
+    tokens: usize,
+    problems: &mut Problems,
+) -> Vec<Result<K, Reported>> {
+    let Sizes { dim, ffn, vocab, seq_len } = sizes;
+    let fits = sizes.check(config, tokens, problems);
+    let streams = Streams::of(&config.blocks, problems);
     let mut blocks: Vec<Result<K, Reported>> = Vec::new();
     for (index, spec) in config.blocks.iter().enumerate() {
         if let Err(reported) = problems.check(&format!("blocks[{index}].type")) {
@@ -200,10 +194,10 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
         }
         let mut scope = Scope {
             dim,
-            ffn: dim.max((dim as f64 * mult).round() as usize),
+            ffn,
             vocab,
             seq_len,
-            batch,
+            batch: tokens / seq_len,
             block_scales: config.block_scales.unwrap_or(false),
             resid_mix: config.resid_mix.unwrap_or(false),
             parallel: config.parallel_residual.unwrap_or(false),
@@ -211,16 +205,26 @@ fn steps<K: Block>(config: &Config, sizes: Sizes, problems: &mut Problems) -> Ve
             index,
             specs: &config.blocks,
             earlier: &blocks,
+            streams: &streams,
             problems,
         };
         let block = K::plan(spec, &mut scope);
-        if let Ok(block) = &block {
-            defects::check(index, spec, block, problems);
+        if let (Ok(block), Ok(())) = (&block, fits) {
+            weights::check(index, spec, block, [tokens, dim], problems);
         }
         blocks.push(block);
     }
+    blocks
+}
+
+fn steps<K: Block>(
+    config: &Config,
+    sizes: Sizes,
+    tokens: usize,
+    problems: &mut Problems,
+) -> Vec<Step<K>> {
+    let blocks = blocks::<K>(config, sizes, tokens, problems);
     parallel::check(config, problems);
-    streams::check_names(&config.blocks, problems);
     streams::warn_of_future(&config.blocks, &blocks, problems);
     let owners = sharing::owners(config, &blocks, problems);
     let blocks = blocks.into_iter().flatten().zip(owners).zip(&config.blocks);

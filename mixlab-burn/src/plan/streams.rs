@@ -1,24 +1,52 @@
 //! What flows between blocks: published streams have names of their own, and information that
 //! flows backwards in time is worth a warning.
 
+use std::collections::HashMap;
+
 use crate::blocks::{Block, Time};
 use crate::config::{BlockSpec, Problems, Reported};
 
-/// Reports names of published streams that are already taken.
-pub fn check_names(specs: &[BlockSpec], problems: &mut Problems) {
-    for (index, spec) in specs.iter().enumerate() {
-        let Some(name) = &spec.stream else { continue };
-        let first = specs[..index].iter().position(|spec| spec.stream.as_ref() == Some(name));
-        let taken = match (name.as_str(), first) {
-            ("x", _) => "the name of the residual stream".to_string(),
-            ("x0", _) => "the name of the embedding stream".to_string(),
-            (_, Some(first)) => format!("already published by block `{first}`"),
-            (_, None) => continue,
-        };
-        let path = format!("blocks[{index}].stream");
-        problems.error(path, format!("`{name}` is {taken}")).hint("choose another name");
+/// The names under which blocks publish their outputs.
+pub struct Streams<'a> {
+    /// The block that publishes each name.
+    publishers: HashMap<&'a str, usize>,
+    /// The names, with their blocks, in order.
+    names: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Streams<'a> {
+    /// The streams of `specs`; reports names that are already taken.
+    pub fn of(specs: &'a [BlockSpec], problems: &mut Problems) -> Self {
+        let mut streams = Self { publishers: HashMap::new(), names: Vec::new() };
+        for (index, spec) in specs.iter().enumerate() {
+            let Some(name) = spec.stream.as_deref() else { continue };
+            let first = *streams.publishers.entry(name).or_insert(index);
+            streams.names.push((index, name));
+            let taken = match name {
+                "x" => "the name of the residual stream".to_string(),
+                "x0" => "the name of the embedding stream".to_string(),
+                _ if first < index => format!("already published by block `{first}`"),
+                _ => continue,
+            };
+            let path = format!("blocks[{index}].stream");
+            problems.report(path, format!("`{name}` is {taken}"), "choose another name");
+        }
+        streams
+    }
+
+    /// The first block that publishes `name`.
+    pub fn publisher(&self, name: &str) -> Option<usize> {
+        self.publishers.get(name).copied()
+    }
+
+    /// The names that blocks before `index` publish, in order.
+    pub fn before(&self, index: usize) -> impl Iterator<Item = &'a str> {
+        self.names.iter().take_while(move |(block, _)| *block < index).map(|(_, name)| *name)
     }
 }
+
+/// Blocks that are listed in a message.
+const LISTED: usize = 8;
 
 /// Gives one warning for all blocks in which a position reads later ones.
 pub fn warn_of_future<K: Block>(
@@ -26,16 +54,18 @@ pub fn warn_of_future<K: Block>(
     blocks: &[Result<K, Reported>],
     problems: &mut Problems,
 ) {
-    let sees = |block: &Result<K, Reported>| block.as_ref().is_ok_and(|block| block.time() == Time::Whole);
+    let sees =
+        |block: &Result<K, Reported>| block.as_ref().is_ok_and(|block| block.time() == Time::Whole);
     let found: Vec<usize> = (0..blocks.len()).filter(|i| sees(&blocks[*i])).collect();
     let Some((first, others)) = found.split_first() else { return };
-    let others: Vec<String> = others.iter().map(|i| format!("`{i}`")).collect();
-    let others = match others.as_slice() {
+    let listed: Vec<String> = others.iter().take(LISTED).map(|i| format!("`{i}`")).collect();
+    let more = if others.len() > LISTED { " …" } else { "" };
+    let others = match listed.as_slice() {
         [] => String::new(),
         [other] => format!(" (and so in block {other})"),
-        list => format!(" (and so in blocks {})", list.join(", ")),
+        list => format!(" (and so in blocks {}{more})", list.join(", ")),
     };
-    let through = blocks[*first].as_ref().and_then(|block| block.looks_ahead());
+    let through = blocks[*first].as_ref().ok().and_then(Block::looks_ahead);
     let through = through.map(|what| format!(" through {what}")).unwrap_or_default();
     let message = format!(
         "in a `{}` block every position sees the tokens after it{through}{others}: the loss is not that of a language model",

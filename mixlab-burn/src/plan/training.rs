@@ -1,7 +1,11 @@
 //! The training half of a plan: defaults that need other fields, and rules across fields.
 
+use super::sizes::size;
 use crate::config::{Problems, TrainingSpec};
 use mixlab_ops::Precision;
+
+/// Optimizer steps when a config gives none.
+const DEFAULT_STEPS: usize = 200;
 
 /// A stretch of steps at a constant learning rate.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,10 +106,7 @@ pub struct Training {
 pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Training {
     let lr = spec.lr.filter(|lr| *lr > 0.0).unwrap_or(3e-4);
     let phases = phases(spec);
-    let steps = match phases.is_empty() {
-        true => positive(spec.steps).unwrap_or(200),
-        false => phases.iter().map(|phase| phase.steps).sum(),
-    };
+    let steps = steps(spec, &phases, problems);
     let beta1 = nonzero(spec.beta1).unwrap_or(0.9);
     let decay = spec.weight_decay.unwrap_or(0.01);
     let group = |lr_field: Option<f32>, decay_field: Option<f32>| Group {
@@ -150,6 +151,21 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
     }
 }
 
+/// The steps of all phases together, or those that are given.
+fn steps(spec: &TrainingSpec, phases: &[Phase], problems: &mut Problems) -> usize {
+    if phases.is_empty() {
+        return positive(spec.steps).unwrap_or(DEFAULT_STEPS);
+    }
+    // No more than can be written as `steps`.
+    const MOST: usize = i64::MAX as usize;
+    let sum = phases.iter().try_fold(0usize, |sum, phase| sum.checked_add(phase.steps));
+    sum.filter(|sum| *sum <= MOST).unwrap_or_else(|| {
+        let message = format!("the steps of all phases are more than `{MOST}`");
+        problems.report("training.phases", message, "give the phases fewer steps");
+        DEFAULT_STEPS
+    })
+}
+
 fn phases(spec: &TrainingSpec) -> Vec<Phase> {
     let written = spec.phases.iter().enumerate();
     let phases = written.map(|(i, phase)| {
@@ -175,8 +191,9 @@ fn weight_init(spec: &TrainingSpec) -> WeightInit {
 }
 
 fn batch_tokens(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> usize {
-    let tokens = positive(spec.batch_tokens).unwrap_or(1024);
-    if !tokens.is_multiple_of(seq_len) {
+    let tokens = size("training.batch_tokens", spec.batch_tokens, 1024, problems);
+    let written = ["seq_len", "training.batch_tokens"].iter().try_for_each(|f| problems.check(f));
+    if written.is_ok() && !tokens.is_multiple_of(seq_len) {
         let nearest = tokens.div_ceil(seq_len) * seq_len;
         problems
             .error(

@@ -58,6 +58,8 @@ impl<K: Block> Job for Train<'_, K> {
                 println!("{line}")
             }
         };
+        let bar = bar(options, plan.training.steps);
+        let stop = interrupt_flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
@@ -93,8 +95,6 @@ impl<K: Block> Job for Train<'_, K> {
             precision,
         })?;
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
-        let bar = bar(options, plan.training.steps);
-        let stop = interrupt_flag(bar.clone())?;
         let mut view =
             View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
         let mut failed = None;
@@ -243,7 +243,7 @@ fn end_now(bar: ProgressBar) -> ! {
     #[cfg(unix)]
     unsafe {
         libc::_exit(Interrupted::CODE.into())
-    }
+    };
     #[cfg(not(unix))]
-    std::process::exit(Interrupted::CODE.into())
+    std::process::exit(Interrupted::CODE.into());
 }

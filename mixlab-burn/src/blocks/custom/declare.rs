@@ -5,6 +5,7 @@ use super::plan::Planner;
 use super::shape::{Extent, Size};
 use super::weights::MAX_RANK;
 use crate::config::{CustomWeight, Reported};
+use crate::plan::MAX_ELEMENTS;
 use crate::weights::Weight;
 
 /// A weight as it is stored.
@@ -15,9 +16,6 @@ pub struct Declared {
     /// Its shape in weight files.
     pub shape: Vec<usize>,
 }
-
-/// Elements that a weight or a value may have, as counted with 32 bits by GPU kernels.
-pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 impl Planner<'_, '_> {
     /// All declared weights, as far as they can be.

@@ -1,12 +1,12 @@
 //! One operation of a `custom` block, checked: its name, parameters, inputs, outputs and shapes.
 
-use super::declare::MAX_ELEMENTS;
 use super::fault::Fault;
 use super::ops::{Dims, ROWS, Row};
 use super::params::{Params, Site, is_idle};
 use super::plan::Planner;
 use super::program::Instruction;
 use crate::config::{CustomOp, Reported, nearest, nearest_hint};
+use crate::plan::MAX_ELEMENTS;
 
 impl<'a> Planner<'a, '_> {
     /// Plans one operation, and gives its outputs their names.
@@ -49,13 +49,13 @@ impl<'a> Planner<'a, '_> {
             self.scope.warn(&format!("{path}.params.{key}"), message);
         }
         Params::read(row.params, &written, &self.symbols).map_err(|wrong| {
-            let reports = wrong.into_iter().map(|mistake| {
+            for mistake in wrong {
                 let dot = if mistake.key.is_empty() { "" } else { "." };
                 let field = format!("{path}.params{dot}{}", mistake.key);
                 let message = format!("`{}`: {}", row.name(), mistake.fault.message);
-                self.refuse(&field, Fault { message, hint: mistake.fault.hint })
-            });
-            reports.last().expect("parameters are refused for a reason")
+                self.refuse(&field, Fault { message, hint: mistake.fault.hint });
+            }
+            self.sound.expect_err("parameters are refused for a reason")
         })
     }
 

@@ -75,7 +75,7 @@ fn products_have_operands_in_the_precision_of_training() {
     let run = |dtype: &str| {
         let (plan, device) = (planned(dtype, &[mixed.clone()]), Default::default());
         let mut flow = Flow::<Flex>::new(2, 12);
-        flow.precision = plan.training.precision;
+        flow.precision = plan.training.precision.unwrap_or_default();
         let x: Vec<f32> = (0..384).map(|n| (n * n % 97) as f32 / 97.0 - 0.4).collect();
         let x = Tensor::<Flex, 1>::from_floats(x.as_slice(), &device).reshape([24, 16]);
         let block = &plan.steps[0].block;
