@@ -43,6 +43,18 @@ fn compare_with_the_original(backend: &str, case: &str) {
     compare(backend, case, &traced(case));
 }
 
+/// Trains the config in `file` on `backend` and on the CPU, and compares every loss.
+#[cfg(any(feature = "vulkan", feature = "cuda", feature = "candle"))]
+fn compare_with_the_cpu(backend: &str, file: &str) {
+    for (got, expected) in losses(backend, file).iter().zip(losses("cpu", file)) {
+        assert!((got - expected).abs() <= 1e-3, "{backend}: {got} instead of {expected}");
+    }
+}
+
+/// The original drew the masks of this case from the clock; ours are the same on every backend.
+#[cfg(any(feature = "vulkan", feature = "cuda", feature = "candle"))]
+const DROPOUT: &str = "golden/cases/dropout/config.json";
+
 /// A case for each type of block that the original has a trace of.
 #[cfg(feature = "vulkan")]
 #[test]
@@ -72,22 +84,27 @@ fn vulkan_trains_cross_attention_like_the_cpu() {
         {"type": "cross_attention", "heads": 2, "source_stream": "low"}],
         "training": {"steps": 20, "lr": 0.005, "seed": 42, "batch_tokens": 32}}"#;
     fs::write(&config, text).unwrap();
-    let config = config.to_str().unwrap();
-    for (got, expected) in losses("vulkan", config).iter().zip(losses("cpu", config)) {
-        assert!((got - expected).abs() <= 1e-3, "{got} instead of {expected}");
-    }
+    compare_with_the_cpu("vulkan", config.to_str().unwrap());
 }
 
-/// Every case whose random numbers are not the device's own. Most machines have no NVIDIA card.
+#[cfg(feature = "vulkan")]
+#[test]
+fn vulkan_drops_out_like_the_cpu() {
+    compare_with_the_cpu("vulkan", DROPOUT);
+}
+
+/// Every case; that of dropout against the CPU. Most machines have no NVIDIA card.
 #[cfg(feature = "cuda")]
 #[test]
 #[ignore = "needs an NVIDIA card; run it by `-- --ignored cuda_trains`"]
 fn cuda_trains_every_case_like_the_original() {
     let failures: Vec<_> = crate::golden::cases()
         .into_iter()
-        .filter(|case| case != "dropout")
         .filter_map(|case| {
-            let run = || compare_with_the_original("cuda", &case);
+            let run = || match case.as_str() {
+                "dropout" => compare_with_the_cpu("cuda", DROPOUT),
+                _ => compare_with_the_original("cuda", &case),
+            };
             std::panic::catch_unwind(run).err().map(|_| case.clone())
         })
         .collect();
@@ -152,6 +169,7 @@ fn candle_trains_like_the_cpu() {
     for case in ["plain_swiglu", "xsa", "mlp_relu", "tie_embeddings"] {
         compare_with_the_original("candle", case);
     }
+    compare_with_the_cpu("candle", DROPOUT);
 }
 
 #[test]

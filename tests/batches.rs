@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixlab_burn::data::batch::{Batch, Loader, LoaderConfig, validation_batches};
-use mixlab_burn::data::{Prefetch, pattern};
+use mixlab_burn::data::{Batches, Prefetch, pattern};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use mixlab_burn::data::{Loader, LoaderConfig, Prefetch};
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
-use mixlab_burn::train::{Event, Run, train};
+use mixlab_burn::train::{Event, Run, Trainer, train};
 use mixlab_burn::weights::values;
 
 use crate::cli::TRAIN;
@@ -157,7 +157,7 @@ fn losses(plan: Arc<Plan>) -> Vec<f64> {
     let device = Default::default();
     let model = Model::<Autodiff<Flex>>::init(plan, &device);
     let mut losses = Vec::new();
-    let trained = train(model, &device, run, |event| {
+    let trained = train(Trainer::new(model, &device), run, |event| {
         if let Event::Logged(logged) = event {
             losses.push(logged.loss);
         }

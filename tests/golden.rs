@@ -10,11 +10,12 @@ use burn::backend::Autodiff;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use mixlab_burn::data::{Batch, Loader, LoaderConfig, Prefetch};
+use mixlab_burn::blocks::DropoutKey;
+use mixlab_burn::data::{Batch, Batches, Loader, LoaderConfig, Prefetch};
 use mixlab_burn::eval::mean_loss;
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
-use mixlab_burn::train::{Event, Logged, Run, train};
+use mixlab_burn::train::{Event, Logged, Run, Trainer, train};
 use mixlab_burn::weights::{self, Metadata, layout, values};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -165,8 +166,8 @@ fn logits_agree_at_the_start_and_at_the_end() {
         for stage in ["init", "final"] {
             let path = case.path(&format!("{stage}.safetensors"));
             let model = weights::load(case.model::<Flex>(), &path).unwrap();
-            let (tokens, _) = model.upload(&batch, &Default::default());
-            let hidden = model.hidden(tokens, false);
+            let (tokens, _) = model.upload(batch.clone(), &Default::default());
+            let hidden = model.hidden(tokens, None);
             let logits = model.logits(hidden.clone());
             for (what, got) in [("logits", logits), ("hidden", hidden)] {
                 let got = got.into_data().to_vec::<f32>().unwrap();
@@ -192,8 +193,8 @@ fn gradients(model: &Model<Train>, batch: &Batch) -> Vec<Vec<f32>> {
             self.1.push(grad.into_data().to_vec().unwrap());
         }
     }
-    let (tokens, targets) = model.upload(batch, &Default::default());
-    let grads = model.losses(tokens, targets, false).mean().backward();
+    let (tokens, targets) = model.upload(batch.clone(), &Default::default());
+    let grads = model.losses(tokens, targets, None).mean().backward();
     let mut read = Read(&grads, Vec::new());
     model.visit(&mut read);
     read.1
@@ -261,9 +262,10 @@ fn dropout_has_the_mean_loss_of_the_original() {
     let model = case.model::<Flex>();
     let batch = case.first_batch("train");
     const SAMPLES: usize = 400;
-    let losses = (0..SAMPLES).map(|_| {
-        let (tokens, targets) = model.upload(&batch, &Default::default());
-        f64::from(model.losses(tokens, targets, true).mean().into_scalar())
+    let losses = (0..SAMPLES).map(|step| {
+        let (tokens, targets) = model.upload(batch.clone(), &Default::default());
+        let key = DropoutKey { seed: case.plan.training.seed as u64, step, row: 0 };
+        f64::from(model.losses(tokens, targets, Some(key)).mean().into_scalar())
     });
     let losses: Vec<f64> = losses.collect();
     let got = losses.iter().sum::<f64>() / SAMPLES as f64;
@@ -283,7 +285,7 @@ fn run(case: &Case, model: Model<Train>) -> (Model<Train>, Vec<Logged>) {
         val_every: case.plan.training.steps,
     };
     let mut logged = Vec::new();
-    let trained = train(model, &Default::default(), run, |event| {
+    let trained = train(Trainer::new(model, &Default::default()), run, |event| {
         if let Event::Logged(step) = event {
             logged.push(step);
         }

@@ -78,7 +78,7 @@ fn logits(model: &Model<Flex>, rows: &[Vec<i32>]) -> Vec<Vec<Vec<f32>>> {
     let seq = rows[0].len();
     let x = rows.concat();
     let batch = Batch { batch: rows.len(), seq, y: x.clone(), x, prev: vec![-1; rows.len()] };
-    let (tokens, _) = model.upload(&batch, &Default::default());
+    let (tokens, _) = model.upload(batch, &Default::default());
     let flat = model.forward(tokens).into_data().to_vec::<f32>().unwrap();
     assert!(flat.iter().all(|z| z.is_finite()));
     let tokens: Vec<Vec<f32>> = flat.chunks(VOCAB).map(<[f32]>::to_vec).collect();

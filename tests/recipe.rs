@@ -142,8 +142,8 @@ fn problem(row: &Row) -> Option<String> {
     let model = model(plan);
     let weights = layout(&model);
     let params: usize = weights.iter().map(|weight| weight.len()).sum();
-    let (tokens, targets) = model.upload(&batch, &Default::default());
-    let loss = model.losses(tokens.clone(), targets, false).mean().into_scalar();
+    let (tokens, targets) = model.upload(batch, &Default::default());
+    let loss = model.losses(tokens.clone(), targets, None).mean().into_scalar();
     let logits = model.forward(tokens).into_data().to_vec::<f32>().unwrap();
     let ends = [logits[0], logits[logits.len() - 1]];
     if (weights.len(), params) != (row.weights, row.params) {

@@ -41,7 +41,7 @@ fn numbers(x: Tensor<Flex, 3>) -> Vec<f32> {
 
 /// Logits `[B, T, V]` of whole rows.
 fn whole(model: &Model<Flex>) -> Vec<f32> {
-    let (tokens, _) = model.upload(&piece(0..SEQ), &Default::default());
+    let (tokens, _) = model.upload(piece(0..SEQ), &Default::default());
     numbers(model.forward(tokens).reshape([ROWS, SEQ, model.plan().vocab]))
 }
 
@@ -52,7 +52,7 @@ fn in_pieces(model: &Model<Flex>, lengths: &[usize]) -> Vec<f32> {
     let (mut at, mut length, mut parts) = (0, 1, Vec::new());
     while at < SEQ {
         length = lengths.next().unwrap_or(length).min(SEQ - at);
-        let (tokens, _) = model.upload(&piece(at..at + length), &Default::default());
+        let (tokens, _) = model.upload(piece(at..at + length), &Default::default());
         let (hidden, after) = model.advance(tokens, memory);
         parts.push(model.logits(hidden).reshape([ROWS, length, model.plan().vocab]));
         (memory, at) = (after, at + length);
@@ -149,7 +149,7 @@ fn a_clone_of_a_memory_is_a_fork() {
     let blocks = r#"{"type": "plain", "heads": 2}, {"type": "rwkv"}, {"type": "mamba"}"#;
     let model = model(&plan(blocks, ""));
     let device = Default::default();
-    let upload = |range| model.upload(&piece(range), &device).0;
+    let upload = |range| model.upload(piece(range), &device).0;
     let (_, memory) = model.advance(upload(0..9), model.memory().unwrap());
     let on = |memory| model.advance(upload(9..12), memory).0.into_data().to_vec::<f32>().unwrap();
     let before = on(memory.clone());
@@ -170,9 +170,9 @@ fn a_model_that_sees_the_future_has_no_memory() {
 fn a_memory_of_other_rows_is_refused() {
     let model = model(&plan(r#"{"type": "mamba"}"#, ""));
     let device = Default::default();
-    let (_, memory) = model.advance(model.upload(&piece(0..3), &device).0, model.memory().unwrap());
+    let (_, memory) = model.advance(model.upload(piece(0..3), &device).0, model.memory().unwrap());
     let one = Batch { batch: 1, seq: 1, x: vec![1], y: vec![2], prev: vec![0] };
-    model.advance(model.upload(&one, &device).0, memory);
+    model.advance(model.upload(one, &device).0, memory);
 }
 
 /// Operations that look along the row.

@@ -18,8 +18,8 @@ where
     let losses: Vec<Tensor<B, 1>> = batches
         .iter()
         .map(|batch| {
-            let (tokens, targets) = model.upload(batch, device);
-            model.loss(tokens, targets, false)
+            let (tokens, targets) = model.upload(batch.clone(), device);
+            model.loss(tokens, targets, None)
         })
         .collect();
     let losses = Tensor::cat(losses, 0).into_data().convert::<f64>();

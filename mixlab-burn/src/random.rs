@@ -8,14 +8,14 @@ mod offsets;
 mod ziggurat;
 
 /// Words of state, which is also the longer lag.
-const WORDS: usize = 607;
+pub const WORDS: usize = 607;
 /// The shorter lag.
 const SHORT_LAG: usize = 273;
 /// Modulus of the linear congruential generator that turns a seed into state.
 const SEED_MODULUS: i64 = (1 << 31) - 1;
 
 /// A seeded stream of random numbers; a clone continues from the same place.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Generator {
     words: [u64; WORDS],
     tap: usize,
@@ -32,8 +32,16 @@ impl Generator {
         Self::from_words(words)
     }
 
-    fn from_words(words: [u64; WORDS]) -> Self {
+    /// The stream that goes on where [`Generator::words`] were read.
+    pub fn from_words(words: [u64; WORDS]) -> Self {
         Self { words, tap: 0, feed: WORDS - SHORT_LAG }
+    }
+
+    /// All of its state.
+    pub fn words(&self) -> [u64; WORDS] {
+        let mut words = self.words;
+        words.rotate_left(self.tap);
+        words
     }
 
     fn uint64(&mut self) -> u64 {
@@ -107,6 +115,13 @@ impl Generator {
     /// Standard normal (mean 0, variance 1).
     pub fn normal(&mut self) -> f64 {
         ziggurat::draw(self)
+    }
+}
+
+impl PartialEq for Generator {
+    /// Whether both go on alike.
+    fn eq(&self, other: &Self) -> bool {
+        self.words() == other.words()
     }
 }
 
@@ -224,6 +239,19 @@ mod tests {
         assert_eq!(format!("{sum:.12}"), "272.322433380260");
         assert_eq!(format!("{largest:.12}"), "4.715545388037");
         assert_eq!(generator.int63(), 1_009_309_506_330_402_941);
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_its_words() {
+        let mut generator = Generator::new(7);
+        for count in [0, 1, 606, 607, 1000] {
+            for _ in 0..count {
+                generator.int63();
+            }
+            let mut resumed = Generator::from_words(generator.words());
+            let drawn = |g: &mut Generator| (0..2000).map(|_| g.int63()).collect::<Vec<_>>();
+            assert_eq!(drawn(&mut resumed), drawn(&mut generator.clone()));
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use burn::tensor::{DType, Distribution, Int, Shape, Tensor, TensorMetadata};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 use mixlab_ops::{
-    Activation, AdamW, Attention, Backend, CrossEntropy, CrossEntropyGradient, Embedding, Gate,
-    Linear, MatrixScan, Op, Orthogonalize, Precision, Rates, Retention, RmsNorm, Rope, Scan,
+    Activation, AdamW, Attention, Backend, CrossEntropy, CrossEntropyGradient, Dropout, Embedding,
+    Gate, Linear, MatrixScan, Op, Orthogonalize, Precision, Rates, Retention, RmsNorm, Rope, Scan,
     ScanTv, Spec, SquareSum, Tape, Xsa, adamw, lift, lower,
 };
 
@@ -123,6 +123,8 @@ impl<B: Backend> Bench<B> {
             self.op(&norm, [matrix(), scale], vec![], Limit::Bytes);
             let gate = Gate { kind: Activation::Silu };
             self.op(&gate, [matrix(), matrix()], vec![], Limit::Bytes);
+            let dropout = Dropout { rate: 0.1, seed: 1, step: 0, site: 0, row: 0 };
+            self.op(&dropout, [matrix()], vec![], Limit::Bytes);
             self.cross_entropy([rows, vocab], dtype);
         }
         let table = self.float(&[vocab, width], DType::F32);
@@ -195,11 +197,11 @@ impl<B: Backend> Bench<B> {
     fn updates(&self) {
         let count = SIZES.vocab * SIZES.width / 2;
         let grad = self.float(&[count], DType::F32);
-        let factor = lower(Tensor::<B, 1>::ones([2], &self.device));
+        let [factor, bias] = [(); 2].map(|()| lower(Tensor::<B, 1>::ones([2], &self.device)));
         // One large tensor, and as many small ones as a launch takes.
         for (tensors, count) in [(1, count), (16, SIZES.width)] {
-            let rates = vec![Rates { lr: 1e-3, decay: 0.0, beta1: 0.9 }; tensors];
-            let op = AdamW { rates, beta2: 0.95, epsilon: 1e-8, time: 1 };
+            let rates = vec![Rates { lr: 1e-3, decay: 0.0, beta1: 0.9, bias: 1 }; tensors];
+            let op = AdamW { rates, beta2: 0.95, epsilon: 1e-8 };
             let x = || self.float(&[count], DType::F32);
             let squares = || lower(lift::<B, 1>(x()).square());
             let grad = x();
@@ -208,7 +210,7 @@ impl<B: Backend> Bench<B> {
             self.row("adamw", &format!("{tensors} × [{count}]"), Limit::Bytes, bytes, || {
                 let old = core::mem::take(&mut state).into_iter();
                 let old = old.map(|[weight, m, v]| [weight, grad.clone(), m, v]);
-                state = adamw::<B>(&op, &factor, old.collect());
+                state = adamw::<B>(&op, [&factor, &bias], old.collect());
             });
         }
         let parts = lower(Tensor::<B, 1>::zeros([128], &self.device));

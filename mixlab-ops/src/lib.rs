@@ -47,6 +47,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
+mod dropout;
 mod embedding;
 mod gradient_norm;
 mod linear;
@@ -63,6 +64,7 @@ pub use attention::{
     retention,
 };
 pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy, cross_entropy};
+pub use dropout::{Dropout, dropout};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
 pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};

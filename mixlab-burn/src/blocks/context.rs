@@ -3,13 +3,14 @@
 mod memory;
 mod time;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use burn::module::Param;
-use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Precision, linear, linear_to, rms_norm_to};
+use mixlab_ops::{Dropout, Precision, dropout, linear, linear_to, rms_norm_to};
 
 use super::NORM_EPS;
 pub use memory::{Memory, State};
@@ -25,6 +26,19 @@ pub struct KeyValue<B: Backend> {
     pub values: Tensor<B, 4>,
 }
 
+/// What the dropout of a training pass depends on, so that two passes with one key have the same
+/// masks, on any backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropoutKey {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Training step; modulo 2³².
+    pub step: usize,
+    /// Rows of the step's batch that come before those of this pass, if the batch is split over
+    /// several.
+    pub row: usize,
+}
+
 /// Everything a block may read or leave for later blocks, besides the stream itself.
 #[derive(Debug)]
 pub struct Flow<B: Backend> {
@@ -36,12 +50,14 @@ pub struct Flow<B: Backend> {
     pub index: usize,
     /// The block, counted likewise, whose weights the running block uses.
     pub owner: usize,
-    /// Whether this is a training pass, in which dropout acts.
-    pub training: bool,
+    /// The key of dropout, which acts in a training pass only.
+    pub dropout_key: Option<DropoutKey>,
     /// Number format of matrix products.
     pub precision: Precision,
     /// Type of activations between matrix products; the residual stream stays in 32 bits.
     pub activations: DType,
+    /// Dropouts of this pass so far.
+    sites: Cell<u32>,
     x0: Option<Tensor<B, 2>>,
     key_values: HashMap<usize, KeyValue<B>>,
     rewritten: HashMap<(usize, usize), FloatTensor<B>>,
@@ -61,9 +77,10 @@ impl<B: Backend> Flow<B> {
             seq,
             index: 0,
             owner: 0,
-            training: false,
+            dropout_key: None,
             precision: Precision::default(),
             activations: DType::F32,
+            sites: Cell::new(0),
             x0: None,
             key_values: HashMap::new(),
             rewritten: HashMap::new(),
@@ -153,21 +170,6 @@ impl<B: Backend> Flow<B> {
     pub fn activation<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         x.cast(self.activations)
     }
-
-    /// In training, keeps each element with probability `1 − rate` and divides it by that; else
-    /// returns `x` as it is.
-    pub fn dropout(&self, x: Tensor<B, 2>, rate: f32) -> Tensor<B, 2> {
-        if !self.training || rate == 0.0 {
-            return x;
-        }
-        if rate == 1.0 {
-            return x.zeros_like();
-        }
-        let keep = 1.0 - rate;
-        // As booleans: the backward pass then keeps one byte an element, and not `x`.
-        let dropped = x.random_like(Distribution::Bernoulli(keep.into())).equal_elem(0.0);
-        x.mask_fill(dropped, 0.0) * (1.0 / keep)
-    }
 }
 
 impl<B: mixlab_ops::Backend> Flow<B> {
@@ -197,5 +199,21 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// The stream `x` `[N, D]`, normed and scaled, as an activation.
     pub fn norm(&self, x: Tensor<B, 2>, scale: &Param<Tensor<B, 1>>) -> Tensor<B, 2> {
         rms_norm_to(x, scale.val(), NORM_EPS, self.activations)
+    }
+
+    /// In training, keeps each element of `x` `[R·B, C]` with probability `1 − rate` and divides it
+    /// by that; else returns `x` as it is. The mask depends on the key of the pass, on how many
+    /// dropouts came before in it, and on row and column.
+    pub fn dropout(&self, x: Tensor<B, 2>, rate: f32) -> Tensor<B, 2> {
+        let Some(DropoutKey { seed, step, row }) = self.dropout_key else { return x };
+        let site = self.sites.replace(self.sites.get() + 1);
+        if rate == 0.0 {
+            return x;
+        }
+        if rate == 1.0 {
+            return x.zeros_like();
+        }
+        let row = (row * (x.dims()[0] / self.batch)) as u32;
+        dropout(x, &Dropout { rate, seed, step: step as u32, site, row })
     }
 }

@@ -36,7 +36,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::config::{BlockSpec, Reported};
 
-pub use context::{Flow, KeyValue, Memory, State, Time};
+pub use context::{DropoutKey, Flow, KeyValue, Memory, State, Time};
 pub use param::{constant, matrix, ones, zeros};
 pub(crate) use param::{scaled, sigmoid};
 pub use scope::Scope;

@@ -1,9 +1,11 @@
 //! Batches: B rows of T consecutive tokens, and for each token its successor.
 
-use super::DataError;
+use std::path::PathBuf;
+
 use super::pattern::expand;
 use super::shard::Shard;
 use super::stream::{StreamConfig, TokenStream};
+use super::{DataError, Position};
 
 /// Batches that are kept for validation during training.
 pub const VALIDATION_BATCHES: usize = 10;
@@ -36,6 +38,54 @@ impl Batch {
         let before = |row: usize| if row == 0 { -1 } else { x[row * seq - 1] };
         let prev = (0..batch).map(before).collect();
         Ok(Self { batch, seq, prev, y: numbers(&tokens[1..]), x })
+    }
+
+    /// Checks what a model of rows of `seq_len` tokens and `vocab` ids takes for granted.
+    ///
+    /// # Errors
+    /// If there are no rows, rows of another length, more or fewer tokens than rows hold, or an id
+    /// that no row of the embedding belongs to.
+    pub fn check(&self, seq_len: usize, vocab: usize) -> Result<(), DataError> {
+        let &Self { batch, seq, .. } = self;
+        let fail = |problem| Err(DataError::Batch { batch, seq, problem });
+        if batch == 0 || seq != seq_len {
+            return fail(format!("is none of the model's\n  hint: give rows of `{seq_len}`"));
+        }
+        let lengths = [self.x.len(), self.y.len(), self.prev.len()];
+        if lengths != [batch * seq, batch * seq, batch] {
+            let [x, y, prev] = lengths;
+            return fail(format!(
+                "has `{x}` inputs, `{y}` targets and `{prev}` tokens before its rows\n  hint: `x` and `y` have an id for each token, `prev` one for each row"
+            ));
+        }
+        let outside = |id: &&i32| usize::try_from(**id).map_or(true, |id| id >= vocab);
+        if let Some(id) = self.x.iter().chain(&self.y).find(outside) {
+            return fail(format!(
+                "has token id `{id}`, but `vocab_size` is `{vocab}`\n  hint: set `vocab_size` to the tokenizer's"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where training gets its batches: a [`Loader`], a [`Prefetch`](super::Prefetch), or any iterator
+/// over batches or errors.
+pub trait Batches {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn next_batch(&mut self) -> Result<Batch, DataError>;
+
+    /// Where this stands after the last batch that it gave, if it can be resumed there.
+    fn position(&self) -> Option<Position> {
+        None
+    }
+}
+
+impl<I: Iterator<Item = Result<Batch, DataError>>> Batches for I {
+    fn next_batch(&mut self) -> Result<Batch, DataError> {
+        self.next().unwrap_or(Err(DataError::Exhausted))
     }
 }
 
@@ -76,34 +126,42 @@ impl Loader {
     /// # Errors
     /// If a batch is not a whole number of rows, no shard matches, or a shard cannot be used.
     pub fn new(config: &LoaderConfig) -> Result<Self, DataError> {
-        rows(config.batch_tokens, config.seq_len)?;
-        let chunk = match config.chunk {
-            0 => config.seq_len,
-            chunk => chunk,
-        };
-        let order = StreamConfig { chunk, seed: config.seed, vocab_size: config.vocab_size };
-        Ok(Self {
-            stream: TokenStream::open(&expand(&config.patterns)?, order)?,
-            batch_tokens: config.batch_tokens,
-            seq_len: config.seq_len,
-        })
+        Self::over(config, TokenStream::open)
     }
 
+    /// Opens the shards where a loader of them stood.
+    ///
+    /// # Errors
+    /// As [`Loader::new`], and if these cannot be the shards that the loader read.
+    pub fn resume(config: &LoaderConfig, position: &Position) -> Result<Self, DataError> {
+        Self::over(config, |paths, order| TokenStream::resume(paths, order, position))
+    }
+
+    fn over(
+        config: &LoaderConfig,
+        open: impl FnOnce(&[PathBuf], StreamConfig) -> Result<TokenStream, DataError>,
+    ) -> Result<Self, DataError> {
+        let &LoaderConfig { batch_tokens, seq_len, chunk, seed, vocab_size, .. } = config;
+        rows(batch_tokens, seq_len)?;
+        let chunk = if chunk == 0 { seq_len } else { chunk };
+        let order = StreamConfig { chunk, seed, vocab_size };
+        let stream = open(&expand(&config.patterns)?, order)?;
+        Ok(Self { stream, batch_tokens, seq_len })
+    }
+}
+
+impl Batches for Loader {
     /// The next batch. It takes B·T + 1 tokens: none of them comes again in the batch after.
     ///
     /// # Errors
     /// If a shard that is reached for the first time has an id outside the vocabulary.
-    pub fn next_batch(&mut self) -> Result<Batch, DataError> {
+    fn next_batch(&mut self) -> Result<Batch, DataError> {
         let tokens = self.stream.read(self.batch_tokens + 1)?;
         Batch::from_tokens(&tokens, self.seq_len)
     }
 
-    /// Goes on as if `count` batches had been taken, without reading them (to resume a run).
-    ///
-    /// # Errors
-    /// As [`Self::next_batch`].
-    pub fn skip(&mut self, count: usize) -> Result<(), DataError> {
-        (0..count).try_for_each(|_| self.stream.skip(self.batch_tokens + 1))
+    fn position(&self) -> Option<Position> {
+        Some(self.stream.position())
     }
 }
 
@@ -148,6 +206,7 @@ pub fn full_validation(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Prefetch;
     use crate::data::shard::write_shard;
 
     /// A folder with two shards of 0..25 and 25..30, and a loader configuration for it.
@@ -206,13 +265,51 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_that_skips_goes_on_like_one_that_read() {
+    fn a_loader_goes_on_from_the_position_of_another() {
         let (_folder, config) = small();
-        let mut skipping = Loader::new(&config).unwrap();
-        skipping.skip(7).unwrap();
+        let mut first = Loader::new(&config).unwrap();
+        (0..7).for_each(|_| drop(first.next_batch().unwrap()));
+        let mut resumed = Loader::resume(&config, &first.position().unwrap()).unwrap();
         let expected = &validation_batches(&config).unwrap()[7..];
-        let rest: Vec<_> = (7..10).map(|_| skipping.next_batch().unwrap()).collect();
+        let rest: Vec<_> = (7..10).map(|_| resumed.next_batch().unwrap()).collect();
         assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn a_queue_stands_where_its_last_batch_ended() {
+        let (_folder, config) = small();
+        let mut loader = Loader::new(&config).unwrap();
+        let mut queue = Prefetch::start(Loader::new(&config).unwrap());
+        for _ in 0..9 {
+            assert_eq!(queue.position(), loader.position());
+            assert_eq!(queue.next_batch().unwrap(), loader.next_batch().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_iterator_is_a_source_until_it_ends() {
+        let batch = Batch::from_tokens(&[1, 2, 3], 2).unwrap();
+        let mut source = [Ok(batch.clone())].into_iter();
+        assert_eq!(source.next_batch().unwrap(), batch);
+        assert!(matches!(source.next_batch(), Err(DataError::Exhausted)));
+        assert_eq!(source.position(), None);
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_the_model_says_what_does() {
+        let good = Batch::from_tokens(&[1, 2, 3, 4, 5], 2).unwrap();
+        assert!(good.check(2, 6).is_ok());
+        let error = |batch: Batch| batch.check(2, 6).unwrap_err().to_string();
+        let short = error(Batch { x: vec![1; 3], ..good.clone() });
+        assert!(short.contains("`3` inputs, `4` targets and `2` tokens before"), "{short}");
+        let negative = error(Batch { y: vec![0, 1, -1, 2], ..good.clone() });
+        assert!(negative.contains("token id `-1`, but `vocab_size` is `6`"), "{negative}");
+        assert!(good.check(2, 5).is_err());
+        let long = good.check(4, 6).unwrap_err().to_string();
+        assert!(long.contains("`2` rows of `2` tokens") && long.contains("rows of `4`"), "{long}");
+        assert!(
+            error(Batch { batch: 0, x: vec![], y: vec![], prev: vec![], ..good }).contains("`0`")
+        );
     }
 
     #[test]

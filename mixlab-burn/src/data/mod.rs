@@ -12,19 +12,22 @@ pub mod batch;
 pub mod bpb;
 pub mod demo;
 pub mod pattern;
+mod position;
 pub mod prefetch;
 pub mod prepare;
 pub mod replace;
 pub mod shard;
 pub mod stream;
 
-pub use batch::{Batch, Loader, LoaderConfig};
+pub use batch::{Batch, Batches, Loader, LoaderConfig};
+pub use position::Position;
 pub use prefetch::Prefetch;
 
 use std::path::PathBuf;
 
 /// Why there is no next batch.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DataError {
     /// A pattern names no shards.
     #[error(transparent)]
@@ -65,6 +68,30 @@ pub enum DataError {
         /// Tokens in a row.
         seq_len: usize,
     },
+    /// A batch has not as many tokens as it says, or ids outside the vocabulary.
+    #[error("a batch of `{batch}` rows of `{seq}` tokens {problem}")]
+    Batch {
+        /// Rows.
+        batch: usize,
+        /// Tokens in a row.
+        seq: usize,
+        /// What is wrong with it, and the way out.
+        problem: String,
+    },
+    /// A loader cannot go on where it stood, for the shards are others.
+    #[error(
+        "the data stood at token `{}` of a shard of `{}` tokens, one of `{}`, but there are now `{}` shards, and this one has `{}` tokens\n  hint: resume with the shards, seed and order that the run began with",
+        then.token, then.shard_tokens, then.shards, now.shards, now.shard_tokens
+    )]
+    OtherShards {
+        /// Where the loader stood.
+        then: Position,
+        /// The same place now.
+        now: Position,
+    },
+    /// The source of batches has ended.
+    #[error("there are no more batches\n  hint: give more data, or set fewer `training.steps`")]
+    Exhausted,
     /// A batch was asked for after the loader had failed.
     #[error("the loader has stopped after an earlier error")]
     Stopped,

@@ -3,54 +3,65 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::{Batch, DataError, Loader};
+use super::{Batch, Batches, DataError, Position};
 
 /// Batches that wait at most.
 const QUEUE: usize = 4;
 
-/// A loader on its own thread, which ends when this is dropped.
+/// A batch, and where its source stood after it.
+type Next = Result<(Batch, Option<Position>), DataError>;
+
+/// A source of batches on its own thread, which ends when this is dropped.
 pub struct Prefetch {
     /// Taken first on drop: the thread then fails to send, and ends.
-    queue: Option<Receiver<Result<Batch, DataError>>>,
+    queue: Option<Receiver<Next>>,
     thread: Option<JoinHandle<()>>,
+    /// After the last batch that was taken.
+    position: Option<Position>,
 }
 
 impl Prefetch {
     /// Starts to load, at most four batches ahead.
-    pub fn start(mut loader: Loader) -> Self {
-        Self::from_source(move || loader.next_batch())
-    }
-
-    fn from_source(mut next: impl FnMut() -> Result<Batch, DataError> + Send + 'static) -> Self {
+    pub fn start(mut source: impl Batches + Send + 'static) -> Self {
         let (sender, queue) = sync_channel(QUEUE);
+        let position = source.position();
         let thread = thread::spawn(move || {
             loop {
-                let batch = next();
-                let failed = batch.is_err();
-                if sender.send(batch).is_err() || failed {
+                let next = source.next_batch().map(|batch| (batch, source.position()));
+                let failed = next.is_err();
+                if sender.send(next).is_err() || failed {
                     return;
                 }
             }
         });
-        Self { queue: Some(queue), thread: Some(thread) }
+        Self { queue: Some(queue), thread: Some(thread), position }
     }
+}
 
-    /// The next batch, in the loader's order; waits for it if need be.
+impl Batches for Prefetch {
+    /// The next batch, in the order of the source; waits for it if need be.
     ///
     /// # Errors
-    /// What the loader reported for this batch. Afterwards there are no more:
+    /// What the source reported for this batch. Afterwards there are no more:
     /// [`DataError::Stopped`].
     ///
     /// # Panics
-    /// If the loader panicked.
-    pub fn next_batch(&mut self) -> Result<Batch, DataError> {
+    /// If the source panicked.
+    fn next_batch(&mut self) -> Result<Batch, DataError> {
         if let Some(Ok(next)) = self.queue.as_ref().map(Receiver::recv) {
-            return next;
+            let (batch, position) = next?;
+            self.position = position;
+            return Ok(batch);
         }
         if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
         Err(DataError::Stopped)
+    }
+
+    /// Where the source stood after the last batch that was taken, not after those that wait.
+    fn position(&self) -> Option<Position> {
+        self.position.clone()
     }
 }
 
@@ -76,15 +87,13 @@ mod tests {
 
     /// Counts up; fails instead of giving batch number `end`.
     fn count_to(end: u16, made: Arc<AtomicUsize>) -> Prefetch {
-        let mut next = 0;
-        Prefetch::from_source(move || {
+        Prefetch::start((0..=end).map(move |next| {
             made.fetch_add(1, Ordering::SeqCst);
             if next == end {
                 return Err(DataError::BatchShape { batch_tokens: 7, seq_len: 2 });
             }
-            next += 1;
-            Ok(batch(next - 1))
-        })
+            Ok(batch(next))
+        }))
     }
 
     #[test]
@@ -117,7 +126,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "loader broke")]
     fn a_panic_in_the_loader_is_passed_on() {
-        let mut queue = Prefetch::from_source(|| panic!("loader broke"));
+        let mut queue = Prefetch::start(std::iter::repeat_with(|| panic!("loader broke")));
         let _ = queue.next_batch();
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! The files are shuffled once. Within a file whole chunks of tokens are shuffled, anew each time
 //! the file comes round, so the text inside a chunk stays readable.
+//!
+//! Where a stream stands is little, however long it has run: the shard, the place in it, and the
+//! generator before the order of the shard's chunks was drawn.
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::DataError;
 use super::shard::Shard;
+use super::{DataError, Position};
 use crate::random::Generator;
 
 /// Shards longer than this begin at a random place.
@@ -30,7 +34,10 @@ pub struct TokenStream {
     generator: Generator,
     /// Shards in the order of reading, and whether their ids have been checked.
     shards: Vec<(Shard, bool)>,
-    current: usize,
+    /// Shards begun before the current one.
+    visit: usize,
+    /// The generator as it was when the current shard was begun.
+    begun: Arc<Generator>,
     /// Which chunk of the current shard comes when.
     order: Vec<usize>,
     /// Next token of the current shard, counted in the order of reading.
@@ -46,63 +53,100 @@ impl TokenStream {
     /// # Panics
     /// If `config.chunk` is 0.
     pub fn open(paths: &[PathBuf], config: StreamConfig) -> Result<Self, DataError> {
+        let mut stream = Self::shuffled(paths, config)?;
+        stream.enter(0)?;
+        stream.position = stream.random_place();
+        Ok(stream)
+    }
+
+    /// Opens the shards and goes to where a stream over them stood, in the time that it takes to
+    /// begin one shard.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if these cannot be the shards that the stream read.
+    ///
+    /// # Panics
+    /// As [`Self::open`].
+    pub fn resume(
+        paths: &[PathBuf],
+        config: StreamConfig,
+        position: &Position,
+    ) -> Result<Self, DataError> {
+        let mut stream = Self::shuffled(paths, config)?;
+        stream.generator = Generator::clone(&position.generator);
+        stream.enter(position.visit)?;
+        if position.visit == 0 {
+            stream.random_place();
+        }
+        stream.position = position.token;
+        let (now, then) = (stream.position(), position);
+        if (now.shards, now.shard_tokens) != (then.shards, then.shard_tokens)
+            || then.token > then.shard_tokens
+        {
+            return Err(DataError::OtherShards { then: then.clone(), now });
+        }
+        Ok(stream)
+    }
+
+    /// Where the stream stands.
+    pub fn position(&self) -> Position {
+        Position {
+            generator: self.begun.clone(),
+            visit: self.visit,
+            token: self.position,
+            shards: self.shards.len(),
+            shard_tokens: self.shard().len(),
+        }
+    }
+
+    /// The shards in their order of reading; none is begun.
+    fn shuffled(paths: &[PathBuf], config: StreamConfig) -> Result<Self, DataError> {
         assert!(config.chunk > 0, "a chunk has at least one token");
         let shards = paths.iter().map(|path| Ok((Shard::open(path)?, false)));
-        let shards = shards.collect::<Result<Vec<_>, DataError>>()?;
+        let mut shards = shards.collect::<Result<Vec<_>, DataError>>()?;
         if shards.iter().all(|(shard, _)| shard.is_empty()) {
             return Err(DataError::Empty {
                 shards: shards.len(),
                 first: paths.first().cloned().unwrap_or_default(),
             });
         }
-        let mut stream = Self {
-            config,
-            generator: Generator::new(config.seed),
-            shards,
-            current: 0,
-            order: Vec::new(),
-            position: 0,
-        };
-        stream.start()?;
-        Ok(stream)
+        let mut generator = Generator::new(config.seed);
+        generator.shuffle(shards.len(), |i, j| shards.swap(i, j));
+        let begun = Arc::new(generator.clone());
+        Ok(Self { config, generator, shards, visit: 0, begun, order: Vec::new(), position: 0 })
     }
 
-    fn start(&mut self) -> Result<(), DataError> {
-        let (generator, shards) = (&mut self.generator, &mut self.shards);
-        generator.shuffle(shards.len(), |i, j| shards.swap(i, j));
-        self.enter(0)?;
+    /// Draws where in the first shard the stream starts.
+    fn random_place(&mut self) -> usize {
         let length = self.shard().len();
-        if length > LONG_SHARD {
-            self.position = self.generator.intn(length as u64 / 2) as usize;
-        }
-        Ok(())
+        if length > LONG_SHARD { self.generator.intn(length as u64 / 2) as usize } else { 0 }
     }
 
     fn shard(&self) -> &Shard {
-        &self.shards[self.current].0
+        &self.shards[self.visit % self.shards.len()].0
     }
 
-    /// Goes to the beginning of a shard and draws a new order of its chunks.
-    fn enter(&mut self, index: usize) -> Result<(), DataError> {
+    /// Goes to the beginning of the shard of this visit and draws a new order of its chunks.
+    fn enter(&mut self, visit: usize) -> Result<(), DataError> {
+        let index = visit % self.shards.len();
         let (shard, checked) = &mut self.shards[index];
         if !*checked {
             shard.check_vocabulary(self.config.vocab_size)?;
             *checked = true;
         }
+        let begun = Arc::new(self.generator.clone());
         let mut order: Vec<_> = (0..shard.len() / self.config.chunk).collect();
         for i in (1..order.len()).rev() {
             order.swap(i, self.generator.intn(i as u64 + 1) as usize);
         }
-        self.current = index;
-        self.order = order;
-        self.position = 0;
+        (self.visit, self.begun, self.order, self.position) = (visit, begun, order, 0);
         Ok(())
     }
 
     /// The next tokens that lie side by side in the current shard: at most `most`, at least one.
     fn next_run(&mut self, most: usize) -> Result<Range<usize>, DataError> {
         while self.position == self.shard().len() {
-            self.enter((self.current + 1) % self.shards.len())?;
+            self.enter(self.visit + 1)?;
         }
         let chunk = self.config.chunk;
         let run = match self.order.get(self.position / chunk) {
@@ -128,17 +172,6 @@ impl TokenStream {
             tokens.extend(self.shard().tokens(run));
         }
         Ok(tokens)
-    }
-
-    /// Leaves out the next `count` tokens without reading them.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn skip(&mut self, mut count: usize) -> Result<(), DataError> {
-        while count > 0 {
-            count -= self.next_run(count)?.len();
-        }
-        Ok(())
     }
 }
 
@@ -204,12 +237,39 @@ mod tests {
     }
 
     #[test]
-    fn skipping_ends_where_reading_ends() {
-        let mut read = open(&three_files(), 128).unwrap();
-        let mut skipped = open(&three_files(), 128).unwrap();
-        read.read(50_000).unwrap();
-        skipped.skip(50_000).unwrap();
-        assert_eq!(read.read(2_000).unwrap(), skipped.read(2_000).unwrap());
+    fn a_stream_goes_on_from_its_position() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = write(folder.path(), &three_files());
+        let config = StreamConfig { chunk: 128, seed: 42, vocab_size: 60_000 };
+        let mut stream = TokenStream::open(&paths, config).unwrap();
+        // At the start, within the first shard, and in later rounds.
+        for count in [0, 700, 50_000, 3] {
+            stream.read(count).unwrap();
+            let mut resumed = TokenStream::resume(&paths, config, &stream.position()).unwrap();
+            assert_eq!(resumed.position(), stream.position());
+            let ahead = resumed.read(40_000).unwrap();
+            assert_eq!(stream.read(40_000).unwrap(), ahead);
+        }
+    }
+
+    #[test]
+    fn a_position_in_other_shards_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = write(folder.path(), &[vec![1; 40], vec![2; 40], vec![3; 50]]);
+        let config = StreamConfig { chunk: 4, seed: 1, vocab_size: 10 };
+        let mut stream = TokenStream::open(&paths, config).unwrap();
+        stream.read(35).unwrap();
+        let position = stream.position();
+        assert!(TokenStream::resume(&paths, config, &position).is_ok());
+        let error = |paths: &[PathBuf]| {
+            let resumed = TokenStream::resume(paths, config, &position);
+            resumed.err().expect("other shards").to_string()
+        };
+        let fewer = error(&paths[..2]);
+        assert!(fewer.contains("of `3`") && fewer.contains("hint: "), "{fewer}");
+        let shorter = write(folder.path(), &[vec![1; 30], vec![2; 30], vec![3; 30]]);
+        let shorter = error(&shorter);
+        assert!(shorter.contains("`35`") && shorter.contains("`30`"), "{shorter}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mixlab_ops::{
     Activation, Precision, activate, capped_cross_entropy, embedding, linear, linear_to, rms_norm,
 };
 
-use crate::blocks::{Block, Builtin, Flow, Memory, NORM_EPS, matrix, ones};
+use crate::blocks::{Block, Builtin, DropoutKey, Flow, Memory, NORM_EPS, matrix, ones};
 use crate::data::batch::Batch;
 use crate::plan::Plan;
 use crate::weights;
@@ -97,14 +97,15 @@ impl<B: Backend, K: Block> Model<B, K> {
     /// # Panics
     /// If one of them is none of the vocabulary, naming it and its place. (Batches of a
     /// [`Loader`](crate::data::Loader) have none.)
-    pub fn upload(&self, batch: &Batch, device: &B::Device) -> (Tokens<B>, Tensor<B, 1, Int>) {
+    pub fn upload(&self, batch: Batch, device: &B::Device) -> (Tokens<B>, Tensor<B, 1, Int>) {
         check_vocabulary("token", &batch.x, self.plan.vocab);
         check_vocabulary("target", &batch.y, self.plan.vocab);
         let shape = [batch.batch, batch.seq];
         let tensor = |ids: Vec<i32>| Tensor::from_data(TensorData::new(ids, shape), device);
-        let bigrams = self.plan.bigram.as_ref().map(|b| tensor(bigram_ids(batch, b.vocab)));
-        let targets = TensorData::new(batch.y.clone(), [batch.y.len()]);
-        (Tokens { ids: tensor(batch.x.clone()), bigrams }, Tensor::from_data(targets, device))
+        let bigrams = self.plan.bigram.as_ref().map(|b| tensor(bigram_ids(&batch, b.vocab)));
+        let count = [batch.y.len()];
+        let targets = Tensor::from_data(TensorData::new(batch.y, count), device);
+        (Tokens { ids: tensor(batch.x), bigrams }, targets)
     }
 }
 
@@ -116,10 +117,10 @@ fn check_vocabulary(what: &str, ids: &[i32], vocab: usize) {
 }
 
 impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
-    /// The residual stream after the final norm, `[N, D]`; with dropout if `training`.
-    pub fn hidden(&self, tokens: Tokens<B>, training: bool) -> Tensor<B, 2> {
+    /// The residual stream after the final norm, `[N, D]`; with dropout if there is a key for it.
+    pub fn hidden(&self, tokens: Tokens<B>, key: Option<DropoutKey>) -> Tensor<B, 2> {
         let mut flow = self.flow(&tokens);
-        flow.training = training;
+        flow.dropout_key = key;
         self.pass(tokens, &mut flow)
     }
 
@@ -161,34 +162,34 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
 
     /// Logits `[N, V]` of the token after each position.
     pub fn forward(&self, tokens: Tokens<B>) -> Tensor<B, 2> {
-        self.logits(self.hidden(tokens, false))
+        self.logits(self.hidden(tokens, None))
     }
 
-    /// Loss of each target `[N]` in nats, `[N]`; with dropout if `training`.
+    /// Loss of each target `[N]` in nats, `[N]`; with dropout if there is a key for it.
     pub fn losses(
         &self,
         tokens: Tokens<B>,
         targets: Tensor<B, 1, Int>,
-        training: bool,
+        key: Option<DropoutKey>,
     ) -> Tensor<B, 1> {
-        let hidden = self.hidden(tokens, training);
+        let hidden = self.hidden(tokens, key);
         // A gradient as wide as logits is worth halving; without one they keep their bits.
-        let dtype = if training { self.activations(&hidden.device()) } else { DType::F32 };
+        let dtype = if key.is_some() { self.activations(&hidden.device()) } else { DType::F32 };
         let scores = self.scores(hidden, dtype);
         capped_cross_entropy(scores, targets, self.plan.softcap)
     }
 
-    /// Mean loss of `targets` `[N]` in nats, `[1]`; with dropout if `training`.
+    /// Mean loss of `targets` `[N]` in nats, `[1]`; with dropout if there is a key for it.
     pub fn loss(
         &self,
         tokens: Tokens<B>,
         targets: Tensor<B, 1, Int>,
-        training: bool,
+        key: Option<DropoutKey>,
     ) -> Tensor<B, 1> {
         let [batch, seq] = tokens.ids.dims();
         // By rows first: a GPU sums one long row on a single multiprocessor. Divided once, so that
         // the gradient of each loss is what the op expects.
-        let losses = self.losses(tokens, targets, training).reshape([batch, seq]);
+        let losses = self.losses(tokens, targets, key).reshape([batch, seq]);
         losses.sum_dim(1).sum().mul_scalar(1.0 / (batch * seq) as f64)
     }
 

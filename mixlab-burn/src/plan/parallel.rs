@@ -115,7 +115,7 @@ mod tests {
         let logits = |model: &Model<Flex>| {
             let x = vec![3, 1, 4, 1, 5, 9];
             let batch = Batch { batch: 2, seq: 3, y: x.clone(), x, prev: vec![-1, -1] };
-            let (tokens, _) = model.upload(&batch, &Default::default());
+            let (tokens, _) = model.upload(batch, &Default::default());
             model.forward(tokens).into_data()
         };
         let shared = model(r#", "recurrence": [0, 1, 0, 3]"#);

@@ -2,15 +2,18 @@
 //! the host learns of it when it reads the loss.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use mixlab_ops::Backend;
 
-use super::Health;
-use crate::blocks::Block;
-use crate::data::Batch;
-use crate::model::Model;
+use super::{State, StateError};
+use crate::blocks::{Block, DropoutKey};
+use crate::model::{Model, Tokens};
 use crate::weights::layout;
+
+/// Multiplier of the gradients and their norm, `[factor, norm]`, on the device. A negative factor
+/// tells that the norm was not finite and nothing was updated.
+pub type Health<B> = Tensor<B, 1>;
 
 /// Skipped updates in a row that end a run.
 const LIMIT: usize = 3;
@@ -23,6 +26,8 @@ pub(super) struct Watch<B: Backend> {
     health: Vec<Health<B>>,
     /// Steps that were read.
     read: usize,
+    /// Number and loss of the last step that was read.
+    pub last: Option<(usize, f64)>,
     /// Skipped updates of the whole run.
     pub skipped: usize,
     /// Norm of the gradients of the last step that was read.
@@ -43,7 +48,7 @@ pub(super) enum Found {
 impl<B: Backend> Watch<B> {
     pub fn new() -> Self {
         let (losses, health) = (Vec::new(), Vec::new());
-        Self { losses, health, read: 0, skipped: 0, norm: 0.0, in_a_row: 0 }
+        Self { losses, health, read: 0, last: None, skipped: 0, norm: 0.0, in_a_row: 0 }
     }
 
     /// Keeps loss and health of a step, on the device; few tensors, however rarely they are read.
@@ -56,11 +61,11 @@ impl<B: Backend> Watch<B> {
         }
     }
 
-    /// Reads what was pushed since the last time.
-    pub fn read(&mut self) -> Found {
-        let losses = numbers(std::mem::take(&mut self.losses));
+    /// Reads what was pushed since the last time, if anything was.
+    pub fn read(&mut self) -> Option<Found> {
+        let losses = numbers(&std::mem::take(&mut self.losses));
         let mut broken = false;
-        for step in numbers(std::mem::take(&mut self.health)).chunks(2) {
+        for step in numbers(&std::mem::take(&mut self.health)).chunks(2) {
             let skipped = step[0] < 0.0;
             self.skipped += usize::from(skipped);
             self.in_a_row = if skipped { self.in_a_row + 1 } else { 0 };
@@ -69,22 +74,67 @@ impl<B: Backend> Watch<B> {
         }
         let first = self.read;
         self.read += losses.len();
-        match losses.iter().position(|loss| loss.is_nan()) {
+        let loss = f64::from(*losses.last()?);
+        self.last = Some((self.read - 1, loss));
+        Some(match losses.iter().position(|loss| loss.is_nan()) {
             Some(at) => Found::NotANumber(first + at),
             None if broken => Found::Broken,
-            None => Found::Loss(losses.last().map_or(f64::NAN, |loss| f64::from(*loss))),
+            None => Found::Loss(loss),
+        })
+    }
+
+    /// Adds all of this to `state`; reads the device.
+    pub fn save(&self, state: &mut State) {
+        for (name, tensors) in [("watch.losses", &self.losses), ("watch.health", &self.health)] {
+            let numbers = numbers(tensors);
+            let count = numbers.len();
+            state.tensors.insert(name.into(), TensorData::new(numbers, [count]));
         }
+        let last = self.last.map_or(vec![], |(step, loss)| vec![step as f64, loss]);
+        let count = last.len();
+        state.tensors.insert("watch.last".into(), TensorData::new(last, [count]));
+        state.set("watch.read", self.read);
+        state.set("watch.skipped", self.skipped);
+        state.set("watch.in_a_row", self.in_a_row);
+    }
+
+    /// Takes out of `state` what [`Watch::save`] added.
+    pub fn resume(state: &mut State, device: &B::Device) -> Result<Self, StateError> {
+        let mut watch = Self::new();
+        watch.read = state.number("watch.read")?;
+        watch.skipped = state.number("watch.skipped")?;
+        watch.in_a_row = state.number("watch.in_a_row")?;
+        let unread = state.tensors.get("watch.losses").map_or(0, TensorData::num_elements);
+        let losses = state.tensor("watch.losses", DType::F32, &[unread])?;
+        let health = state.tensor("watch.health", DType::F32, &[2 * unread])?;
+        if unread > 0 {
+            watch.losses = vec![Tensor::from_data(losses, device)];
+            watch.health = vec![Tensor::from_data(health, device)];
+        }
+        let known = if watch.read > 0 { 2 } else { 0 };
+        let last = state.tensor("watch.last", DType::F64, &[known])?;
+        let last: Vec<f64> = last.into_vec().expect("of this type");
+        watch.last = last.first().map(|step| (*step as usize, last[1]));
+        Ok(watch)
     }
 }
 
-fn numbers<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> Vec<f32> {
-    let data = Tensor::cat(tensors, 0).into_data().convert::<f32>();
+fn numbers<B: Backend>(tensors: &[Tensor<B, 1>]) -> Vec<f32> {
+    if tensors.is_empty() {
+        return Vec::new();
+    }
+    let data = Tensor::cat(tensors.to_vec(), 0).into_data().convert::<f32>();
     data.to_vec().expect("converted to f32")
 }
 
-/// The weight nearest to the loss whose gradient for `batch` is not finite: the backward pass met
-/// it first.
-pub(super) fn culprit<A, K>(model: &Model<A, K>, batch: &Batch, device: &A::Device) -> String
+/// The weight nearest to the loss whose gradient for these tokens is not finite: the backward pass
+/// met it first.
+pub(super) fn culprit<A, K>(
+    model: &Model<A, K>,
+    tokens: Tokens<A>,
+    targets: Tensor<A, 1, Int>,
+    key: DropoutKey,
+) -> String
 where
     A: AutodiffBackend<InnerBackend: Backend> + Backend,
     K: Block,
@@ -97,12 +147,11 @@ where
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
             let grad = param.val().grad_remove(self.grads);
             let numbers = grad.map(|g| g.into_data().convert::<f32>());
-            let finite = |x: burn::tensor::TensorData| x.iter::<f32>().all(|v| v.is_finite());
+            let finite = |x: TensorData| x.iter::<f32>().all(|v| v.is_finite());
             self.found.push(numbers.is_none_or(finite));
         }
     }
-    let (tokens, targets) = model.upload(batch, device);
-    let mut grads = model.loss(tokens, targets, true).backward();
+    let mut grads = model.loss(tokens, targets, Some(key)).backward();
     let mut visitor = Finite::<A> { grads: &mut grads, found: Vec::new() };
     model.visit(&mut visitor);
     let names = layout(model).into_iter().map(|weight| weight.name);

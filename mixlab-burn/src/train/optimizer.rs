@@ -1,22 +1,29 @@
 //! One optimizer step over all weights: clip, then AdamW or Muon, each weight by its group.
 //!
-//! Runs on the backend without autodiff and never reads the device.
+//! Runs on the backend without autodiff and never reads the device. Whether an update happens is
+//! known there alone: a step whose gradients are not finite leaves weights and state as they are,
+//! the bias of AdamW's moments included, so that it might as well not have been.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use std::sync::Arc;
+
+use burn::module::Module;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{FloatDType, Tensor, TensorMetadata};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData, TensorMetadata};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
     AdamW, Backend, Precision, Rates, adamw, clip_factor, lift, lower, momentum, muon_step,
     orthogonalize,
 };
 
+use super::parameters::{Gradients, Put, Take, gradients};
+use super::{Health, State, StateError};
 use crate::plan::{Group, Optimizer as Algorithm, Training};
 use crate::weights::{Kind, Weight, layout};
 
 /// How one weight is updated, and the state of that.
 #[derive(Clone, Debug)]
 struct Slot<B: Backend> {
+    shape: Vec<usize>,
     group: Group,
     decay: bool,
     muon: bool,
@@ -25,6 +32,8 @@ struct Slot<B: Backend> {
     /// AdamW's second moment.
     second: Option<FloatTensor<B>>,
     beta1: f32,
+    /// Place of `β₁` among those of [`Bias`].
+    bias: usize,
 }
 
 /// Elements of the matrices that are updated together, or a few more: enough to fill a device, and
@@ -33,7 +42,7 @@ const TOGETHER: usize = 1 << 23;
 
 /// Matrices of one shape, which Muon updates together.
 #[derive(Clone, Debug)]
-struct Batch {
+struct Matrices {
     shape: [usize; 2],
     /// Their places among the weights.
     members: Vec<usize>,
@@ -43,10 +52,20 @@ struct Batch {
 #[derive(Clone, Debug)]
 pub struct Optimizer<B: Backend> {
     slots: Vec<Slot<B>>,
-    batches: Vec<Batch>,
+    /// Names of the weights in files.
+    names: Arc<[String]>,
+    muon: Vec<Matrices>,
     settings: Settings,
-    /// Updates done.
-    time: i32,
+    bias: Bias<B>,
+}
+
+/// How far moving averages that started at 0 fall short after `t` updates: `1 − βᵗ`, the moving
+/// average of ones, for each `β`.
+#[derive(Clone, Debug)]
+struct Bias<B: Backend> {
+    /// `[β₂, β₁, β₁ of matrices]`.
+    betas: Tensor<B, 1>,
+    value: Tensor<B, 1>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,10 +78,6 @@ struct Settings {
     nesterov: bool,
     precision: Option<Precision>,
 }
-
-/// Multiplier of the gradients and their norm, `[factor, norm]`, on the device. A negative factor
-/// tells that the norm was not finite and nothing was updated.
-pub type Health<B> = Tensor<B, 1>;
 
 /// What one step needs; each weight and gradient, in the order of the module, until it is used.
 struct Step<B: Backend> {
@@ -78,11 +93,12 @@ impl<B: Backend> Optimizer<B> {
     pub fn new<A: burn::tensor::backend::Backend, M: Module<A>>(
         module: &M,
         training: &Training,
+        device: &B::Device,
     ) -> Self {
         let weights = layout(module);
         let slots: Vec<Slot<B>> = weights.iter().map(|w| Slot::new(w, training)).collect();
         let muon = weights.iter().enumerate().filter(|(i, _)| slots[*i].muon);
-        let batches = batches(muon.map(|(i, w)| (i, [w.shape[0], w.shape[1]])));
+        let muon = together(muon.map(|(i, w)| (i, [w.shape[0], w.shape[1]])));
         let settings = Settings {
             base_lr: training.lr as f32,
             grad_clip: training.grad_clip,
@@ -92,32 +108,80 @@ impl<B: Backend> Optimizer<B> {
             nesterov: training.muon_nesterov,
             precision: training.precision,
         };
-        Self { slots, batches, settings, time: 0 }
+        let names = weights.iter().enumerate().map(|(i, w)| w.file_name(i)).collect();
+        let betas = [training.beta2, training.beta1, training.muon_momentum];
+        let betas = Tensor::from_data(TensorData::from(betas), (device, DType::F32));
+        let bias = Bias { value: betas.zeros_like(), betas };
+        Self { slots, names, muon, settings, bias }
     }
 
-    /// Updates `module` with the gradients in `grads` at learning rate `lr`; if their norm is not
-    /// finite, leaves weights and state as they are.
-    pub fn step<A, M>(&mut self, module: M, grads: &mut A::Gradients, lr: f32) -> (M, Health<B>)
+    /// The gradients of the weights of `module` in `grads`, which loses them.
+    pub fn gradients<A, M>(&self, module: &M, grads: &mut A::Gradients) -> Gradients<B>
     where
         A: AutodiffBackend<InnerBackend = B>,
         M: Module<A>,
     {
-        let mut collect = Collect::<A> { grads, found: Vec::new() };
-        module.visit(&mut collect);
-        let grads = collect.found;
+        Gradients { names: self.names.clone(), values: gradients::<A, M>(module, grads) }
+    }
+
+    /// Updates `module` with `gradients` at learning rate `lr`; if their norm is not finite, leaves
+    /// weights and state as they are.
+    ///
+    /// # Panics
+    /// If the loss depends on no weight.
+    pub fn apply<A, M>(&mut self, module: M, gradients: Gradients<B>, lr: f32) -> (M, Health<B>)
+    where
+        A: AutodiffBackend<InnerBackend = B>,
+        M: Module<A>,
+    {
+        let grads = gradients.values;
         let health = clip_factor::<B>(grads.iter().flatten(), self.settings.grad_clip);
         let health = health.expect("a model has weights that the loss depends on");
+        self.bias.update(&health);
         let mut take = Take { weights: Vec::new(), stand_in: lower(health.clone()) };
         let module = module.map(&mut take);
         let (weights, factor) = (take.weights, take.stand_in);
         let mut step = Step { weights, grads, factor, lr_scale: lr / self.settings.base_lr };
-        self.time += 1;
         self.adamw(&mut step);
-        for batch in 0..self.batches.len() {
-            self.muon(batch, &mut step);
+        for matrices in 0..self.muon.len() {
+            self.muon(matrices, &mut step);
         }
         let weights = step.weights.into_iter();
         (module.map(&mut Put { weights }), health)
+    }
+
+    /// Adds the moments of all weights to `state`, once there are some; reads the device.
+    pub fn save(&self, state: &mut State) {
+        let mut add = |name: String, x: Tensor<B, 1>, shape: &[usize]| {
+            let data = TensorData { shape: shape.to_vec().into(), ..x.into_data() };
+            state.tensors.insert(name, data);
+        };
+        add("bias".into(), self.bias.value.clone(), &self.bias.value.dims());
+        for (name, slot) in self.names.iter().zip(&self.slots) {
+            for (part, moment) in [("m", &slot.first), ("v", &slot.second)] {
+                let Some(moment) = moment.clone() else { continue };
+                let flat = B::float_reshape(moment, [slot.shape.iter().product::<usize>()].into());
+                add(format!("{name}.{part}"), lift(flat), &slot.shape);
+            }
+        }
+    }
+
+    /// Takes the moments of all weights out of `state`.
+    ///
+    /// # Errors
+    /// If one is missing or has another shape.
+    pub fn resume(&mut self, state: &mut State, device: &B::Device) -> Result<(), StateError> {
+        let bias = state.tensor("bias", DType::F32, &self.bias.betas.dims())?;
+        self.bias.value = Tensor::from_data(bias, device);
+        for (name, slot) in self.names.iter().zip(&mut self.slots) {
+            let mut moment = |part| {
+                let data = state.tensor(&format!("{name}.{part}"), DType::F32, &slot.shape)?;
+                Ok::<_, StateError>(B::float_from_data(data, device))
+            };
+            slot.first = Some(moment("m")?);
+            slot.second = if slot.muon { None } else { Some(moment("v")?) };
+        }
+        Ok(())
     }
 
     /// Updates all weights that Muon does not.
@@ -133,22 +197,22 @@ impl<B: Backend> Optimizer<B> {
             let [grad, first, second] = rest.map(|x| x.unwrap_or_else(zeros));
             tensors.push([weight, grad, first, second]);
             let (lr, decay) = slot.rates(step.lr_scale);
-            rates.push(Rates { lr, decay, beta1: slot.beta1 });
+            rates.push(Rates { lr, decay, beta1: slot.beta1, bias: slot.bias });
         }
         let Settings { beta2, epsilon, .. } = self.settings;
-        let op = AdamW { rates, beta2, epsilon, time: self.time };
-        for (i, [weight, first, second]) in
-            indices.into_iter().zip(adamw::<B>(&op, &step.factor, tensors))
-        {
+        let op = AdamW { rates, beta2, epsilon };
+        let bias = lower(self.bias.value.clone());
+        let updated = adamw::<B>(&op, [&step.factor, &bias], tensors);
+        for (i, [weight, first, second]) in indices.into_iter().zip(updated) {
             step.weights[i] = Some(weight);
             (self.slots[i].first, self.slots[i].second) = (Some(first), Some(second));
         }
     }
 
-    /// Updates the matrices of one batch.
-    fn muon(&mut self, batch: usize, step: &mut Step<B>) {
-        let Self { slots, batches, settings, .. } = self;
-        let Batch { shape: [rows, columns], members } = &batches[batch];
+    /// Updates some matrices of one shape.
+    fn muon(&mut self, matrices: usize, step: &mut Step<B>) {
+        let Self { slots, muon, settings, .. } = self;
+        let Matrices { shape: [rows, columns], members } = &muon[matrices];
         let device = B::float_device(&step.factor);
         let zeros = || B::float_zeros([*rows, *columns].into(), &device, FloatDType::F32);
         // All of the same group.
@@ -172,6 +236,16 @@ impl<B: Backend> Optimizer<B> {
     }
 }
 
+impl<B: Backend> Bias<B> {
+    /// Counts one more update, unless it is skipped.
+    fn update(&mut self, health: &Health<B>) {
+        let skipped = health.clone().narrow(0, 0, 1).lower_elem(0.0).expand(self.betas.shape());
+        let rest = -self.betas.clone() + 1.0;
+        let next = self.value.clone() * self.betas.clone() + rest;
+        self.value = next.mask_where(skipped, self.value.clone());
+    }
+}
+
 impl<B: Backend> Slot<B> {
     fn new(weight: &Weight, training: &Training) -> Self {
         let group = match weight.kind {
@@ -182,12 +256,14 @@ impl<B: Backend> Slot<B> {
         };
         let matrix = weight.kind == Kind::Matrix;
         Self {
+            shape: weight.shape.clone(),
             group,
             decay: weight.shape.len() >= 2,
             muon: matrix && training.optimizer == Algorithm::Muon,
             first: None,
             second: None,
             beta1: if matrix { training.muon_momentum } else { training.beta1 },
+            bias: if matrix { 2 } else { 1 },
         }
     }
 
@@ -199,58 +275,14 @@ impl<B: Backend> Slot<B> {
 }
 
 /// Matrices of one shape together, until there are enough.
-fn batches(matrices: impl Iterator<Item = (usize, [usize; 2])>) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
+fn together(matrices: impl Iterator<Item = (usize, [usize; 2])>) -> Vec<Matrices> {
+    let mut found: Vec<Matrices> = Vec::new();
     for (i, shape) in matrices {
-        let full = |b: &Batch| b.members.len() * shape[0] * shape[1] >= TOGETHER;
-        match batches.iter_mut().find(|b| b.shape == shape && !full(b)) {
-            Some(batch) => batch.members.push(i),
-            None => batches.push(Batch { shape, members: vec![i] }),
+        let full = |m: &Matrices| m.members.len() * shape[0] * shape[1] >= TOGETHER;
+        match found.iter_mut().find(|m| m.shape == shape && !full(m)) {
+            Some(matrices) => matrices.members.push(i),
+            None => found.push(Matrices { shape, members: vec![i] }),
         }
     }
-    batches
-}
-
-/// Takes the gradient of each weight, in order.
-struct Collect<'a, A: AutodiffBackend> {
-    grads: &'a mut A::Gradients,
-    found: Vec<Option<FloatTensor<A::InnerBackend>>>,
-}
-
-impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Collect<'_, A> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-        self.found.push(param.val().grad_remove(self.grads).map(lower));
-    }
-}
-
-/// Takes each weight out of the module, so that nobody else holds it while it is updated.
-struct Take<B: Backend> {
-    weights: Vec<Option<FloatTensor<B>>>,
-    /// What the module has meanwhile.
-    stand_in: FloatTensor<B>,
-}
-
-impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Take<A::InnerBackend> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        param.map(|weight| {
-            self.weights.push(Some(lower(weight.inner())));
-            Tensor::from_inner(lift(self.stand_in.clone()))
-        })
-    }
-}
-
-/// Gives each weight its new value.
-struct Put<W> {
-    weights: W,
-}
-
-impl<A, W> ModuleMapper<A> for Put<W>
-where
-    A: AutodiffBackend<InnerBackend: Backend>,
-    W: Iterator<Item = Option<FloatTensor<A::InnerBackend>>>,
-{
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        let weight = self.weights.next().flatten().expect("every weight was updated");
-        param.map(|_| Tensor::from_inner(lift(weight)).require_grad())
-    }
+    found
 }

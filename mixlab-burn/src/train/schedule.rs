@@ -58,6 +58,13 @@ impl Schedule {
         Some((index, &self.phases[index]))
     }
 
+    /// The number of the phase that begins with `step`.
+    pub fn phase_begun(&self, step: usize) -> Option<usize> {
+        let number = |step| self.phase(step).map(|(index, _)| index);
+        let before = step.checked_sub(1).and_then(number);
+        number(step).filter(|index| Some(*index) != before)
+    }
+
     fn cosine(&self, step: usize) -> f32 {
         let warmup = WARMUP_STEPS.min(self.steps);
         let hold = HOLD_STEPS.min(self.steps - warmup);
@@ -118,5 +125,8 @@ mod tests {
         close(s.lr(16), 0.001);
         close(s.lr(18), 0.001 * (1.0 - 0.99 * 0.5));
         assert_eq!(s.phase(8).unwrap().0, 1);
+        let begun: Vec<_> =
+            (0..20).filter_map(|step| s.phase_begun(step).map(|i| (step, i))).collect();
+        assert_eq!(begun, [(0, 0), (8, 1)]);
     }
 }

@@ -18,7 +18,7 @@ use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
-use mixlab_burn::train::{Event, Logged, Schedule, train};
+use mixlab_burn::train::{Event, Logged, Schedule, Trainer, train};
 use mixlab_burn::weights::{self, Metadata};
 
 use crate::backend::{self, Job, Place};
@@ -98,7 +98,7 @@ impl<K: Block> Job for Train<'_, K> {
         let mut view =
             View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
         let mut failed = None;
-        let trained = train(model, &device, feed.run, |event| {
+        let trained = train(Trainer::new(model, &device), feed.run, |event| {
             if let Err(error) = view.event(event) {
                 failed = Some(error);
                 return ControlFlow::Break(());
@@ -188,6 +188,7 @@ impl<K: Block> View<'_, K> {
                 logged.step,
                 logged.val_loss.unwrap_or_default()
             )),
+            _ => {}
         }
         Ok(())
     }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::bail;
-use burn::tensor::ElementConversion;
+use anyhow::{Context, bail};
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Builtin;
 use mixlab_burn::data::Batch;
+use mixlab_burn::eval::mean_loss;
 use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::random::Generator;
-use mixlab_burn::train::Optimizer;
+use mixlab_burn::train::Trainer;
 
 use crate::backend::{self, Job, Place};
 use crate::cli;
@@ -22,7 +22,8 @@ const CONFIG: &str = r#"{
     "name": "smoke", "model_dim": 32, "vocab_size": 64, "seq_len": 16,
     "blocks": [{"type": "plain", "heads": 2}, {"type": "swiglu"}],
     "training": {
-        "steps": 1, "lr": 3e-4, "seed": 1, "batch_tokens": 32, "grad_clip": 1.0, "weight_decay": 0.01
+        "phases": [{"steps": 1, "lr": 3e-4}],
+        "lr": 3e-4, "seed": 1, "batch_tokens": 32, "grad_clip": 1.0, "weight_decay": 0.01
     }
 }"#;
 const EVALUATIONS: usize = 100;
@@ -47,22 +48,18 @@ impl Job for Smoke {
         let plan = Arc::new(Plan::<Builtin>::parse(CONFIG, "smoke", &[])?.plan);
         let counts = Counts::of(&plan)?;
         println!("  IR program: {} weights, {} ops", counts.weights, counts.ops);
-        let model = Model::<A>::init(plan.clone(), &device);
         let batch = random_batch(plan.batch(), plan.seq_len, plan.vocab as u64);
-        let (tokens, targets) = model.upload(&batch, &device);
-        let loss = model.losses(tokens.clone(), targets.clone(), true).mean();
-        let mut optimizer = Optimizer::new(&model, &plan.training);
-        let (model, _) =
-            optimizer.step::<A, _>(model, &mut loss.backward(), plan.training.lr as f32);
-        let loss: f64 = loss.inner().into_scalar().elem();
+        let mut trainer = Trainer::new(Model::<A>::init(plan, &device), &device);
+        trainer.step(batch.clone())?;
+        let loss = trainer.read()?.context("a step was taken")?.loss;
         if !loss.is_finite() {
             bail!("health check: the training loss is `{loss}`");
         }
         println!("  Training check: loss={loss:.4} (finite, OK)");
+        let (model, batch) = (trainer.into_model(), [batch]);
         let start = Instant::now();
         for _ in 0..EVALUATIONS {
-            let loss = model.losses(tokens.clone(), targets.clone(), false).mean();
-            let loss: f64 = loss.inner().into_scalar().elem();
+            let loss = mean_loss(&model, &batch, &device);
             if !loss.is_finite() {
                 bail!("health check: the evaluation loss is `{loss}`");
             }

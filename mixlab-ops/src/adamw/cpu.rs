@@ -11,16 +11,18 @@ use crate::plumbing::cpu::{Lanes, pointwise};
 pub(super) fn update(
     op: &AdamW,
     rates: Rates,
-    factor: &FlexTensor,
+    step: &[FlexTensor],
     tensors: &[FlexTensor],
 ) -> [FlexTensor; 3] {
     let [weight, grad, m, v] = tensors else { unreachable!("four tensors a weight") };
+    let [factor, bias] = step else { unreachable!("the factor and the biases") };
     let factor = factor.to_contiguous().storage::<f32>()[0];
     if factor < 0.0 {
         return [weight, m, v].map(Clone::clone);
     }
-    let Rates { lr, decay, beta1 } = rates;
-    let [first, second] = [beta1, op.beta2].map(|beta| op.correction(beta));
+    let Rates { lr, decay, beta1, bias: at } = rates;
+    let bias = bias.to_contiguous();
+    let [first, second] = [at, 0].map(|at| 1.0 / bias.storage::<f32>()[at]);
     pointwise(
         [weight, grad, m, v],
         #[inline(always)]

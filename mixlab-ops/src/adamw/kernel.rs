@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::AdamW;
 use crate::all;
-use crate::plumbing::cube::{contiguous, flat_vector_size, owned, per_launch, spread};
+use crate::plumbing::cube::{contiguous, flat_vector_size, narrow, owned, per_launch, spread};
 
 /// What the kernel knows of one tensor.
 #[derive(CubeType, CubeLaunch)]
@@ -14,16 +14,14 @@ struct Numbers {
     lr: f32,
     decay: f32,
     beta1: f32,
-    /// `1/(1−β₁ᵗ)`.
-    first: f32,
+    /// Place of `1−β₁ᵗ`.
+    bias: u32,
 }
 
 /// What it knows of all.
 #[derive(CubeType, CubeLaunch)]
 struct Common {
     beta2: f32,
-    /// `1/(1−β₂ᵗ)`.
-    second: f32,
     epsilon: f32,
 }
 
@@ -31,6 +29,7 @@ struct Common {
 fn kernel<N: Size>(
     grads: &Sequence<Array<Vector<f32, N>>>,
     factor: &Array<f32>,
+    bias: &Array<f32>,
     weights: &mut Sequence<Array<Vector<f32, N>>>,
     firsts: &mut Sequence<Array<Vector<f32, N>>>,
     seconds: &mut Sequence<Array<Vector<f32, N>>>,
@@ -41,6 +40,7 @@ fn kernel<N: Size>(
     let factor = factor[0];
     let one = Vector::<f32, N>::new(1.0);
     let beta2 = Vector::new(common.beta2);
+    let second = Vector::new(1.0 / bias[0]);
     // The tensors lie one after the other: of the tensors before its own a unit is past the end,
     // after its own it wraps around to a large number.
     let mut at = ABSOLUTE_POS;
@@ -54,9 +54,9 @@ fn kernel<N: Size>(
             let g = grads.index(k)[at] * Vector::new(factor);
             let next_m = m[at] * beta1 + g * (one - beta1);
             let next_v = v[at] * beta2 + g * g * (one - beta2);
-            let root =
-                Vector::sqrt(next_v * Vector::new(common.second)) + Vector::new(common.epsilon);
-            let update = next_m * Vector::new(numbers.first) / root;
+            let root = Vector::sqrt(next_v * second) + Vector::new(common.epsilon);
+            let first = Vector::new(1.0 / bias[numbers.bias as usize]);
+            let update = next_m * first / root;
             let w = weight[at];
             weight[at] = w - w * Vector::new(numbers.decay) - update * Vector::new(numbers.lr);
             m[at] = next_m;
@@ -66,14 +66,14 @@ fn kernel<N: Size>(
     }
 }
 
-/// The new weight, `m` and `v` of each `[weight, gradient, m, v]` after the factor.
+/// The new weight, `m` and `v` of each `[weight, gradient, m, v]` after factor and biases.
 pub(super) fn update<R: CubeRuntime>(op: &AdamW, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
     let mut inputs = inputs.into_iter();
     let factor = contiguous(inputs.next().expect("the factor"));
+    let bias = contiguous(inputs.next().expect("the biases"));
     let client = factor.client.clone();
-    let second = op.correction(op.beta2);
     let mut updated = Vec::with_capacity(3 * op.rates.len());
-    for rates in op.rates.chunks(per_launch(&factor, 4, 1)) {
+    for rates in op.rates.chunks(per_launch(&factor, 4, 2)) {
         let [mut grads, mut weights, mut firsts, mut seconds] =
             [(); 4].map(|()| SequenceArg::new());
         let mut each = SequenceArg::new();
@@ -83,8 +83,7 @@ pub(super) fn update<R: CubeRuntime>(op: &AdamW, inputs: Vec<CubeTensor<R>>) -> 
             let [weight, m, v] = [weight, m, v].map(owned);
             size = size.min(flat_vector_size(&weight));
             count += weight.meta.num_elements();
-            let first = op.correction(rate.beta1);
-            each.push(NumbersLaunch::new(rate.lr, rate.decay, rate.beta1, first));
+            each.push(NumbersLaunch::new(rate.lr, rate.decay, rate.beta1, narrow(rate.bias)));
             grads.push(contiguous(grad).into_array_arg());
             weights.push(weight.clone().into_array_arg());
             firsts.push(m.clone().into_array_arg());
@@ -92,8 +91,8 @@ pub(super) fn update<R: CubeRuntime>(op: &AdamW, inputs: Vec<CubeTensor<R>>) -> 
             updated.extend([weight, m, v]);
         }
         let (cubes, cube) = spread(count / size, 256);
-        // SAFETY: the four tensors of a weight have as many elements, and units past the end do
-        // nothing.
+        // SAFETY: the four tensors of a weight have as many elements, units past the end do nothing,
+        // and the caller promises a bias at each place.
         unsafe {
             kernel::launch_unchecked::<R>(
                 &client,
@@ -102,11 +101,12 @@ pub(super) fn update<R: CubeRuntime>(op: &AdamW, inputs: Vec<CubeTensor<R>>) -> 
                 size,
                 grads,
                 factor.clone().into_array_arg(),
+                bias.clone().into_array_arg(),
                 weights,
                 firsts,
                 seconds,
                 each,
-                CommonLaunch::new(op.beta2, second, op.epsilon),
+                CommonLaunch::new(op.beta2, op.epsilon),
                 rates.len(),
             );
         }

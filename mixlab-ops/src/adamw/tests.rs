@@ -12,8 +12,14 @@ fn op(weights: usize) -> AdamW {
         lr: 0.01 * (i + 1) as f32,
         decay: if i.is_multiple_of(2) { 0.001 } else { 0.0 },
         beta1: if i.is_multiple_of(3) { 0.9 } else { 0.8 },
+        bias: if i.is_multiple_of(3) { 1 } else { 2 },
     };
-    AdamW { rates: (0..weights).map(rates).collect(), beta2: 0.95, epsilon: 1e-8, time: 3 }
+    AdamW { rates: (0..weights).map(rates).collect(), beta2: 0.95, epsilon: 1e-8 }
+}
+
+/// `1 − βᵗ` at the third update.
+fn bias() -> Vec<f64> {
+    [0.95f64, 0.9, 0.8].map(|beta| 1.0 - beta.powi(3)).into()
 }
 
 /// Weight, gradient, `m` and `v` of `count` elements.
@@ -33,7 +39,8 @@ fn updated<B: Backend>(op: &AdamW, factor: f64, states: &[[Host; 4]]) -> Vec<[Ve
         assert_eq!(x.shape().num_dims(), 1);
         lift::<B, 1>(x).into_data().to_vec().unwrap()
     };
-    let updated = adamw::<B>(op, &tensor(&[factor, 0.0]), tensors);
+    let step = [&tensor(&[factor, 0.0]), &tensor(&bias())];
+    let updated = adamw::<B>(op, step, tensors);
     updated.into_iter().map(|x| x.map(host)).collect()
 }
 
@@ -94,12 +101,13 @@ fn the_kernels_equal_the_references() {
     let shapes: [&[usize]; 4] = [&[130, 64], &[1], &[3, 5], &[2, 3, 7]];
     for factor in [0.5, -1.0] {
         let factor = Host { data: vec![factor, 0.0], shape: vec![2] };
+        let step = vec![factor, Host { data: bias(), shape: vec![3] }];
         for shape in shapes {
-            let inputs = [vec![factor.clone()], states(&[shape])].concat();
-            same_f32::<_, 5>(op(1), &inputs.try_into().ok().unwrap(), &[]);
+            let inputs = [step.clone(), states(&[shape])].concat();
+            same_f32::<_, 6>(op(1), &inputs.try_into().ok().unwrap(), &[]);
         }
         // More than some devices bind at once.
-        let inputs = [vec![factor], states(&shapes.repeat(4))].concat();
-        same_f32::<_, 65>(op(16), &inputs.try_into().ok().unwrap(), &[]);
+        let inputs = [step, states(&shapes.repeat(4))].concat();
+        same_f32::<_, 66>(op(16), &inputs.try_into().ok().unwrap(), &[]);
     }
 }

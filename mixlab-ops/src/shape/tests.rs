@@ -206,19 +206,27 @@ fn ops_with_indices_say_what_does_not_fit() {
 
 #[test]
 fn updates_say_what_does_not_fit() {
-    let rates = vec![Rates { lr: 0.1, decay: 0.0, beta1: 0.9 }];
-    let adamw = AdamW { rates, beta2: 0.9, epsilon: 1e-8, time: 1 };
+    let rates = vec![Rates { lr: 0.1, decay: 0.0, beta1: 0.9, bias: 1 }];
+    let adamw = AdamW { rates, beta2: 0.9, epsilon: 1e-8 };
     let momentum = Momentum { momentum: 0.9, nesterov: true, index: 1 };
     let step = MuonStep { lr: 0.1, decay: 0.0, index: 2 };
     let (factor, batch) = (|| f32([2]), || f32([2, 3, 4]));
     let orthogonalize = Orthogonalize { steps: 1, precision: Precision::F32 };
     for (found, expected) in [
         (
-            against(adamw.clone(), [factor(), f32([3]), f32([3]), f32([3]), f32([4])], &[]),
+            against(
+                adamw.clone(),
+                [factor(), f32([2]), f32([3]), f32([3]), f32([3]), f32([4])],
+                &[],
+            ),
             "`v` should be f32 [3]",
         ),
         (
-            against(adamw, [factor(), f32([3]), f32([3])], &[]),
+            against(adamw.clone(), [factor(), f32([1])], &[]),
+            "`bias` should have a number for each place, and has `1`",
+        ),
+        (
+            against(adamw, [factor(), f32([2]), f32([3]), f32([3])], &[]),
             "`1` weights should have a weight, gradient, m and v each",
         ),
         (

@@ -56,7 +56,7 @@ fn model(plan: &Plan) -> Model<Flex> {
 fn logits(model: &Model<Flex>, ids: &[i32]) -> Vec<Vec<f32>> {
     let (x, y) = (ids.to_vec(), ids.to_vec());
     let batch = Batch { batch: 2, seq: ids.len() / 2, x, y, prev: vec![-1; 2] };
-    let (tokens, _) = model.upload(&batch, &Default::default());
+    let (tokens, _) = model.upload(batch, &Default::default());
     let flat = model.forward(tokens).into_data().to_vec::<f32>().unwrap();
     assert!(flat.iter().all(|z| z.is_finite()));
     flat.chunks(model.plan().vocab).map(<[f32]>::to_vec).collect()
@@ -277,7 +277,7 @@ fn in_pieces(model: &Model<Flex>, ids: &[i32], lengths: &[usize]) -> Vec<Vec<f32
             [0, seq].iter().flat_map(|row| ids[row + at..row + end].to_vec()).collect();
         let prev = [0, seq].map(|row| if at == 0 { -1 } else { ids[row + at - 1] }).to_vec();
         let batch = Batch { batch: 2, seq: end - at, y: x.clone(), x, prev };
-        let (tokens, _) = model.upload(&batch, &Default::default());
+        let (tokens, _) = model.upload(batch, &Default::default());
         let (hidden, after) = model.advance(tokens, memory);
         let flat = model.logits(hidden).into_data().to_vec::<f32>().unwrap();
         let mut tokens = flat.chunks(model.plan().vocab).map(<[f32]>::to_vec);

@@ -39,7 +39,7 @@ fn run(blocks: Json) -> [f64; 3] {
     let targets = Tensor::<Flex, 1, Int>::from_data(TensorData::new(tokens(1), [24]), &device);
     let tokens = || Tokens { ids: ids.clone(), bigrams: None };
     let logits = model.forward(tokens()).into_data().to_vec::<f32>().unwrap();
-    let loss: f32 = model.losses(tokens(), targets, false).mean().into_scalar();
+    let loss: f32 = model.losses(tokens(), targets, None).mean().into_scalar();
     [loss, logits[0], logits[logits.len() - 1]].map(f64::from)
 }
 

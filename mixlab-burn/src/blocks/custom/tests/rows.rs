@@ -10,11 +10,11 @@ use serde_json::{Value as Json, json};
 
 use super::cases::{Case, all};
 use super::numbers::{Host, noise};
-use crate::blocks::Flow;
 use crate::blocks::custom::ops::{Call, ROWS, Row, run};
 use crate::blocks::custom::params::{Params, Site};
 use crate::blocks::custom::shape::{Extent, Symbols};
 use crate::blocks::custom::{CustomWeights, NamedParam};
+use crate::blocks::{DropoutKey, Flow};
 
 type Train = Autodiff<Flex>;
 
@@ -50,7 +50,7 @@ fn outputs<B: mixlab_ops::Backend>(
     };
     let inputs = inputs.iter().zip(&case.inputs).map(shaped).collect();
     let mut flow = Flow::new(EXTENT.batch, EXTENT.seq);
-    flow.training = training;
+    flow.dropout_key = training.then_some(DropoutKey { seed: 1, step: 0, row: 0 });
     let call = Call { site, inputs, shapes: &shapes, flow: &mut flow, remembers: false, device };
     let found = run::<B>(Row::number(case.op).expect("a row of the table"), call);
     assert_eq!(found.len(), row.outputs);

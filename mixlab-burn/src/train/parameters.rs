@@ -1,0 +1,91 @@
+//! Weights and gradients out of a module, and back into it.
+
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use burn_backend::tensor::FloatTensor;
+use mixlab_ops::{Backend, lift, lower};
+
+/// The gradient of each weight of a model, in the order of its weights.
+///
+/// Between [`Optimizer::gradients`](super::Optimizer::gradients) and
+/// [`Optimizer::apply`](super::Optimizer::apply) they can be added to others, averaged over devices,
+/// or taken away.
+#[derive(Clone, Debug)]
+pub struct Gradients<B: Backend> {
+    /// Names of the weights in files.
+    pub(super) names: Arc<[String]>,
+    pub(super) values: Vec<Option<FloatTensor<B>>>,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// Name of each weight in files, and its gradient, of the weight's shape: `None` if the loss
+    /// does not depend on the weight, which then only decays.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Option<FloatTensor<B>>)> {
+        self.names.iter().map(String::as_str).zip(&self.values)
+    }
+
+    /// As [`Gradients::iter`].
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Option<FloatTensor<B>>)> {
+        self.names.iter().map(String::as_str).zip(&mut self.values)
+    }
+}
+
+/// The gradient of each weight of `module`, taken out of `grads`.
+pub(super) fn gradients<A, M>(
+    module: &M,
+    grads: &mut A::Gradients,
+) -> Vec<Option<FloatTensor<A::InnerBackend>>>
+where
+    A: AutodiffBackend<InnerBackend: Backend>,
+    M: Module<A>,
+{
+    let mut collect = Collect::<A> { grads, found: Vec::new() };
+    module.visit(&mut collect);
+    collect.found
+}
+
+struct Collect<'a, A: AutodiffBackend> {
+    grads: &'a mut A::Gradients,
+    found: Vec<Option<FloatTensor<A::InnerBackend>>>,
+}
+
+impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Collect<'_, A> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+        self.found.push(param.val().grad_remove(self.grads).map(lower));
+    }
+}
+
+/// Takes each weight out of the module, so that nobody else holds it while it is updated.
+pub(super) struct Take<B: Backend> {
+    pub weights: Vec<Option<FloatTensor<B>>>,
+    /// What the module has meanwhile.
+    pub stand_in: FloatTensor<B>,
+}
+
+impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Take<A::InnerBackend> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        param.map(|weight| {
+            self.weights.push(Some(lower(weight.inner())));
+            Tensor::from_inner(lift(self.stand_in.clone()))
+        })
+    }
+}
+
+/// Gives each weight its new value.
+pub(super) struct Put<W> {
+    pub weights: W,
+}
+
+impl<A, W> ModuleMapper<A> for Put<W>
+where
+    A: AutodiffBackend<InnerBackend: Backend>,
+    W: Iterator<Item = Option<FloatTensor<A::InnerBackend>>>,
+{
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        let weight = self.weights.next().flatten().expect("every weight was updated");
+        param.map(|_| Tensor::from_inner(lift(weight)).require_grad())
+    }
+}

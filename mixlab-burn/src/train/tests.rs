@@ -1,0 +1,237 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::backend::Autodiff;
+use burn::tensor::{DType, TensorData};
+use burn_backend::ops::FloatTensorOps;
+use burn_flex::Flex;
+
+use super::{Optimizer, Run, State, StateError, Trainer, train};
+use crate::data::shard::write_shard;
+use crate::data::{Batch, Batches, DataError, Loader, LoaderConfig, Prefetch};
+use crate::model::Model;
+use crate::plan::Plan;
+use crate::weights::{fill, values};
+
+type Train = Autodiff<Flex>;
+
+const STEPS: usize = 12;
+
+/// A plan with dropout, both optimizers and two phases; `training` has more of that object.
+fn plan(training: &str) -> Arc<Plan> {
+    let json = format!(
+        r#"{{"model_dim": 16, "vocab_size": 29, "seq_len": 8, "dropout": 0.2,
+            "blocks": [{{"type": "plain", "heads": 2}}, {{"type": "swiglu"}}],
+            "training": {{"batch_tokens": 32, "weight_decay": 0.1, "grad_clip": 1.0,
+                "phases": [{{"steps": 5, "lr": 0.01}}, {{"steps": 7, "lr": 0.003}}] {training}}}}}"#
+    );
+    Arc::new(Plan::parse(&json, "test.json", &[]).unwrap().plan)
+}
+
+fn model(plan: &Arc<Plan>) -> Model<Train> {
+    Model::init(plan.clone(), &Default::default())
+}
+
+fn trainer(plan: &Arc<Plan>) -> Trainer<Train, crate::blocks::Builtin> {
+    Trainer::new(model(plan), &Default::default())
+}
+
+/// Two shards of noise, and a loader for them whose shards come round within a run.
+fn loader_config(folder: &Path) -> LoaderConfig {
+    for file in 0..2u32 {
+        let tokens = (0..130u32).map(|i| ((i * i + 7 * i + file) % 29) as u16);
+        let path = folder.join(format!("train_{file}.bin"));
+        write_shard(&path, &tokens.collect::<Vec<_>>()).unwrap();
+    }
+    LoaderConfig {
+        patterns: vec![format!("{}/train_*.bin", folder.display())],
+        batch_tokens: 32,
+        seq_len: 8,
+        chunk: 0,
+        seed: 3,
+        vocab_size: 29,
+    }
+}
+
+/// A batch that depends on its number alone.
+fn batch(number: usize) -> Batch {
+    let tokens: Vec<u16> = (0..33).map(|i| ((i * i + 5 * i + 11 * number) % 29) as u16).collect();
+    Batch::from_tokens(&tokens, 8).unwrap()
+}
+
+/// All weights, to the bit.
+fn bits(model: &Model<Train>) -> Vec<Vec<u32>> {
+    values(model).into_iter().map(|w| w.into_iter().map(f32::to_bits).collect()).collect()
+}
+
+#[test]
+fn a_resumed_run_ends_like_one_that_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = loader_config(folder.path());
+    for optimizer in ["muon", "adamw"] {
+        let plan = plan(&format!(r#", "optimizer": "{optimizer}""#));
+        let mut whole = trainer(&plan);
+        let mut batches = Prefetch::start(Loader::new(&config).unwrap());
+        let mut stopped = Vec::new();
+        for step in 0..STEPS {
+            if [0, 1, 5, 7].contains(&step) {
+                let mut state = whole.state();
+                state.set_position(&batches.position().unwrap());
+                stopped.push((state, values(whole.model())));
+            }
+            if step == 6 {
+                whole.read().unwrap().unwrap();
+            }
+            whole.step(batches.next_batch().unwrap()).unwrap();
+        }
+        let expected = whole.read().unwrap().unwrap();
+        for (state, weights) in stopped {
+            let position = state.position().unwrap().unwrap();
+            let mut batches = Prefetch::start(Loader::resume(&config, &position).unwrap());
+            let model = fill(model(&plan), |i, _| Some(weights[i].clone()));
+            let mut resumed = Trainer::resume(model, state, &Default::default()).unwrap();
+            while resumed.steps() < STEPS {
+                resumed.step(batches.next_batch().unwrap()).unwrap();
+            }
+            let logged = resumed.read().unwrap().unwrap();
+            assert_eq!(logged.loss.to_bits(), expected.loss.to_bits());
+            assert_eq!((logged.step, logged.tokens), (expected.step, expected.tokens));
+            assert_eq!(bits(resumed.model()), bits(whole.model()));
+            assert_eq!(resumed.state(), whole.state());
+        }
+    }
+}
+
+#[test]
+fn a_state_tells_of_what_is_missing_wrong_or_too_much() {
+    let plan = plan("");
+    let mut run = trainer(&plan);
+    run.step(batch(0)).unwrap();
+    let resume = |change: &dyn Fn(&mut State)| -> StateError {
+        let mut state = run.state();
+        change(&mut state);
+        Trainer::resume(model(&plan), state, &Default::default()).err().expect("a broken state")
+    };
+    let drop_v = |state: &mut State| drop(state.tensors.remove("w0_embed.v"));
+    assert!(matches!(resume(&drop_v), StateError::Missing { name } if name == "w0_embed.v"));
+    let other = |state: &mut State| {
+        state.tensors.insert("w0_embed.m".into(), TensorData::zeros::<f32, _>([28, 16]));
+    };
+    let message = resume(&other).to_string();
+    let expected = "`w0_embed.m` in the state of the run is F32 [28, 16], not F32 [29, 16]";
+    assert!(message.starts_with(expected), "{message}");
+    let more = |state: &mut State| state.set("epoch", 3);
+    assert!(matches!(resume(&more), StateError::Unknown { name } if name == "epoch"));
+}
+
+#[test]
+fn runs_in_one_process_do_not_disturb_each_other() {
+    let plans = [plan(""), plan(r#", "seed": 7"#)];
+    let alone = plans.each_ref().map(|plan| {
+        let mut run = trainer(plan);
+        (0..STEPS).for_each(|step| run.step(batch(step)).unwrap());
+        bits(run.model())
+    });
+    let mut together = plans.each_ref().map(trainer);
+    for step in 0..STEPS {
+        together.iter_mut().for_each(|run| run.step(batch(step)).unwrap());
+    }
+    assert_eq!(together.each_ref().map(|run| bits(run.model())), alone);
+    assert_ne!(alone[0], alone[1]);
+}
+
+/// Trains with AdamW and Muon on some batches, `broken` of them with a gradient that is not finite;
+/// returns the weights and how many updates had no effect.
+fn trained(broken: &[usize]) -> (Vec<Vec<u32>>, usize) {
+    let plan = plan("");
+    let (mut model, device) = (model(&plan), Default::default());
+    let mut optimizer = Optimizer::<Flex>::new(&model, &plan.training, &device);
+    let mut skipped = 0;
+    let mut apply = |model: Model<Train>, number, factor: f32| {
+        let (tokens, targets) = model.upload(batch(number), &device);
+        let loss = model.loss(tokens, targets, None);
+        let mut gradients = optimizer.gradients(&model, &mut loss.backward());
+        for (name, gradient) in gradients.iter_mut() {
+            if name == "w0_embed" {
+                let scaled = gradient.take().map(|g| Flex::float_mul_scalar(g, factor.into()));
+                *gradient = scaled;
+            }
+        }
+        let (model, health) = optimizer.apply(model, gradients, 0.01);
+        skipped += usize::from(health.into_data().to_vec::<f32>().unwrap()[0] < 0.0);
+        model
+    };
+    for number in 0..6 {
+        for _ in broken.iter().filter(|step| **step == number) {
+            model = apply(model, 20 + number, f32::INFINITY);
+        }
+        model = apply(model, number, 1.0);
+    }
+    (bits(&model), skipped)
+}
+
+#[test]
+fn a_skipped_update_might_as_well_not_have_been() {
+    let (expected, none) = trained(&[]);
+    assert_eq!(none, 0);
+    for broken in [&[0][..], &[1], &[0, 0, 3, 5]] {
+        let (got, skipped) = trained(broken);
+        assert_eq!(skipped, broken.len());
+        assert_eq!(got, expected, "broken before {broken:?}");
+    }
+}
+
+#[test]
+fn the_loop_trains_on_any_batches_and_says_when_they_end() {
+    let plan = plan("");
+    let run = |batches: usize| {
+        let batches = (0..batches).map(|number| Ok(batch(number)));
+        let run = Run { batches, validation: vec![batch(99)], log_every: 4, val_every: STEPS };
+        let mut logged = Vec::new();
+        let trained = train(trainer(&plan), run, |event| {
+            if let super::Event::Logged(step) = event {
+                logged.push((step.step, step.val_loss.is_some(), step.tokens));
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        (trained, logged)
+    };
+    let (trained, logged) = run(STEPS);
+    assert_eq!(logged, [(0, true, 32), (4, false, 160), (8, false, 288), (11, true, 384)]);
+    let trained = trained.unwrap();
+    assert_eq!(trained.steps, STEPS);
+    let mut by_hand = trainer(&plan);
+    (0..STEPS).for_each(|number| by_hand.step(batch(number)).unwrap());
+    assert_eq!(bits(&trained.model), bits(by_hand.model()));
+    let (failed, _) = run(3);
+    let error = failed.err().expect("too few batches");
+    assert!(matches!(error, super::TrainError::Data(DataError::Exhausted)), "{error}");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_leaves_the_run_as_it_was() {
+    let plan = plan("");
+    let mut run = trainer(&plan);
+    assert!(run.read().unwrap().is_none());
+    let before = bits(run.model());
+    let error = run.step(Batch { y: vec![29; 32], ..batch(0) }).unwrap_err().to_string();
+    assert!(error.contains("token id `29`") && error.contains("hint: "), "{error}");
+    assert_eq!((run.steps(), bits(run.model())), (0, before));
+    run.step(batch(0)).unwrap();
+    assert_eq!(run.read().unwrap().unwrap().step, 0);
+    assert!(run.read().unwrap().is_none());
+}
+
+#[test]
+fn a_state_holds_only_named_numbers_of_plain_types() {
+    let plan = plan("");
+    let mut run = trainer(&plan);
+    run.step(batch(0)).unwrap();
+    let state = run.state();
+    for (name, data) in &state.tensors {
+        let expected = if name == "watch.last" { DType::F64 } else { DType::F32 };
+        assert_eq!(data.dtype, expected, "{name}");
+    }
+    assert_eq!(state.numbers["step"], 1);
+    assert!(state.tensors.contains_key("w0_embed.m") && state.tensors.contains_key("bias"));
+}
