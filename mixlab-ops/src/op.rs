@@ -159,6 +159,13 @@ pub trait Backend: burn::tensor::backend::Backend {
         Precision::F32
     }
 
+    /// Says that the operations from here on belong to part `scope` of a model: to
+    /// [`Capture`](crate::capture::Capture), which writes it down. Others do not listen.
+    fn enter(_device: &Self::Device, _scope: usize) {}
+
+    /// Says what `x` is called where one part of a model reads it from another, likewise.
+    fn label(_x: &FloatTensor<Self>, _name: &str) {}
+
     /// The type that activations may have when matrix products have bfloat16 operands: half as many
     /// bytes to move. `None` where that would be slower.
     fn half(_device: &Self::Device) -> Option<DType> {

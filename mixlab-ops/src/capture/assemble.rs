@@ -5,29 +5,29 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use burn_backend::TensorData;
-use burn_ir::{OperationIr, TensorId, TensorIr, TensorStatus};
+use burn_ir::{TensorId, TensorIr, TensorStatus};
 
 use super::CaptureError;
 use super::operations::{describe, for_each_tensor, name};
 use super::program::{Constant, Node, Origin, Parameter, Port, Program, Value, ValueId};
 use super::prune::without_dead;
-use super::recording::Draft;
+use super::recording::{Draft, Recorded};
 
 /// Makes the program that `draft` describes.
 pub(super) fn assemble(draft: Draft) -> Result<Program, CaptureError> {
     unique("input", draft.inputs.iter().map(|(name, _)| name))?;
     unique("parameter", draft.parameters.iter().flat_map(|(paths, _)| paths))?;
     unique("output", draft.outputs.iter().map(|(name, _)| name))?;
-    let reads = draft.operations.iter().flat_map(OperationIr::inputs);
+    let reads = draft.operations.iter().flat_map(|recorded| recorded.operation.inputs());
     let reads = reads.chain(draft.outputs.iter().map(|(_, tensor)| tensor));
     let read: HashSet<TensorId> = reads.map(|tensor| tensor.id).collect();
 
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly { labels: draft.labels, ..Assembly::default() };
     assembly.inputs(draft.inputs)?;
     assembly.parameters(draft.parameters)?;
     assembly.constants(draft.constants, &read);
-    for operation in draft.operations {
-        assembly.node(operation)?;
+    for recorded in draft.operations {
+        assembly.node(recorded)?;
     }
     for (name, tensor) in draft.outputs {
         let value = assembly.read(&tensor, || name.clone())?;
@@ -42,7 +42,11 @@ impl Program {
         let tensor = |id: ValueId| self.values[id.0].tensor(id);
         let port = |port: Port| (port.name, tensor(port.value));
         let outputs = self.outputs.iter().map(|port| TensorId::new(port.value.0 as u64)).collect();
-        let operations = self.nodes.into_iter().map(|node| node.operation).collect();
+        let labels =
+            self.values.iter().enumerate().filter_map(|(place, value)| {
+                Some((TensorId::new(place as u64), value.name.clone()?))
+            });
+        let operations = self.nodes.into_iter().map(Node::recorded).collect();
         let constants = self.constants.into_iter();
         let parameters = self.parameters.into_iter();
         let draft = Draft {
@@ -50,9 +54,16 @@ impl Program {
             parameters: parameters.map(|p| (p.paths, tensor(p.value))).collect(),
             constants: constants.map(|c| (tensor(c.value).id, c.data)).collect(),
             operations: without_dead(operations, outputs),
+            labels: labels.collect(),
             outputs: self.outputs.into_iter().map(port).collect(),
         };
         assemble(draft).expect("what a program depends on is a program")
+    }
+}
+
+impl Node {
+    fn recorded(self) -> Recorded {
+        Recorded { operation: self.operation, own: self.own, scope: self.scope }
     }
 }
 
@@ -77,6 +88,7 @@ fn unique<'a>(
 struct Assembly {
     program: Program,
     ids: HashMap<TensorId, ValueId>,
+    labels: HashMap<TensorId, String>,
 }
 
 impl Assembly {
@@ -109,12 +121,14 @@ impl Assembly {
             places.push(place);
             let (shape, dtype) = (data.shape.clone(), data.dtype);
             known.push(Constant { value, data });
-            self.program.values.push(Value { shape, dtype, origin: Origin::Constant(place) });
+            let origin = Origin::Constant(place);
+            self.program.values.push(Value { shape, dtype, origin, name: None });
             self.ids.insert(id, value);
         }
     }
 
-    fn node(&mut self, mut operation: OperationIr) -> Result<(), CaptureError> {
+    fn node(&mut self, recorded: Recorded) -> Result<(), CaptureError> {
+        let Recorded { mut operation, own, scope } = recorded;
         let origin = Origin::Node(self.program.nodes.len());
         let place = || name(&operation);
         let inputs: Vec<_> =
@@ -132,7 +146,8 @@ impl Assembly {
             tensor.status = if made_here { TensorStatus::NotInit } else { TensorStatus::ReadOnly };
         });
         let (name, attributes) = describe(&mut operation);
-        self.program.nodes.push(Node { name, attributes, operation, inputs, outputs });
+        let node = Node { name, attributes, operation, own, scope, inputs, outputs };
+        self.program.nodes.push(node);
         Ok(())
     }
 
@@ -156,7 +171,8 @@ impl Assembly {
             return Err(CaptureError::DefinedTwice { operation: place() });
         }
         let (shape, dtype) = (tensor.shape.clone(), tensor.dtype);
-        self.program.values.push(Value { shape, dtype, origin });
+        let name = self.labels.remove(&tensor.id);
+        self.program.values.push(Value { shape, dtype, origin, name });
         Ok(value)
     }
 }

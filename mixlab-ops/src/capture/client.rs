@@ -6,12 +6,15 @@ use std::sync::Arc;
 use burn::tensor::{DType, Shape, TensorData};
 use burn_backend::DTypeUsageSet;
 use burn_backend::backend::{DeviceId, DeviceOps, ExecutionError};
-use burn_ir::{CustomOpIr, OperationIr, TensorId, TensorIr};
-use burn_router::{BackendRouter, MultiBackendBridge, RouterTensor, RunnerChannel, RunnerClient};
+use burn_ir::{OperationIr, TensorId, TensorIr};
+use burn_router::{
+    BackendRouter, MultiBackendBridge, RouterTensor, RunnerChannel, RunnerClient, get_client,
+};
 use burn_std::device::Device;
 use burn_std::future::DynFut;
 
 use super::CaptureError;
+use super::own::OwnOp;
 use super::recording::Recording;
 use super::slot::{POOL, Slot};
 
@@ -79,7 +82,10 @@ impl CaptureClient {
     /// # Panics
     ///
     /// If the session is over, or with the error of `act`.
-    fn record<R>(&self, act: impl FnOnce(&mut Recording) -> Result<R, CaptureError>) -> R {
+    pub(super) fn record<R>(
+        &self,
+        act: impl FnOnce(&mut Recording) -> Result<R, CaptureError>,
+    ) -> R {
         let mut guard = self.slot.recording();
         let open = guard.as_mut().filter(|open| self.session.is_none_or(|own| own == open.session));
         let result = match open {
@@ -102,6 +108,31 @@ impl CaptureClient {
     }
 }
 
+impl CaptureClient {
+    /// Records an operation of ours, and the op that it is.
+    pub(super) fn own(&self, operation: OperationIr, own: OwnOp) -> Vec<RouterTensor<Self>> {
+        self.made(operation, |client, operation| {
+            client.record(|recording| recording.operation(operation, Some(own)));
+        })
+    }
+
+    /// The results of an operation that `register` records.
+    fn made(
+        &self,
+        operation: OperationIr,
+        register: impl FnOnce(&Self, OperationIr),
+    ) -> Vec<RouterTensor<Self>> {
+        let session = self.record(|recording| Ok(recording.session));
+        let client = Self::new(self.slot.clone(), session);
+        let outputs = operation
+            .outputs()
+            .map(|out| RouterTensor::new(out.id, out.shape.clone(), out.dtype, client.clone()));
+        let outputs = outputs.collect();
+        register(&client, operation);
+        outputs
+    }
+}
+
 impl RunnerClient for CaptureClient {
     type Device = CaptureDevice;
 
@@ -111,19 +142,12 @@ impl RunnerClient for CaptureClient {
             OperationIr::Drop(_) => {}
             // Announces what `register_tensor_data` has recorded.
             OperationIr::Init(_) => {}
-            operation => self.record(|recording| recording.operation(operation)),
+            operation => self.record(|recording| recording.operation(operation, None)),
         }
     }
 
     fn register(&self, operation: OperationIr) -> Vec<RouterTensor<Self>> {
-        let session = self.record(|recording| Ok(recording.session));
-        let client = Self::new(self.slot.clone(), session);
-        let outputs = operation
-            .outputs()
-            .map(|out| RouterTensor::new(out.id, out.shape.clone(), out.dtype, client.clone()));
-        let outputs = outputs.collect();
-        client.register_op(operation);
-        outputs
+        self.made(operation, |client, operation| client.register_op(operation))
     }
 
     fn read_tensor_async(&self, _: TensorIr) -> DynFut<Result<TensorData, ExecutionError>> {
@@ -210,34 +234,19 @@ impl MultiBackendBridge for NoBridge {
     }
 }
 
-/// Records an operation that Burn does not have as one node.
-///
-/// The implementation for [`Capture`] of a backend extension trait calls this instead of computing:
-/// the node gets `name`, which may be anything without `{`, and `attributes`, a JSON object such as
-/// `{"axis":1}`. Returns one tensor for each shape and type in `outputs`.
-///
-/// # Panics
-///
-/// If `inputs` is empty: they say which session it is. If `name` contains a `{` or `attributes`
-/// does not begin with one, since nothing could tell them apart again. And like every operation, if
-/// an input is of another session or of one that is over.
-pub fn record(
-    name: &str,
-    attributes: &str,
-    inputs: Vec<RouterTensor<CaptureClient>>,
-    outputs: Vec<(Shape, DType)>,
-) -> Vec<RouterTensor<CaptureClient>> {
-    assert!(!name.contains('{'), "the name `{name}` of an operation contains a brace");
-    assert!(
-        attributes.starts_with('{'),
-        "attributes `{attributes}` of `{name}` are no JSON object"
-    );
-    let first = inputs.first().unwrap_or_else(|| panic!("`{name}` was recorded without an input"));
-    let client = first.client.clone();
-    let output = |(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype);
-    client.register(OperationIr::Custom(CustomOpIr {
-        id: format!("{name}{attributes}"),
-        inputs: inputs.into_iter().map(RouterTensor::into_ir).collect(),
-        outputs: outputs.into_iter().map(output).collect(),
-    }))
+/// Says that the operations from here on belong to part `scope` of the model on `device`.
+pub(crate) fn enter(device: &CaptureDevice, scope: usize) {
+    get_client::<CaptureChannel>(device).record(|recording| {
+        recording.scope = Some(scope);
+        Ok(())
+    });
+}
+
+/// Names the value of `x`.
+pub(crate) fn label(x: &RouterTensor<CaptureClient>, name: &str) {
+    let id = x.clone().into_ir().id;
+    x.client.record(|recording| {
+        recording.label(id, name);
+        Ok(())
+    });
 }

@@ -59,7 +59,7 @@ pub enum CaptureError {
     /// An operation reads a tensor that nothing in its session made.
     #[error(
         "`{place}` reads a tensor that no operation made; \
-         hint: outputs of own operations come from `record`"
+         hint: register operations with the tensors that others returned"
     )]
     Undefined {
         /// The operation or output that reads it.

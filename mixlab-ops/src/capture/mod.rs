@@ -9,8 +9,10 @@
 //!
 //! [`capture`] does it in one call; a [`Session`] has the steps apart. Both give a program in which
 //! every value is made once, parameters carry the names of the fields they are in, and the
-//! operations that initialized them are left out. Operations of our own go through [`record`] and
-//! stay one named node each. Axes that may vary are found by capturing at several sizes:
+//! operations that initialized them are left out. An [`Op`](crate::Op) stays one named node, which
+//! keeps the op: [`Node::op`] gives it back, and [`Program::expanded`] puts Burn's operations in its
+//! place. A forward may say which part of a model runs ([`Backend::enter`](crate::Backend::enter))
+//! and what values are called, and then nodes and values know. Axes that may vary are found by capturing at several sizes:
 //! [`Program::same_structure`] says whether the forwards agree, and then only shapes differ.
 //!
 //! What it cannot do: follow control flow that depends on values. A forward that reads a tensor's
@@ -52,7 +54,10 @@
 mod assemble;
 mod client;
 mod error;
+mod expand;
+mod flops;
 mod operations;
+mod own;
 mod program;
 mod prune;
 mod recording;
@@ -61,7 +66,10 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Capture, CaptureChannel, CaptureClient, CaptureDevice, NoBridge, record};
+pub use client::{Capture, CaptureChannel, CaptureClient, CaptureDevice, NoBridge};
+pub(crate) use client::{enter, label};
 pub use error::CaptureError;
+pub use own::OwnOp;
+pub(crate) use own::record;
 pub use program::{Constant, Node, Origin, Parameter, Port, Program, Value, ValueId};
 pub use session::{Captured, Session, capture};

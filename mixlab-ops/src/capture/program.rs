@@ -5,6 +5,9 @@ use std::fmt;
 use burn::tensor::{DType, Shape, TensorData};
 use burn_ir::{OperationIr, TensorIr};
 
+use super::own::OwnOp;
+use crate::Spec;
+
 /// The number of a [`Value`] in its program; written `%7`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub(super) usize);
@@ -38,6 +41,15 @@ pub struct Value {
     pub dtype: DType,
     /// What makes it.
     pub origin: Origin,
+    /// What the forward calls it, if it has told [`Backend::label`](crate::Backend::label).
+    pub name: Option<String>,
+}
+
+impl Value {
+    /// Its shape and type.
+    pub fn spec(&self) -> Spec {
+        Spec { shape: self.shape.clone(), dtype: self.dtype }
+    }
 }
 
 /// What makes a value, with its place in the respective list of the [`Program`].
@@ -85,14 +97,19 @@ pub struct Constant {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// What it computes: `linear` or `slice_assign` for Burn's operations (burn-ir's name in snake
-    /// case), the recorded name for others.
+    /// case), its [`NAME`](crate::Op::NAME) for an op.
     pub name: String,
-    /// How: a JSON object for operations from [`record`](super::record); for Burn's
-    /// `{field: value, …}`, to be read by people, or empty.
+    /// How: a JSON object for an [`Op`](crate::Op); for Burn's operations `{field: value, …}`, to
+    /// be read by people, or empty.
     pub attributes: String,
     /// The operation as Burn recorded it, with the ids of this program: every input is read-only
     /// and every output not initialized.
     pub operation: OperationIr,
+    /// The op that it was recorded from; none for Burn's operations.
+    pub own: Option<OwnOp>,
+    /// The part of the model that it belongs to, as the forward numbers its parts
+    /// ([`Backend::enter`](crate::Backend::enter)); none before the first.
+    pub scope: Option<usize>,
     /// What it reads, in burn-ir's order.
     pub inputs: Vec<ValueId>,
     /// What it makes, in burn-ir's order.
@@ -162,7 +179,9 @@ impl Program {
     /// other and from those of the module, or constants that are equal by chance become one.
     pub fn same_structure(&self, other: &Self) -> bool {
         let same_node = |(a, b): (&Node, &Node)| {
-            a.name == b.name && a.inputs == b.inputs && a.outputs == b.outputs
+            (&a.name, a.scope) == (&b.name, b.scope)
+                && a.inputs == b.inputs
+                && a.outputs == b.outputs
         };
         let same_value = |(a, b): (&Value, &Value)| {
             a.dtype == b.dtype && a.origin == b.origin && a.shape.len() == b.shape.len()
@@ -201,7 +220,13 @@ impl fmt::Display for Program {
 
 impl Program {
     fn write_node(&self, node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outputs = node.outputs.iter().map(|id| format!("{id}: {}", self.value(*id)));
+        let named =
+            |value: &Value| value.name.as_ref().map_or_else(String::new, |n| format!(" {n}"));
+        let output = |id: &ValueId| {
+            let value = self.value(*id);
+            format!("{id}{}: {value}", named(value))
+        };
+        let outputs = node.outputs.iter().map(output);
         let inputs: Vec<String> = node.inputs.iter().map(ValueId::to_string).collect();
         let outputs: Vec<String> = outputs.collect();
         write!(f, "{} = {}({})", outputs.join(", "), node.name, inputs.join(", "))?;

@@ -2,21 +2,24 @@
 
 use std::collections::HashSet;
 
-use burn_ir::{OperationIr, TensorId};
+use burn_ir::TensorId;
+
+use super::recording::Recorded;
 
 /// Drops the operations that only serve to give parameters their first values, and those of the
 /// first `built` ones whose results nothing reads.
 ///
 /// Walks backwards: when an operation is met, all that read its results have been.
 pub(super) fn without_initialization(
-    operations: Vec<OperationIr>,
+    operations: Vec<Recorded>,
     is_parameter: impl Fn(TensorId) -> bool,
     mut read: HashSet<TensorId>,
     built: usize,
-) -> Vec<OperationIr> {
+) -> Vec<Recorded> {
     let mut initial: HashSet<TensorId> = HashSet::new();
     let mut kept = Vec::with_capacity(operations.len());
-    for (place, operation) in operations.into_iter().enumerate().rev() {
+    for (place, recorded) in operations.into_iter().enumerate().rev() {
+        let operation = &recorded.operation;
         let needed = operation.outputs().any(|out| read.contains(&out.id) && !is_parameter(out.id));
         let initializes =
             operation.outputs().any(|out| is_parameter(out.id) || initial.contains(&out.id));
@@ -24,7 +27,7 @@ pub(super) fn without_initialization(
             initial.extend(operation.inputs().map(|input| input.id));
         } else if needed || place >= built {
             read.extend(operation.inputs().map(|input| input.id));
-            kept.push(operation);
+            kept.push(recorded);
         }
     }
     kept.reverse();
@@ -33,10 +36,7 @@ pub(super) fn without_initialization(
 
 /// Drops the operations whose results nothing reads, neither an output nor an operation that is
 /// kept.
-pub(super) fn without_dead(
-    operations: Vec<OperationIr>,
-    outputs: HashSet<TensorId>,
-) -> Vec<OperationIr> {
+pub(super) fn without_dead(operations: Vec<Recorded>, outputs: HashSet<TensorId>) -> Vec<Recorded> {
     let built = operations.len();
     without_initialization(operations, |_| false, outputs, built)
 }
@@ -44,7 +44,9 @@ pub(super) fn without_dead(
 #[cfg(test)]
 mod tests {
     use burn_backend::DType;
-    use burn_ir::{BaseOperationIr, CreationOpIr, FloatOperationIr, TensorIr, UnaryOpIr};
+    use burn_ir::{
+        BaseOperationIr, CreationOpIr, FloatOperationIr, OperationIr, TensorIr, UnaryOpIr,
+    };
 
     use super::*;
 
@@ -52,17 +54,23 @@ mod tests {
         TensorIr::uninit(TensorId::new(id), [1].into(), DType::F32)
     }
 
-    fn zeros(out: u64) -> OperationIr {
-        OperationIr::BaseFloat(BaseOperationIr::Zeros(CreationOpIr { out: tensor(out) }))
+    fn recorded(operation: OperationIr) -> Recorded {
+        Recorded { operation, own: None, scope: None }
     }
 
-    fn exp(input: u64, out: u64) -> OperationIr {
+    fn zeros(out: u64) -> Recorded {
+        let zeros = BaseOperationIr::Zeros(CreationOpIr { out: tensor(out) });
+        recorded(OperationIr::BaseFloat(zeros))
+    }
+
+    fn exp(input: u64, out: u64) -> Recorded {
         let exp = UnaryOpIr { input: tensor(input), out: tensor(out) };
-        OperationIr::Float(DType::F32, FloatOperationIr::Exp(exp))
+        recorded(OperationIr::Float(DType::F32, FloatOperationIr::Exp(exp)))
     }
 
-    fn results(operations: &[OperationIr]) -> Vec<u64> {
-        operations.iter().flat_map(OperationIr::outputs).map(|out| out.id.value()).collect()
+    fn results(operations: &[Recorded]) -> Vec<u64> {
+        let outputs = operations.iter().flat_map(|recorded| recorded.operation.outputs());
+        outputs.map(|out| out.id.value()).collect()
     }
 
     fn ids(ids: &[u64]) -> HashSet<TensorId> {

@@ -7,7 +7,18 @@ use burn_ir::{OperationIr, TensorId, TensorIr};
 
 use super::CaptureError;
 use super::operations::name;
+use super::own::OwnOp;
 use super::prune::without_initialization;
+
+/// An operation, and what burn-ir does not say of it.
+#[derive(Clone)]
+pub(super) struct Recorded {
+    pub(super) operation: OperationIr,
+    /// The op of ours that it is.
+    pub(super) own: Option<OwnOp>,
+    /// The part of the model that it belongs to.
+    pub(super) scope: Option<usize>,
+}
 
 /// Everything a program is made of, under the tensor ids of the session.
 #[derive(Default)]
@@ -15,7 +26,9 @@ pub(super) struct Draft {
     pub(super) inputs: Vec<(String, TensorIr)>,
     pub(super) parameters: Vec<(Vec<String>, TensorIr)>,
     pub(super) constants: BTreeMap<TensorId, TensorData>,
-    pub(super) operations: Vec<OperationIr>,
+    pub(super) operations: Vec<Recorded>,
+    /// Names of values.
+    pub(super) labels: HashMap<TensorId, String>,
     pub(super) outputs: Vec<(String, TensorIr)>,
 }
 
@@ -25,6 +38,8 @@ pub(super) struct Recording {
     pub(super) session: u32,
     /// A misuse that spoils the program even if the panic it raised was caught.
     pub(super) fault: Option<CaptureError>,
+    /// The part of the model that runs.
+    pub(super) scope: Option<usize>,
     draft: Draft,
     next: u32,
     /// Place in `draft.parameters` of each tensor there.
@@ -38,6 +53,7 @@ impl Recording {
         Self {
             session,
             fault: None,
+            scope: None,
             draft: Draft::default(),
             next: 0,
             parameters: HashMap::new(),
@@ -54,12 +70,21 @@ impl Recording {
     }
 
     /// Appends an operation, unless an input of it belongs to another session.
-    pub(super) fn operation(&mut self, operation: OperationIr) -> Result<(), CaptureError> {
+    pub(super) fn operation(
+        &mut self,
+        operation: OperationIr,
+        own: Option<OwnOp>,
+    ) -> Result<(), CaptureError> {
         if operation.inputs().any(|input| !self.owns(input)) {
             return Err(self.foreign(&name(&operation)));
         }
-        self.draft.operations.push(operation);
+        self.draft.operations.push(Recorded { operation, own, scope: self.scope });
         Ok(())
+    }
+
+    /// Names a tensor, unless it has a name.
+    pub(super) fn label(&mut self, id: TensorId, name: &str) {
+        self.draft.labels.entry(id).or_insert_with(|| name.into());
     }
 
     /// Keeps the data of a tensor that was not computed.

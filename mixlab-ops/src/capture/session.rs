@@ -27,18 +27,11 @@ pub fn capture<M: Module<Capture>>(
     build: impl FnOnce(&CaptureDevice) -> M,
     forward: impl FnOnce(&M, &Session),
 ) -> Result<Program, CaptureError> {
-    let session = Session::new()?;
-    // What a panic may leave half done is the module, which ends here, and the session's recording,
-    // which is thrown away.
-    let run = catch_unwind(AssertUnwindSafe(|| {
+    Session::new()?.complete(|session| {
         let module = build(session.device());
         session.params(&module);
-        forward(&module, &session);
-    }));
-    match run {
-        Ok(()) => session.finish(),
-        Err(panic) => Err(session.explain(&*panic)),
-    }
+        forward(&module, session);
+    })
 }
 
 /// An open recording on a device of its own.
@@ -72,6 +65,18 @@ impl Session {
     /// The device to build the module and its tensors on.
     pub fn device(&self) -> &CaptureDevice {
         &self.device
+    }
+
+    pub(super) fn client(&self) -> &CaptureClient {
+        &self.client
+    }
+
+    /// Tells that `tensor` is the parameter at `path`.
+    pub(super) fn parameter(&self, path: String, tensor: impl Into<Captured>) {
+        let Captured(tensor) = tensor.into();
+        if let Some(recording) = self.slot.recording().as_mut() {
+            recording.parameter(path, tensor);
+        }
     }
 
     /// A new input of the forward. Rank and type may be known at run time only.
@@ -144,10 +149,20 @@ impl Session {
     ///
     /// [`CaptureError::ForeignTensor`] if an operation, output or parameter was of another session,
     /// [`CaptureError::DuplicateName`] for a name that is taken, [`CaptureError::Undefined`] and
-    /// [`CaptureError::DefinedTwice`] for tensors made past [`record`](super::record).
+    /// [`CaptureError::DefinedTwice`] for tensors that an operation was made to name.
     pub fn finish(self) -> Result<Program, CaptureError> {
         let recording = POOL.close(&self.slot, self.number).ok_or(CaptureError::Closed)?;
         assemble(recording.into_draft()?)
+    }
+
+    /// The program of what `act` does, or why it panicked.
+    pub(super) fn complete(self, act: impl FnOnce(&Self)) -> Result<Program, CaptureError> {
+        // What a panic may leave half done is what `act` made, which ends there, and the recording,
+        // which is thrown away.
+        match catch_unwind(AssertUnwindSafe(|| act(&self))) {
+            Ok(()) => self.finish(),
+            Err(panic) => Err(self.explain(&*panic)),
+        }
     }
 
     /// Why the forward panicked.
@@ -205,10 +220,7 @@ struct Parameters<'a> {
 
 impl Parameters<'_> {
     fn add(&self, tensor: impl Into<Captured>) {
-        let Captured(tensor) = tensor.into();
-        if let Some(recording) = self.session.slot.recording().as_mut() {
-            recording.parameter(self.path.join("."), tensor);
-        }
+        self.session.parameter(self.path.join("."), tensor);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Capture: an op is one named node.
+//! Capture: an op is one named node, which remembers the op.
 
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
-use crate::capture::{Capture, record};
+use crate::capture::{Capture, enter, label, record};
 use crate::{Backend, Op, Spec};
 
 impl Backend for Capture {
@@ -12,8 +12,14 @@ impl Backend for Capture {
         ints: Vec<IntTensor<Self>>,
         outputs: &[Spec],
     ) -> Vec<FloatTensor<Self>> {
-        let outputs = outputs.iter().map(|x| (x.shape.clone(), x.dtype)).collect();
-        let inputs = inputs.into_iter().chain(ints).collect();
-        record(O::NAME, &op.attributes(), inputs, outputs)
+        record(op, inputs.into_iter().chain(ints).collect(), outputs)
+    }
+
+    fn enter(device: &Self::Device, scope: usize) {
+        enter(device, scope);
+    }
+
+    fn label(x: &FloatTensor<Self>, name: &str) {
+        label(x, name);
     }
 }

@@ -1,7 +1,10 @@
 //! Tests of the whole: what programs look like, and how sessions live together.
 
 mod modules;
+mod ops;
 mod programs;
+#[cfg(feature = "cpu")]
+mod reference;
 mod sessions;
 
 use std::collections::HashSet;

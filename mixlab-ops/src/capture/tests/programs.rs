@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::LinearConfig;
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend, s};
+use burn_backend::ops::FloatTensorOps;
 use burn_ir::{OperationIr, TensorId, UnaryOpIr};
 use burn_router::RouterTensor;
 
 use super::super::{
-    Capture, CaptureClient, CaptureDevice, CaptureError, Program, Session, capture, record,
+    Capture, CaptureClient, CaptureDevice, CaptureError, Program, Session, capture,
 };
 use super::{check, names};
 
 type Vector = Tensor<Capture, 1>;
 
 /// Captures a forward that needs no module.
-fn forward(run: impl FnOnce(&Session)) -> Program {
+pub(super) fn forward(run: impl FnOnce(&Session)) -> Program {
     let program = capture(|_| Vec::<Param<Vector>>::new(), |_, session| run(session)).unwrap();
     check(&program);
     program
@@ -221,29 +222,6 @@ fn last_uses_and_updates_in_place_read_the_right_values() {
 }
 
 #[test]
-fn own_operations_are_one_node_with_name_and_attributes() {
-    let program = forward(|session| {
-        let x = session.input("x", [2, 3], DType::F32);
-        let ids = session.input("ids", [2], DType::I64);
-        let outputs = vec![([2, 3].into(), DType::BF16), ([2].into(), DType::F32)];
-        let made = record("mixlab.norm", r#"{"eps":1e-5}"#, vec![x, ids], outputs);
-        for (name, tensor) in ["y", "rms"].into_iter().zip(made) {
-            session.output(name, tensor);
-        }
-    });
-    let [node] = program.nodes() else { panic!("{program}") };
-    assert_eq!((&node.name[..], &node.attributes[..]), ("mixlab.norm", r#"{"eps":1e-5}"#));
-    let line = "%2: bf16[2, 3], %3: f32[2] = mixlab.norm(%0, %1) {\"eps\":1e-5}\n";
-    assert!(program.to_string().contains(line), "{program}");
-}
-
-#[test]
-#[should_panic(expected = "`mixlab.arange` was recorded without an input")]
-fn own_operations_need_an_input() {
-    record("mixlab.arange", "{}", vec![], vec![([2].into(), DType::F32)]);
-}
-
-#[test]
 fn names_must_differ() {
     let inputs = failure(|session| {
         session.input_float::<1>("x", [1]);
@@ -275,9 +253,9 @@ fn forged(of: &RouterTensor<CaptureClient>, offset: u64) -> RouterTensor<Capture
 fn reading_what_nothing_made_is_an_error() {
     let error = failure(|session| {
         let x = session.input("x", [1], DType::F32);
-        record("mixlab.f", "{}", vec![forged(&x, 7)], vec![]);
+        Capture::float_exp(forged(&x, 7));
     });
-    assert_eq!(error, CaptureError::Undefined { place: "mixlab.f".into() });
+    assert_eq!(error, CaptureError::Undefined { place: "exp".into() });
 }
 
 #[test]
