@@ -143,6 +143,20 @@ fn count_prints_the_parameters_and_flops_of_the_original() {
 }
 
 #[test]
+fn count_lists_what_each_block_costs() {
+    let config = "golden/cases/recurrence/config.json";
+    let output = stdout(&mixlab(&["count", "--config", config, "--blocks"]));
+    let (total, table) = output.split_once("\n\n").unwrap();
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let parameters: usize = rows.iter().map(|row| row[0].parse::<usize>().unwrap()).sum();
+    assert!(total.contains(&format!("Total parameters: {parameters} (unique)")), "{output}");
+    let names: Vec<&str> = rows.iter().map(|row| row[4]).collect();
+    assert_eq!(names, ["embedding", "0", "1", "2", "3", "head"]);
+    assert_eq!((rows[3][0], rows[4][0]), ("0", "0"), "shared weights count once");
+}
+
+#[test]
 fn smoke_passes() {
     let output = stdout(&mixlab(&["smoke", "--backend", "cpu"]));
     assert!(output.contains("PASS") && output.contains("=== SMOKE: All checks passed ==="));

@@ -137,14 +137,14 @@ fn initial_weights_are_identical_and_so_are_the_files() {
         let metadata = match about["name"] == case.plan.name {
             true => {
                 own.set(own.get() + 1);
-                Metadata::of(&case.plan)
+                case.plan.metadata()
             }
             // Several cases share a file, which describes one of them.
             false => Metadata {
                 name: about["name"].clone(),
                 steps: about["steps"].parse().unwrap(),
                 seq_len: about["seq_len"].parse().unwrap(),
-                ..Metadata::of(&case.plan)
+                ..case.plan.metadata()
             },
         };
         let folder = tempfile::tempdir().unwrap();

@@ -166,12 +166,15 @@ fn attentions_and_scans_are_single_nodes_of_a_captured_program() {
     for (node, count, kind) in expected {
         let kind = format!("\"type\": \"{kind}\"");
         let (name, plan) = models.iter().find(|(json, _)| json.contains(&kind)).unwrap();
-        let program = describe(&Arc::new(plan.clone())).unwrap();
+        let program = describe(&Arc::new(plan.clone()), [plan.batch(), plan.seq_len]).unwrap();
         let found = program.nodes().iter().filter(|n| n.name == node).count();
         assert_eq!(found, count, "{node} in {name}");
     }
     for (name, plan) in &models {
-        let described = describe(&Arc::new(plan.clone()));
-        assert!(described.is_ok(), "{name}: {described:?}");
+        let described = describe(&Arc::new(plan.clone()), [plan.batch(), plan.seq_len]);
+        let expanded = described.and_then(|program| program.expanded());
+        let expanded = expanded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let ours = expanded.nodes().iter().find(|node| node.own.is_some());
+        assert!(ours.is_none(), "{name}: {ours:?}");
     }
 }

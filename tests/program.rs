@@ -13,8 +13,8 @@ fn check(blocks: &str, count: usize, sizes: &str, parameters: std::ops::Range<us
     );
     let plan = Arc::new(Plan::<Builtin>::parse(&config, "large.json", &[]).unwrap().plan);
     let counts = Counts::of(&plan).unwrap();
-    let listing = describe(&plan).unwrap().to_string();
-    let picture = diagram(&plan);
+    let program = describe(&plan, [plan.batch(), plan.seq_len]).unwrap();
+    let (listing, picture) = (program.to_string(), diagram(&plan, &program));
     assert!(parameters.contains(&counts.parameters), "{} parameters", counts.parameters);
     assert!(listing.lines().count() > counts.ops);
     assert!(picture.contains(&format!("{}  ", count - 1)), "{picture}");

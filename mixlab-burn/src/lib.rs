@@ -32,6 +32,7 @@ pub mod blocks;
 pub mod config;
 pub mod data;
 pub mod eval;
+pub mod files;
 pub mod model;
 pub mod plan;
 pub mod program;

@@ -79,6 +79,9 @@ pub struct Arch {
 pub struct Count {
     #[command(flatten)]
     pub config: ConfigFile,
+    /// List parameters, operations and FLOPs of each block
+    #[arg(long)]
+    pub blocks: bool,
     /// List every operation of a forward pass, with shapes
     #[arg(long)]
     pub ops: bool,

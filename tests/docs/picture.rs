@@ -2,10 +2,11 @@
 
 use std::env;
 use std::fs;
+use std::sync::Arc;
 
 use mixlab_burn::blocks::Builtin;
 use mixlab_burn::plan::Plan;
-use mixlab_burn::program::diagram;
+use mixlab_burn::program::{describe, diagram};
 
 use super::root;
 
@@ -15,7 +16,8 @@ const EXAMPLE: &str = "examples/unet_transformer.json";
 #[test]
 fn the_picture_of_the_readme_is_what_count_draws() {
     let config = root().join(EXAMPLE).display().to_string();
-    let drawn = diagram(&Plan::<Builtin>::read(&config, &[]).unwrap().plan);
+    let plan = Arc::new(Plan::<Builtin>::read(&config, &[]).unwrap().plan);
+    let drawn = diagram(&plan, &describe(&plan, [1, plan.seq_len]).unwrap());
     let path = root().join(FILE);
     if env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, &drawn).unwrap();

@@ -42,6 +42,10 @@ impl Block for Bottleneck {
         self.0.time()
     }
 
+    fn heads(&self) -> Option<usize> {
+        self.0.heads()
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> PerceiverWeights<B> {
         self.0.init(device)
     }

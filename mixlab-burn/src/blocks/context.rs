@@ -10,7 +10,7 @@ use std::ops::Range;
 use burn::module::Param;
 use burn::tensor::{DType, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Dropout, Precision, dropout, linear, linear_to, rms_norm_to};
+use mixlab_ops::{Dropout, Precision, dropout, linear, linear_to, lower, rms_norm_to};
 
 use super::NORM_EPS;
 pub use memory::{Memory, State};
@@ -91,22 +91,12 @@ impl<B: Backend> Flow<B> {
         }
     }
 
-    /// Remembers the embedding stream.
-    pub fn set_x0(&mut self, x0: Tensor<B, 2>) {
-        self.x0 = Some(x0);
-    }
-
     /// The stream as it left the embedding, `[N, D]`.
     ///
     /// # Panics
     /// If [`Flow::set_x0`] was not called.
     pub fn x0(&self) -> Tensor<B, 2> {
         self.x0.clone().expect("the embedding stream is set before the first block")
-    }
-
-    /// Offers the running block's keys and values to later blocks.
-    pub fn publish(&mut self, key_value: KeyValue<B>) {
-        self.key_values.insert(self.index, key_value);
     }
 
     /// Keys and values of block `index`.
@@ -117,20 +107,9 @@ impl<B: Backend> Flow<B> {
         self.key_values.get(&index).expect("the source block publishes before it is read").clone()
     }
 
-    /// Makes `value` stand for the `weight`-th weight of the running block from here on, in other
-    /// blocks that share it too.
-    pub fn rewrite(&mut self, weight: usize, value: FloatTensor<B>) {
-        self.rewritten.insert((self.owner, weight), value);
-    }
-
     /// What stands for the `weight`-th weight of the running block, if it was rewritten.
     pub fn rewritten(&self, weight: usize) -> Option<FloatTensor<B>> {
         self.rewritten.get(&(self.owner, weight)).cloned()
-    }
-
-    /// Leaves the running block's normed stream `[N, D]` for its partner in a parallel pair.
-    pub fn share_norm(&mut self, n: Tensor<B, 2>) {
-        self.shared_norm = Some(n);
     }
 
     /// The normed stream that the block before this one left.
@@ -172,7 +151,38 @@ impl<B: Backend> Flow<B> {
     }
 }
 
+/// Says what the value of `x` is called where another part of the model reads it.
+pub(crate) fn label<B: mixlab_ops::Backend, const D: usize>(x: &Tensor<B, D>, name: &str) {
+    B::label(&lower(x.clone()), name);
+}
+
 impl<B: mixlab_ops::Backend> Flow<B> {
+    /// Remembers the embedding stream.
+    pub fn set_x0(&mut self, x0: Tensor<B, 2>) {
+        label(&x0, "x0");
+        self.x0 = Some(x0);
+    }
+
+    /// Offers the running block's keys and values to later blocks.
+    pub fn publish(&mut self, key_value: KeyValue<B>) {
+        label(&key_value.keys, "k");
+        label(&key_value.values, "v");
+        self.key_values.insert(self.index, key_value);
+    }
+
+    /// Makes `value` stand for the `weight`-th weight of the running block from here on, in other
+    /// blocks that share it too.
+    pub fn rewrite(&mut self, weight: usize, value: FloatTensor<B>) {
+        B::label(&value, "weight");
+        self.rewritten.insert((self.owner, weight), value);
+    }
+
+    /// Leaves the running block's normed stream `[N, D]` for its partner in a parallel pair.
+    pub fn share_norm(&mut self, n: Tensor<B, 2>) {
+        label(&n, "n");
+        self.shared_norm = Some(n);
+    }
+
     /// `x W` in the precision of this pass, for `x` `[N, K]` and `weight` `[K, M]`; of the type of
     /// `x`.
     pub fn linear(&self, x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>) -> Tensor<B, 2> {

@@ -85,6 +85,10 @@ impl Block for CrossAttention {
         Time::Whole
     }
 
+    fn heads(&self) -> Option<usize> {
+        Some(self.heads)
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> CrossAttentionWeights<B> {
         let Self { dim, ffn, .. } = *self;
         CrossAttentionWeights {

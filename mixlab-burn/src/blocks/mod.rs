@@ -36,6 +36,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::config::{BlockSpec, Reported};
 
+pub(crate) use context::label;
 pub use context::{DropoutKey, Flow, KeyValue, Memory, State, Time};
 pub use param::{constant, matrix, ones, zeros};
 pub(crate) use param::{scaled, sigmoid};
@@ -83,8 +84,19 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
         Ok(())
     }
 
+    /// The number of heads, if it has some: blocks of one weight group must have equally many.
+    fn heads(&self) -> Option<usize> {
+        None
+    }
+
     /// Fresh weights: vectors at their start values, matrices still to be drawn.
     fn init<B: Backend>(&self, device: &B::Device) -> Self::Weights<B>;
+
+    /// The weights with matrices drawn, if they are to start as they were drawn; a block in which one
+    /// starts otherwise replaces it.
+    fn drawn<B: Backend>(&self, weights: Self::Weights<B>) -> Self::Weights<B> {
+        weights
+    }
 
     /// Applies the block to the residual stream `x` `[N, D]`, rows in batch-major order.
     fn forward<B: mixlab_ops::Backend>(
@@ -221,11 +233,30 @@ macro_rules! blocks {
                 }
             }
 
+            fn heads(&self) -> Option<usize> {
+                match self {
+                    $(Self::$variant(config) => $crate::blocks::Block::heads(config)),+
+                }
+            }
+
             fn init<B: burn::tensor::backend::Backend>(&self, device: &B::Device) -> $weights<B> {
                 match self {
                     $(Self::$variant(config) => {
                         $weights::$variant($crate::blocks::Block::init(config, device))
                     })+
+                }
+            }
+
+            fn drawn<B: burn::tensor::backend::Backend>(
+                &self,
+                weights: $weights<B>,
+            ) -> $weights<B> {
+                match (self, weights) {
+                    $((Self::$variant(config), $weights::$variant(weights)) => {
+                        $weights::$variant($crate::blocks::Block::drawn(config, weights))
+                    })+
+                    #[allow(unreachable_patterns)]
+                    _ => unreachable!("a plan pairs each block with weights of its own type"),
                 }
             }
 

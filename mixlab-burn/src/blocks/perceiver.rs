@@ -94,6 +94,10 @@ impl Block for Perceiver {
         Time::Whole
     }
 
+    fn heads(&self) -> Option<usize> {
+        Some(self.heads)
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> PerceiverWeights<B> {
         let dim = self.dim;
         let square = || matrix([dim, dim], device);

@@ -59,6 +59,8 @@ pub struct Plain {
     pub block_scales: bool,
     /// Whether the block first mixes in the embedding stream.
     pub resid_mix: bool,
+    /// Whether that mixing starts as the stream alone.
+    pub identity_mix: bool,
     /// Dropout rate of both branches.
     pub dropout: f32,
 }
@@ -121,12 +123,17 @@ impl Block for Plain {
             parallel,
             block_scales: scope.block_scales,
             resid_mix: scope.resid_mix,
+            identity_mix: scope.identity_mix,
             dropout: scope.dropout,
         })
     }
 
     fn time(&self) -> Time {
         Time::Streaming
+    }
+
+    fn heads(&self) -> Option<usize> {
+        Some(self.heads)
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> PlainWeights<B> {
@@ -145,6 +152,21 @@ impl Block for Plain {
             ff2: matrix([self.ffn, self.dim], device),
             mlp_scale: self.block_scales.then(|| ones(self.dim, device)),
         }
+    }
+
+    fn drawn<B: Backend>(&self, w: PlainWeights<B>) -> PlainWeights<B> {
+        if !self.identity_mix {
+            return w;
+        }
+        let identity = |mix: Tensor<B, 2>| {
+            let [keep, first] = [mix.ones_like(), mix.zeros_like()].map(|x| x.narrow(0, 0, 1));
+            Tensor::cat(vec![keep, first], 0)
+        };
+        let resid_mix = w.resid_mix.map(|mix| {
+            let (id, start) = (mix.id, identity(mix.val()));
+            mix.transform_for_load(start, id)
+        });
+        PlainWeights { resid_mix, ..w }
     }
 
     fn forward<B: mixlab_ops::Backend>(
@@ -316,6 +338,8 @@ fn unfit(source: &Plain, heads: usize, kv_heads: Result<usize, Reported>) -> Opt
 mod tests {
     use super::*;
     use crate::blocks::testing::{errors, plan};
+    use crate::model::Model;
+    use crate::weights::{layout, values};
 
     #[test]
     fn heads_of_odd_width_cannot_rotate_and_need_not_without_attention() {
@@ -326,5 +350,20 @@ mod tests {
         let wide = r#"{"type": "plain", "heads": 4, "skip_attention": true, "rope_dims": 4}"#;
         let expected = "blocks[0].rope_dims: `4` is not an even number in 2..=2";
         assert_eq!(errors::<Plain>(wide), [expected]);
+    }
+
+    #[test]
+    fn an_identity_mix_is_for_plain_blocks_only() {
+        let json = r#"{"model_dim": 8, "vocab_size": 11, "resid_mix": true,
+            "resid_mix_init": "identity", "blocks": [{"type": "plain", "heads": 2},
+            {"type": "custom", "name": "n", "weights": [{"name": "resid_mix", "shape": ["2", "D"]}],
+             "ops": [{"op": "silu", "inputs": ["x"], "output": "x"}]}]}"#;
+        let plan = crate::plan::Plan::parse(json, "test.json", &[]).unwrap().plan;
+        let model: Model<burn_flex::Flex> = Model::init(plan.into(), &Default::default());
+        let weights = layout(&model).into_iter().zip(values(&model));
+        let mut mixes = weights.filter(|(weight, _)| weight.name == "resid_mix").map(|(_, v)| v);
+        assert_eq!(mixes.next().unwrap(), [[1.0; 8], [0.0; 8]].concat());
+        assert!(mixes.next().unwrap().iter().all(|value| value.abs() > 0.0 && value.abs() < 1.0));
+        assert!(mixes.next().is_none());
     }
 }

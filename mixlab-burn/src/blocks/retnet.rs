@@ -78,6 +78,10 @@ impl Block for Retnet {
         Time::Streaming
     }
 
+    fn heads(&self) -> Option<usize> {
+        Some(self.heads)
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> RetnetWeights<B> {
         let dim = self.dim;
         RetnetWeights {

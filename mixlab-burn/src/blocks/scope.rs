@@ -22,6 +22,8 @@ pub struct Scope<'a> {
     pub block_scales: bool,
     /// Whether blocks that can mix in the embedding stream do so.
     pub resid_mix: bool,
+    /// Whether that mixing starts as the stream alone instead of random.
+    pub identity_mix: bool,
     /// Whether pairs of `plain` and `swiglu` run side by side.
     pub parallel: bool,
     /// Dropout rate of residual branches.

@@ -37,6 +37,12 @@ impl Source {
         self.root.to_json()
     }
 
+    /// The fields of the object at `path` as they were written, under the names of the reference.
+    pub fn settings(&self, path: &str) -> Vec<(String, serde_json::Value)> {
+        let members = nearest_node(&self.root, path).members().iter();
+        members.map(|(key, node)| (key.to_lowercase(), node.to_json())).collect()
+    }
+
     /// Ends the checks: the warnings, or all errors in the order of the file.
     /// The collector is empty afterwards.
     ///

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
 
-use super::prepare::MAX_VOCAB;
-use super::replace::replace_file;
+use super::MAX_PREPARED_VOCAB;
+use crate::files::replace_file;
 
 const BYTES: &str = "bytes_per_token.bin";
 const LEADING_SPACE: &str = "has_leading_space.bin";
@@ -126,7 +126,7 @@ impl ByteTables {
     /// If a file is missing or has fewer than `vocab_size` entries.
     pub fn read(folder: &Path, vocab_size: usize) -> Result<Self, TableError> {
         // A model may have rows that no id in a shard can reach.
-        let vocab_size = vocab_size.min(MAX_VOCAB);
+        let vocab_size = vocab_size.min(MAX_PREPARED_VOCAB);
         let flags = |name| {
             let table = read_table(folder.join(name), vocab_size, 1)?;
             Ok(table.iter().map(|flag| *flag != 0).collect())

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 pub use cache::default_cache_root;
 use serde_json::json;
 
+use super::MAX_PREPARED_VOCAB;
 use super::pattern;
-use super::prepare::{self, MAX_VOCAB, PrepareError, PrepareOptions};
+use super::prepare::{self, PrepareError, PrepareOptions};
 use crate::random::Generator;
 
 /// Changes whenever the stories change, so that no old cache is used.
@@ -164,7 +165,7 @@ fn write(stories: &Stories, folder: &Path, vocab_size: usize) -> Result<(), Demo
     let input = folder.join("stories.txt");
     fs::write(&input, &stories.text).map_err(DemoError::cache(&input))?;
     let report = prepare::prepare(&PrepareOptions {
-        vocab_size: vocab_size.min(MAX_VOCAB),
+        vocab_size: vocab_size.min(MAX_PREPARED_VOCAB),
         val_split: 0.05,
         train_bytes: SAMPLE_BYTES,
         ..PrepareOptions::new(input, folder)

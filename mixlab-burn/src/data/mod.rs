@@ -15,7 +15,6 @@ pub mod pattern;
 mod position;
 pub mod prefetch;
 pub mod prepare;
-pub mod replace;
 pub mod shard;
 pub mod stream;
 
@@ -24,6 +23,12 @@ pub use position::Position;
 pub use prefetch::Prefetch;
 
 use std::path::PathBuf;
+
+/// The largest vocabulary of a model: as many as there are ids of 16 bits.
+pub const MAX_VOCAB: usize = 1 << 16;
+
+/// The largest vocabulary that text is prepared for, as in the original: the last id stays free.
+pub const MAX_PREPARED_VOCAB: usize = MAX_VOCAB - 1;
 
 /// Why there is no next batch.
 #[derive(Debug, thiserror::Error)]

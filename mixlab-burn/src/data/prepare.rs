@@ -16,12 +16,12 @@ use std::path::PathBuf;
 use tokenizers::Tokenizer;
 
 pub use error::PrepareError;
-pub use options::{MAX_VOCAB, PrepareOptions};
+pub use options::PrepareOptions;
 pub use output::{ShardReport, Split};
 use source::Source;
 
 use super::bpb::ByteTables;
-use super::replace::replace_file;
+use crate::files::replace_file;
 
 /// What was prepared.
 #[derive(Debug, Clone)]

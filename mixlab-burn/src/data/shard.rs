@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::replace::replace_file;
+use crate::files::replace_file;
 
 const HEADER_BYTES: usize = 1024;
 const MAGIC: i32 = 20_240_520;

@@ -1,6 +1,7 @@
 //! The language model: embedding, blocks, head.
 
 mod bigram;
+mod part;
 
 use std::sync::Arc;
 
@@ -10,12 +11,13 @@ use mixlab_ops::{
     Activation, Precision, activate, capped_cross_entropy, embedding, linear, linear_to, rms_norm,
 };
 
-use crate::blocks::{Block, Builtin, DropoutKey, Flow, Memory, NORM_EPS, matrix, ones};
+use crate::blocks::{Block, Builtin, DropoutKey, Flow, Memory, NORM_EPS, label, matrix, ones};
 use crate::data::batch::Batch;
 use crate::plan::Plan;
 use crate::weights;
 
 pub use bigram::bigram_ids;
+pub use part::Part;
 
 /// The parameters of a model over block weights `W`, and the plan they belong to.
 ///
@@ -83,8 +85,14 @@ impl<B: Backend, K: Block> Model<B, K> {
     /// A model ready to train: matrices drawn by the plan's rule and seed.
     pub fn init(plan: Arc<Plan<K>>, device: &B::Device) -> Self {
         let (init, seed) = (plan.training.weight_init, plan.training.seed);
-        let identity_mix = plan.resid_mix_identity;
-        weights::initialize(Self::new(plan, device), init, seed, identity_mix)
+        let model = weights::initialize(Self::new(plan.clone(), device), init, seed);
+        let owners = plan.steps.iter().enumerate().filter(|(i, step)| step.owner == *i);
+        let mut blocks = owners.map(|(_, step)| &step.block);
+        let mut drawn = |weights: Vec<K::Weights<B>>| -> Vec<K::Weights<B>> {
+            weights.into_iter().zip(&mut blocks).map(|(w, block)| block.drawn(w)).collect()
+        };
+        let (encoder, blocks) = (drawn(model.encoder), drawn(model.blocks));
+        Self { encoder, blocks, ..model }
     }
 
     /// The plan this model was made from.
@@ -154,9 +162,12 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     }
 
     fn pass(&self, tokens: Tokens<B>, flow: &mut Flow<B>) -> Tensor<B, 2> {
+        let device = tokens.ids.device();
+        Part::Embedding.enter::<B>(&device);
         let x = self.embedded(tokens);
         flow.set_x0(x.clone());
         let x = self.trunk(x, flow);
+        Part::Head.enter::<B>(&device);
         rms_norm(x, self.final_norm.val(), NORM_EPS)
     }
 
@@ -245,17 +256,18 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// All blocks; in a U-Net, decoder block `d` first adds the output of encoder block `E−1−d`.
     fn trunk(&self, mut x: Tensor<B, 2>, flow: &mut Flow<B>) -> Tensor<B, 2> {
         let encoder_len = self.plan.encoder_len();
-        let weights = self.owned();
+        let (weights, device) = (self.owned(), x.device());
         let mut encoded = Vec::with_capacity(encoder_len);
         for (index, step) in self.plan.steps.iter().enumerate() {
-            if index >= encoder_len && encoder_len > 0 {
-                let skip = (index - encoder_len).min(encoder_len - 1);
+            Part::Block(index).enter::<B>(&device);
+            if let Some(skip) = self.plan.skip(index) {
                 let source: &Tensor<B, 2> = &encoded[encoder_len - 1 - skip];
                 x = x + source.clone() * self.skip_weight[skip].val().unsqueeze();
             }
             flow.enter(index, step.owner);
             let weights = weights[step.owner].expect("an owner has weights");
             x = step.block.forward(weights, x, flow);
+            label(&x, "x");
             if let Some(name) = &step.stream {
                 flow.publish_stream(name, x.clone());
             }

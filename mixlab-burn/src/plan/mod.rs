@@ -14,15 +14,15 @@ mod training;
 mod weights;
 
 use crate::blocks::{Block, Builtin, Scope, Time};
-use crate::config::{Config, ConfigError, Finding, Problems, Reported, Source};
+use crate::config::{BlockSpec, Config, ConfigError, Finding, Problems, Reported, Source};
+use crate::weights::Metadata;
 
 use sizes::Sizes;
 pub(crate) use streams::Streams;
 
-pub use caption::Read;
 pub use length::LengthError;
 pub use sizes::MAX_ELEMENTS;
-pub use training::{Group, Optimizer, Phase, Training, WeightInit};
+pub use training::{Group, Optimizer, Phase, Training};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
 const DEFAULT_MLP_MULT: f64 = 2.67;
@@ -49,8 +49,6 @@ pub struct Step<K> {
     pub stream: Option<String>,
     /// Its type and settings as written, for people.
     pub label: String,
-    /// What it reads beside the residual stream, for pictures.
-    pub reads: Vec<Read>,
 }
 
 /// A validated model and how to train it.
@@ -72,8 +70,6 @@ pub struct Plan<K = Builtin> {
     pub bigram: Option<Bigram>,
     /// Whether the first half of the blocks feeds the second half through skips.
     pub unet: bool,
-    /// Whether `resid_mix` starts as (1, 0) instead of random.
-    pub resid_mix_identity: bool,
     /// The blocks, in order.
     pub steps: Vec<Step<K>>,
     /// How to train it.
@@ -112,23 +108,29 @@ impl<K: Block> Plan<K> {
 
     fn of(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {
         let json = source.to_json();
-        let plan = plan(config, &mut source.problems);
+        let labels = config.blocks.iter().enumerate();
+        let label = |(i, spec)| caption::label(spec, &source.settings(&format!("blocks[{i}]")));
+        let labels = labels.map(label).collect();
+        let plan = plan(config, labels, &mut source.problems);
         let warnings = source.finish()?;
-        let mut plan: Plan<K> = plan.expect("a config without errors has a plan");
-        let written = json.as_object().into_iter().flatten();
-        let mut written = written.filter(|(key, _)| key.eq_ignore_ascii_case("blocks"));
-        let written = written.next_back().and_then(|(_, blocks)| blocks.as_array());
-        for ((step, spec), json) in
-            plan.steps.iter_mut().zip(&config.blocks).zip(written.into_iter().flatten())
-        {
-            step.label = caption::label(spec, json);
-        }
+        let plan = plan.expect("a config without errors has a plan");
         Ok(Planned { plan, warnings, config: json })
     }
 
     /// Rows of a training batch, `B`.
     pub fn batch(&self) -> usize {
         self.training.batch_tokens / self.seq_len
+    }
+
+    /// What a file of this plan's weights says of itself.
+    pub fn metadata(&self) -> Metadata {
+        Metadata {
+            name: self.name.clone(),
+            dim: self.dim,
+            vocab: self.vocab,
+            seq_len: self.seq_len,
+            steps: self.training.steps,
+        }
     }
 
     /// Whether no position reads a later one, so that the loss is that of a language model.
@@ -142,19 +144,32 @@ impl<K: Block> Plan<K> {
         self.steps.iter().all(|step| step.block.time() == Time::Streaming)
     }
 
+    /// The number `s` of the U-Net's skip that is added before block `index`, if one is: the output of
+    /// encoder block `E − 1 − s`, where `E` is [`Plan::encoder_len`]. The last is added again where
+    /// there are more decoders than encoders.
+    pub fn skip(&self, index: usize) -> Option<usize> {
+        let last = self.encoder_len().checked_sub(1)?;
+        Some(index.checked_sub(last + 1)?.min(last))
+    }
+
     /// How many blocks form the U-Net's encoder; 0 without `unet`.
     pub fn encoder_len(&self) -> usize {
         if self.unet { self.steps.len() / 2 } else { 0 }
     }
 }
 
-fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
+fn plan<K: Block>(
+    config: &Config,
+    labels: Vec<String>,
+    problems: &mut Problems,
+) -> Option<Plan<K>> {
     let sizes = Sizes::of(config, problems);
     let training = training::plan(&config.training, sizes.seq_len, problems);
     if config.tie_embeddings == Some(true) {
         training::warn_of_tied_head(&training, problems);
     }
-    let steps = steps::<K>(config, sizes, training.batch_tokens, problems);
+    let blocks = blocks::<K>(config, sizes, training.batch_tokens, problems);
+    let steps = steps(config, labels, blocks, problems);
     let Sizes { dim, vocab, seq_len, .. } = sizes;
     if problems.has_errors() {
         return None;
@@ -170,7 +185,6 @@ fn plan<K: Block>(config: &Config, problems: &mut Problems) -> Option<Plan<K>> {
         softcap: config.logit_softcap.filter(|cap| *cap > 0.0),
         bigram,
         unet: config.unet.unwrap_or(false),
-        resid_mix_identity: config.resid_mix_init.as_deref() == Some("identity"),
         steps,
         training,
     })
@@ -200,6 +214,7 @@ fn blocks<K: Block>(
             batch: tokens / seq_len,
             block_scales: config.block_scales.unwrap_or(false),
             resid_mix: config.resid_mix.unwrap_or(false),
+            identity_mix: config.resid_mix_init.as_deref() == Some("identity"),
             parallel: config.parallel_residual.unwrap_or(false),
             dropout: config.dropout.unwrap_or(0.0),
             index,
@@ -219,25 +234,22 @@ fn blocks<K: Block>(
 
 fn steps<K: Block>(
     config: &Config,
-    sizes: Sizes,
-    tokens: usize,
+    labels: Vec<String>,
+    blocks: Vec<Result<K, Reported>>,
     problems: &mut Problems,
 ) -> Vec<Step<K>> {
-    let blocks = blocks::<K>(config, sizes, tokens, problems);
     parallel::check(config, problems);
     streams::warn_of_future(&config.blocks, &blocks, problems);
     let owners = sharing::owners(config, &blocks, problems);
-    let blocks = blocks.into_iter().flatten().zip(owners).zip(&config.blocks);
-    blocks
-        .enumerate()
-        .map(|(index, ((block, owner), spec))| Step {
-            block,
-            owner,
-            stream: spec.stream.clone(),
-            label: spec.kind.clone(),
-            reads: caption::reads(config, index),
-        })
-        .collect()
+    let written = config.blocks.iter().zip(labels);
+    let blocks = blocks.into_iter().flatten().zip(owners).zip(written);
+    let step = |((block, owner), (spec, label)): ((K, usize), (&BlockSpec, String))| Step {
+        block,
+        owner,
+        stream: spec.stream.clone(),
+        label,
+    };
+    blocks.map(step).collect()
 }
 
 fn positive(value: Option<i64>) -> Option<usize> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::blocks::Block;
-use crate::config::{BlockSpec, Config, Problems, Reported};
+use crate::config::{Config, Problems, Reported};
 use crate::weights::{Weight, layout};
 use mixlab_ops::capture::Capture;
 
@@ -86,10 +86,6 @@ struct Sharing {
     by_group: bool,
 }
 
-/// Types whose heads a group also fixes; the others have none.
-const WITH_HEADS: [&str; 6] =
-    ["plain", "retnet", "perceiver", "bottleneck", "cross_attention", "custom"];
-
 /// Both blocks must be of one type and have the same weights; a group also fixes the heads.
 fn check<K: Block>(
     config: &Config,
@@ -110,14 +106,11 @@ fn check<K: Block>(
         problems.error(path, message).hint(hint);
         return;
     }
-    // Without `heads`, or with none above 0, a `custom` block has one; others must give a number.
-    let heads = |spec: &BlockSpec| spec.heads.filter(|heads| *heads > 0).unwrap_or(1);
-    let headed = WITH_HEADS.contains(&spec.kind.as_str());
-    if by_group && headed && heads(spec) != heads(first) {
+    let (Ok(a), Ok(b)) = (&blocks[block], &blocks[owner]) else { return };
+    if by_group && a.heads() != b.heads() {
         problems.error(path, format!("{who}: their `heads` differ")).hint(hint);
         return;
     }
-    let (Ok(a), Ok(b)) = (&blocks[block], &blocks[owner]) else { return };
     if names(a) != names(b) {
         problems.error(path, format!("{who}: their weights differ")).hint(hint);
     }

@@ -6,6 +6,7 @@
 
 use super::{DEFAULT_MLP_MULT, DEFAULT_SEQ_LEN};
 use crate::config::{Config, Problems, Reported};
+use crate::data::MAX_VOCAB;
 
 /// Elements that a tensor may have: kernels count them with 32 bits.
 pub const MAX_ELEMENTS: usize = i32::MAX as usize;
@@ -79,9 +80,6 @@ impl Sizes {
 fn widener(config: &Config) -> &'static str {
     if config.mlp_mult.is_some() { "mlp_mult" } else { "model_dim" }
 }
-
-/// Token ids are stored in 16 bits.
-const MAX_VOCAB: usize = 65_536;
 
 fn vocab(written: i64, problems: &mut Problems) -> usize {
     let vocab = super::positive(Some(written)).unwrap_or(1);

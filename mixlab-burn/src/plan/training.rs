@@ -4,6 +4,8 @@ use super::sizes::size;
 use crate::config::{Problems, TrainingSpec};
 use mixlab_ops::Precision;
 
+use crate::weights::WeightInit;
+
 /// Optimizer steps when a config gives none.
 const DEFAULT_STEPS: usize = 200;
 
@@ -25,18 +27,6 @@ pub enum Optimizer {
     Muon,
     /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
     AdamW,
-}
-
-/// How matrices are drawn before training.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum WeightInit {
-    /// Uniform in ±√(6 / (rows + columns)) (Glorot and Bengio, 2010).
-    XavierUniform,
-    /// Normal with the given standard deviation.
-    Normal {
-        /// Standard deviation.
-        std: f64,
-    },
 }
 
 /// Learning rate and weight decay of one optimizer group.

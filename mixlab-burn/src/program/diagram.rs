@@ -1,10 +1,16 @@
 //! The architecture as a picture (SVG): one row a block, in order of execution from top to bottom;
-//! arcs for what a block reads beside the stream; one colour for blocks that share weights.
+//! arcs for what a block reads beside the stream, as its program shows; one colour for blocks that
+//! share weights.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use mixlab_ops::capture::Program;
+
+use super::edges::{Edge, edges};
 use crate::blocks::Block;
-use crate::plan::{Plan, Read};
+use crate::model::Part;
+use crate::plan::Plan;
 
 const ROW: usize = 38;
 const BOX: [usize; 2] = [330, 28];
@@ -35,10 +41,16 @@ struct Arc {
     label: String,
 }
 
-/// Draws the model of `plan`.
-pub fn diagram<K: Block>(plan: &Plan<K>) -> String {
-    let rows = rows(plan);
-    let arcs = arcs(plan);
+/// Draws the model of `plan`, whose forward is `program`.
+pub fn diagram<K: Block>(plan: &Plan<K>, program: &Program) -> String {
+    let edges = edges(program).into_iter().filter_map(|edge| {
+        let name = what(plan, &edge)?;
+        Some(Edge { name, ..edge })
+    });
+    // Arcs from the embedding to many blocks would hide all others.
+    let (embedded, edges) = edges.partition(|edge| edge.from == Part::Embedding);
+    let rows = rows(plan, embedded);
+    let arcs = arcs(plan, edges);
     let lanes = lanes(&arcs);
     let height = TOP + rows.len() * ROW + 20;
     let mut svg = String::new();
@@ -66,7 +78,35 @@ pub fn diagram<K: Block>(plan: &Plan<K>) -> String {
     svg
 }
 
-fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
+/// What stands at the arc of `edge`; nothing for the residual stream on its way to the next part,
+/// which an arrow shows.
+fn what<K: Block>(plan: &Plan<K>, edge: &Edge) -> Option<String> {
+    let next = row(plan, edge.to) == row(plan, edge.from) + 1;
+    match edge.from {
+        Part::Embedding => (!next).then(|| edge.name.clone()),
+        Part::Block(from) if edge.name == "x" => {
+            let skip = match edge.to {
+                Part::Block(to) => plan.skip(to).filter(|s| from + s + 1 == plan.encoder_len()),
+                _ => None,
+            };
+            let skip = skip.map(|number| format!("skip {number}"));
+            let stream = plan.steps[from].stream.clone().filter(|_| !next);
+            skip.into_iter().chain(stream).reduce(|a, b| format!("{a}, {b}"))
+        }
+        _ => Some(edge.name.clone()),
+    }
+}
+
+/// The row of a part of the model.
+fn row<K: Block>(plan: &Plan<K>, part: Part) -> usize {
+    match part {
+        Part::Embedding => 0,
+        Part::Block(index) => 1 + index,
+        Part::Head => 1 + plan.steps.len(),
+    }
+}
+
+fn rows<K: Block>(plan: &Plan<K>, embedded: Vec<Edge>) -> Vec<Row> {
     let row = |label: String| Row { label, note: String::new(), fill: "#f2f2f2" };
     let bigram =
         plan.bigram.as_ref().map_or(String::new(), |b| format!(" + bigrams {}×{}", b.vocab, b.dim));
@@ -76,13 +116,12 @@ fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
         .collect();
     for (index, step) in plan.steps.iter().enumerate() {
         let group = shared.iter().position(|owner| *owner == step.owner);
-        let mut note = match step.owner == index {
-            true => String::new(),
-            false => format!("weights of {}", step.owner),
-        };
-        // Arcs from the embedding to many blocks would hide all others.
-        for read in step.reads.iter().filter(|read| read.from.is_none()) {
-            note = format!("{note} + {}", read.what);
+        let mut note = String::new();
+        if step.owner != index {
+            note = format!("weights of {}", step.owner);
+        }
+        for edge in embedded.iter().filter(|edge| edge.to == Part::Block(index)) {
+            note = format!("{note} + {}", edge.name);
         }
         if let Some(stream) = &step.stream {
             note = format!("{note} → {stream}");
@@ -96,22 +135,18 @@ fn rows<K: Block>(plan: &Plan<K>) -> Vec<Row> {
     rows
 }
 
-/// Skips of a U-Net, and what else blocks read. Row 0 is the embedding.
-fn arcs<K: Block>(plan: &Plan<K>) -> Vec<Arc> {
-    let encoder = plan.encoder_len();
-    let skips = (encoder..plan.steps.len()).filter(|_| encoder > 0).map(|to| {
-        let skip = (to - encoder).min(encoder - 1);
-        Arc { from: encoder - skip, to: to + 1, label: format!("skip {skip}") }
-    });
-    let reads = plan.steps.iter().enumerate().flat_map(|(to, step)| {
-        let arc = move |Read { from, what }: &Read| Arc {
-            from: from.map_or(0, |from| from + 1),
-            to: to + 1,
-            label: what.clone(),
-        };
-        step.reads.iter().filter(|read| read.from.is_some()).map(arc)
-    });
-    skips.chain(reads).collect()
+/// One arc for all that one part reads from another.
+fn arcs<K: Block>(plan: &Plan<K>, edges: Vec<Edge>) -> Vec<Arc> {
+    let mut labels: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
+    for Edge { from, to, name } in edges {
+        labels.entry((row(plan, from), row(plan, to))).or_default().push(name);
+    }
+    let arc = |((from, to), names): ((usize, usize), Vec<String>)| Arc {
+        from,
+        to,
+        label: names.join(", "),
+    };
+    labels.into_iter().map(arc).collect()
 }
 
 /// A lane for each arc, such that arcs of one lane do not overlap; short arcs lie inside.
@@ -206,7 +241,9 @@ mod tests {
             r#"{{"name": "a<b", "model_dim": 8, "vocab_size": 9, "seq_len": 4, {more}
             "blocks": [{blocks}], "training": {{"batch_tokens": 8}}}}"#
         );
-        diagram(&Plan::<crate::blocks::Builtin>::parse(&json, "c", &[]).unwrap().plan)
+        let plan = Plan::<crate::blocks::Builtin>::parse(&json, "c", &[]).unwrap().plan;
+        let plan = std::sync::Arc::new(plan);
+        diagram(&plan, &crate::program::describe(&plan, [2, 4]).unwrap())
     }
 
     #[test]
@@ -226,9 +263,30 @@ mod tests {
             &[plain, plain, plain, r#"{"type": "plain", "heads": 2, "kv_source": 1}"#].join(","),
             r#""unet": true, "recurrence": [0, 0, 2, 3],"#,
         );
-        for text in [">skip 0<", ">skip 1<", ">k, v<", ">weights of 0<", FILLS[0]] {
+        for text in [">skip 0<", ">k, v, skip 1<", ">weights of 0<", FILLS[0]] {
             assert!(svg.contains(text), "{text} is not in {svg}");
         }
+        assert_eq!(svg.matches("<path d=\"M560").count(), 2, "{svg}");
+    }
+
+    #[test]
+    fn what_is_not_read_is_not_drawn() {
+        let reading = |name: &str| {
+            let reader =
+                format!(r#"{{"type": "cross_attention", "heads": 2, "source_stream": "{name}"}}"#);
+            let published = r#"{"type": "mlp", "stream": "low"}, {"type": "mlp"}"#;
+            picture(&format!("{published}, {reader}"), "")
+        };
+        assert!(reading("low").contains("#b05010\" font-size=\"10\">low<"));
+        assert!(!reading("x").contains("#b05010"));
+        assert!(reading("x0").contains("> + x0<") && !reading("x0").contains("#b05010"));
+    }
+
+    #[test]
+    fn a_pair_shares_its_norm() {
+        let pair = r#"{"type": "plain", "heads": 2}, {"type": "swiglu"}"#;
+        let svg = picture(&format!("{pair}, {pair}"), r#""parallel_residual": true,"#);
+        assert_eq!(svg.matches(">n<").count(), 2);
     }
 
     #[test]

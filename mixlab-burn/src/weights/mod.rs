@@ -9,7 +9,7 @@ mod safetensors;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-pub use init::initialize;
+pub use init::{WeightInit, initialize};
 pub use safetensors::{Metadata, WeightError, load, save};
 
 /// Which optimizer group updates a weight.
@@ -34,11 +34,11 @@ pub struct Weight {
     pub shape: Vec<usize>,
     /// Its optimizer group.
     pub kind: Kind,
-    /// What it is a field of, as Burn calls it: `Struct:PlainWeights`.
-    pub(crate) module: String,
 }
 
 impl Weight {
+    /// Its group follows from its name and rank, by the original's rule; the names are those of
+    /// weights that a `custom` block may declare, too.
     pub(crate) fn new(name: String, shape: Vec<usize>) -> Self {
         let kind = match (name.as_str(), shape.len()) {
             ("embed" | "bigram_table", _) => Kind::Embed,
@@ -47,7 +47,7 @@ impl Weight {
             (name, _) if name.ends_with("_scale") => Kind::Scalar,
             _ => Kind::Matrix,
         };
-        Self { name, shape, kind, module: String::new() }
+        Self { name, shape, kind }
     }
 
     /// Its name in files, as the `index`-th weight of a model.
@@ -86,8 +86,7 @@ impl Path {
 
     /// The weight at the end of the path.
     fn weight(&self, shape: Vec<usize>) -> Weight {
-        let module = self.0.last().map(|(_, of)| of.clone()).unwrap_or_default();
-        Weight { module, ..Weight::new(self.name(), shape) }
+        Weight::new(self.name(), shape)
     }
 
     /// The weight's name: the last part, with the part before it if that is only a position.

@@ -15,8 +15,7 @@ use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 
 use super::{Weight, fill, layout, values};
-use crate::data::replace::replace_file;
-use crate::plan::Plan;
+use crate::files::replace_file;
 
 /// What a weight file says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,19 +30,6 @@ pub struct Metadata {
     pub seq_len: usize,
     /// Total steps of the training plan.
     pub steps: usize,
-}
-
-impl Metadata {
-    /// What a file of `plan`'s weights says.
-    pub fn of<K>(plan: &Plan<K>) -> Self {
-        Self {
-            name: plan.name.clone(),
-            dim: plan.dim,
-            vocab: plan.vocab,
-            seq_len: plan.seq_len,
-            steps: plan.training.steps,
-        }
-    }
 }
 
 /// Why a weight file could not be read or written.

@@ -19,7 +19,7 @@ use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::train::{Event, Logged, Schedule, Trainer, train};
-use mixlab_burn::weights::{self, Metadata};
+use mixlab_burn::weights;
 
 use crate::backend::{self, Job, Place};
 use crate::cli;
@@ -133,7 +133,7 @@ where
     A: burn::tensor::backend::Backend,
     K: Block,
 {
-    let count = weights::save(model, path, &Metadata::of(plan))?;
+    let count = weights::save(model, path, &plan.metadata())?;
     println!("exported safetensors to {} ({count} tensors)", path.display());
     Ok(())
 }

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use anyhow::Context;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::data::replace::replace_file;
+use mixlab_burn::files::replace_file;
+use mixlab_burn::model::Part;
+use mixlab_burn::plan::Plan;
 use mixlab_burn::program::{Counts, describe, diagram};
 
 use crate::cli;
@@ -30,14 +32,34 @@ pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
     println!("Training step FLOPs: {}", flops(counts.training_flops()));
     println!("FLOPs per token: {}", flops(counts.flops_per_token()));
     println!("Total size (bfloat16, in MB): {:.2}", (2 * unique) as f64 / MIB);
+    if options.blocks {
+        print!("\n{}", by_part(&plan, &counts));
+    }
+    let described = || describe(&plan, [plan.batch(), plan.seq_len]);
     if options.ops {
-        print!("\n{}", describe(&plan)?);
+        print!("\n{}", described()?);
     }
     if let Some(path) = &options.diagram {
         let failed = || format!("cannot write `{}`", path.display());
-        let drawn = diagram(&plan);
+        let drawn = diagram(&plan, &described()?);
         replace_file(path, |file| file.write_all(drawn.as_bytes())).with_context(failed)?;
         println!("drew {}", path.display());
     }
     Ok(())
+}
+
+/// One line a part of the model: parameters, operations, FLOPs, what it is.
+fn by_part<K: Block>(plan: &Plan<K>, counts: &Counts) -> String {
+    let mut table = format!("{:>14}{:>8}{:>16}  block\n", "parameters", "ops", "forward");
+    for cost in &counts.parts {
+        let name = match cost.part {
+            None => "(no operation reads them)".into(),
+            Some(Part::Embedding) => "embedding".into(),
+            Some(Part::Head) => "head".into(),
+            Some(Part::Block(index)) => format!("{index}  {}", plan.steps[index].label),
+        };
+        let (parameters, ops, flops) = (cost.parameters, cost.ops, flops(cost.flops));
+        table += &format!("{parameters:>14}{ops:>8}{flops:>16}  {name}\n");
+    }
+    table
 }

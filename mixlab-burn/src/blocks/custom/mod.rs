@@ -74,6 +74,7 @@ pub use weights::{CustomWeights, NamedParam, Ranked};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Custom {
     name: String,
+    heads: usize,
     weights: Vec<Declared>,
     program: Program,
     dead: Vec<Instruction>,
@@ -82,7 +83,7 @@ pub struct Custom {
 }
 
 impl Custom {
-    /// The block called `name` with operations that fit `planned`, and those that are not run.
+    /// The block called `name`, of one head, with operations that fit `planned`, and those that are not run.
     fn new(
         name: String,
         weights: Vec<Declared>,
@@ -93,7 +94,7 @@ impl Custom {
         let outlook = Outlook::of(&program, planned.seq);
         let shapes = Shapes::default();
         shapes.at(&program, planned).expect("planning has checked the extent of training");
-        Self { name, weights, program, dead, outlook, shapes }
+        Self { name, heads: 1, weights, program, dead, outlook, shapes }
     }
 
     /// Its name in the config, for listings.
@@ -143,6 +144,10 @@ impl Block for Custom {
             Outlook { rows: Some(_), .. } => Time::Causal,
             _ => Time::Streaming,
         }
+    }
+
+    fn heads(&self) -> Option<usize> {
+        Some(self.heads)
     }
 
     fn init<B: Backend>(&self, device: &B::Device) -> CustomWeights<B> {

@@ -60,7 +60,7 @@ impl<'a, 'p> Planner<'a, 'p> {
         planner.sound?;
         let weights = weights.into_iter().collect::<Result<_, _>>()?;
         let name = spec.name.clone().unwrap_or_default();
-        Ok(Custom::new(name, weights, program, dead, extent))
+        Ok(Custom { heads, ..Custom::new(name, weights, program, dead, extent) })
     }
 
     /// Weights come after the stream, and nothing takes the name `x` from it.

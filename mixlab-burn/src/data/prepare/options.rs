@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use super::PrepareError;
-
-/// Token ids are 16-bit numbers.
-pub const MAX_VOCAB: usize = 65_535;
+use crate::data::MAX_PREPARED_VOCAB;
 
 /// What to prepare and how.
 #[derive(Debug, Clone)]
@@ -54,7 +52,7 @@ impl PrepareOptions {
         let wrong = |option, value: &dyn ToString, expected| {
             Err(PrepareError::Option { option, value: value.to_string(), expected })
         };
-        if self.tokenizer.is_none() && !(1..=MAX_VOCAB).contains(&self.vocab_size) {
+        if self.tokenizer.is_none() && !(1..=MAX_PREPARED_VOCAB).contains(&self.vocab_size) {
             return wrong("--vocab-size", &self.vocab_size, "1 to 65535 (ids have 16 bits)");
         }
         if !(0.0..1.0).contains(&self.val_split) {
