@@ -9,8 +9,8 @@
 use burn::tensor::{DType, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
-    attention, fading_max, full_attention, lift, lower, matrix_scan, matrix_scan_from, retention,
-    rope, scan, scan_from, scan_tv, scan_tv_from,
+    attention, fading_max, full_attention, lift, lower, matrix_scan_from, retention, rope,
+    scan_from, scan_tv_from,
 };
 
 use super::{Flow, KeyValue, State};
@@ -107,31 +107,20 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// `h_t = gate ⊙ h_{t−1} + (1 − gate) ⊙ u_t`.
     pub fn scan(&mut self, u: Tensor<B, 2>, gate: Tensor<B, 1>) -> Tensor<B, 2> {
         let u = self.rows(u);
-        self.recur(u, |u, before| match before {
-            Some(h) => scan_from(u, gate, h),
-            None => scan(u, gate),
-        })
-        .flatten(0, 1)
+        self.recur(u, |u, h| scan_from(u, gate, h)).flatten(0, 1)
     }
 
     /// The moving average of `u` `[N, C]` along each row of the batch, with a gate `[N, C]` that
     /// varies: `h_t = gate_t ⊙ h_{t−1} + (1 − gate_t) ⊙ u_t`.
     pub fn scan_tv(&mut self, u: Tensor<B, 2>, gate: Tensor<B, 2>) -> Tensor<B, 2> {
         let [u, gate] = [u, gate].map(|x| self.rows(x));
-        self.recur(u, |u, before| match before {
-            Some(h) => scan_tv_from(u, gate, h),
-            None => scan_tv(u, gate),
-        })
-        .flatten(0, 1)
+        self.recur(u, |u, h| scan_tv_from(u, gate, h)).flatten(0, 1)
     }
 
     /// All states of the matrices `h_t = diag(gate_t) h_{t−1} + update_t`, for `update`
     /// `[B, T, Da, Db]` and `gate` `[B, T, Da]`.
     pub fn matrix_scan(&mut self, update: Tensor<B, 4>, gate: Tensor<B, 3>) -> Tensor<B, 4> {
-        self.recur(update, |update, before| match before {
-            Some(h) => matrix_scan_from(update, gate, h),
-            None => matrix_scan(update, gate),
-        })
+        self.recur(update, |update, h| matrix_scan_from(update, gate, h))
     }
 
     /// The average of `value` `[N, C]` over each token and those before it, weighted by `e^key`
@@ -226,12 +215,8 @@ fn accumulate<B: mixlab_ops::Backend>(
 ) -> [Tensor<B, 3>; 2] {
     let mut start = start.into_iter().flatten();
     terms.map(|x| {
-        let x = x.unsqueeze_dim::<4>(3);
-        let sums = match start.next() {
-            Some(sum) => matrix_scan_from(x, gate.clone(), lift(sum)),
-            None => matrix_scan(x, gate.clone()),
-        };
-        sums.squeeze_dim(3)
+        let sum = start.next().map(lift);
+        matrix_scan_from(x.unsqueeze_dim::<4>(3), gate.clone(), sum).squeeze_dim(3)
     })
 }
 

@@ -17,8 +17,8 @@ use burn_flex::FlexTensor;
 use super::cpu;
 #[cfg(feature = "cube")]
 use super::kernel::{self, Kind};
-use super::matrix_scan::{self, widen};
-use super::{Origin, delayed, recurrence};
+use super::matrix_scan::widen;
+use super::{Origin, delayed, matrix_scan, recurrence, scan, scan_tv};
 use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
 
 /// Which recurrence goes on.
@@ -48,33 +48,37 @@ pub struct ScanFromGradient {
 }
 
 /// All states `[B, T, C]` of [`scan`](fn@crate::scan) of `u` `[B, T, C]` with decays `gate` `[C]`,
-/// where `state` `[B, C]` is the one before the first step.
+/// where `state` `[B, C]` is the one before the first step; without one it is that very scan.
 pub fn scan_from<B: Backend>(
     u: Tensor<B, 3>,
     gate: Tensor<B, 1>,
-    state: Tensor<B, 2>,
+    state: Option<Tensor<B, 2>>,
 ) -> Tensor<B, 3> {
+    let Some(state) = state else { return scan(u, gate) };
     run(&ScanFrom { of: Recurrence::Scan }, [lower(u), lower(gate), lower(state)], vec![])
 }
 
 /// All states `[B, T, C]` of [`scan_tv`](fn@crate::scan_tv) of `u` `[B, T, C]` with the gates `gate`
-/// `[B, T, C]`, where `state` `[B, C]` is the one before the first step.
+/// `[B, T, C]`, where `state` `[B, C]` is the one before the first step; without one it is that very
+/// scan.
 pub fn scan_tv_from<B: Backend>(
     u: Tensor<B, 3>,
     gate: Tensor<B, 3>,
-    state: Tensor<B, 2>,
+    state: Option<Tensor<B, 2>>,
 ) -> Tensor<B, 3> {
+    let Some(state) = state else { return scan_tv(u, gate) };
     run(&ScanFrom { of: Recurrence::ScanTv }, [lower(u), lower(gate), lower(state)], vec![])
 }
 
 /// All states `[B, T, Da, Db]` of [`matrix_scan`](fn@crate::matrix_scan) with updates `update`
 /// `[B, T, Da, Db]` and gates `gate` `[B, T, Da]`, where `state` `[B, Da, Db]` is the one before the
-/// first step.
+/// first step; without one it is that very scan.
 pub fn matrix_scan_from<B: Backend>(
     update: Tensor<B, 4>,
     gate: Tensor<B, 3>,
-    state: Tensor<B, 3>,
+    state: Option<Tensor<B, 3>>,
 ) -> Tensor<B, 4> {
+    let Some(state) = state else { return matrix_scan(update, gate) };
     let inputs = [lower(update), lower(gate), lower(state)];
     run(&ScanFrom { of: Recurrence::MatrixScan }, inputs, vec![])
 }

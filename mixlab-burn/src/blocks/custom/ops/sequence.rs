@@ -187,10 +187,7 @@ pub fn scan<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let u = lift::<B, 3>(reshape::<B>(u, &sizes));
     let decay = lift::<B, 2>(reshape::<B>(decay, &[1, sizes[2]]));
     let gate = activate(Activation::Sigmoid, decay).flatten::<1>(0, 1);
-    let h = recurrence(&mut call, u, |u, before| match before {
-        Some(h) => mixlab_ops::scan_from(u, gate, h),
-        None => mixlab_ops::scan(u, gate),
-    });
+    let h = recurrence(&mut call, u, |u, h| mixlab_ops::scan_from(u, gate, h));
     call.shaped(lower(h))
 }
 
@@ -206,10 +203,7 @@ pub fn scan_tv<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     let [u, g] = call.take();
     let sizes = scan_view(&call.site, &dims::<B>(&u)).expect("planning has checked the view");
     let [u, g] = [u, g].map(|x| lift::<B, 3>(reshape::<B>(x, &sizes)));
-    let h = recurrence(&mut call, u, |u, before| match before {
-        Some(h) => mixlab_ops::scan_tv_from(u, g, h),
-        None => mixlab_ops::scan_tv(u, g),
-    });
+    let h = recurrence(&mut call, u, |u, h| mixlab_ops::scan_tv_from(u, g, h));
     call.shaped(lower(h))
 }
 
@@ -237,9 +231,6 @@ pub fn matrix_scan<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
         matrix_view(&call.site, &dims::<B>(&update)).expect("planning has checked the view");
     let update = lift::<B, 4>(reshape::<B>(update, &sizes));
     let g = lift::<B, 3>(reshape::<B>(g, &sizes[..3]));
-    let h = recurrence(&mut call, update, |update, before| match before {
-        Some(h) => mixlab_ops::matrix_scan_from(update, g, h),
-        None => mixlab_ops::matrix_scan(update, g),
-    });
+    let h = recurrence(&mut call, update, |update, h| mixlab_ops::matrix_scan_from(update, g, h));
     call.shaped(lower(h))
 }
