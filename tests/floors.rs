@@ -7,12 +7,6 @@ use std::path::{Path, PathBuf};
 
 use crate::docs::{files, root};
 
-/// What an op may name of the folder of another, which op (any if empty), and why.
-const ALLOWED: [(&str, &str, &str); 2] = [
-    ("", "Precision", "an attribute of every op that multiplies matrices; `linear` declares it"),
-    ("muon", "linear", "its iteration is of products, and `linear` knows which kernel multiplies"),
-];
-
 fn source() -> PathBuf {
     root().join("mixlab-ops/src")
 }
@@ -68,11 +62,7 @@ fn no_op_looks_into_the_folder_of_another() {
         for file in files.filter(|file| !file.ends_with("tests.rs")) {
             for used in code(&file).split("crate::").skip(1).flat_map(names) {
                 let home = homes.get(used).map_or(used, String::as_str);
-                let allowed = |(who, what, _): &(&str, &str, &str)| {
-                    *what == used && (who.is_empty() || who == op)
-                };
-                let other = home != op && ops.iter().any(|other| other == home);
-                if other && !ALLOWED.iter().any(allowed) {
+                if home != op && ops.iter().any(|other| other == home) {
                     found.push(format!("{}: `{used}` of `{home}`", file.display()));
                 }
             }

@@ -67,9 +67,10 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy
 pub use dropout::{Dropout, dropout};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
-pub use linear::{Linear, LinearGradient, Precision, linear, linear_to};
+pub use linear::{Linear, LinearGradient, linear, linear_to};
 pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
 pub use op::{Backend, Op, Tape};
+pub use plumbing::product::Precision;
 pub(crate) use plumbing::{all, run};
 pub use plumbing::{fallbacks, lift, lower};
 pub use rms_norm::{RmsNorm, RmsNormGradient, rms_norm, rms_norm_to};

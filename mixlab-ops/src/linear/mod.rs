@@ -5,10 +5,6 @@
 
 #[cfg(feature = "cpu")]
 mod cpu;
-#[cfg(feature = "cuda")]
-mod hopper;
-#[cfg(feature = "cube")]
-pub(crate) mod kernel;
 
 use burn::tensor::{DType, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
@@ -18,32 +14,9 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use burn_flex::FlexTensor;
 
 #[cfg(feature = "cube")]
-use kernel::Rows;
-
+use crate::plumbing::product::{Rows, operand, product, read_twice, transposed};
 use crate::shape::float;
-use crate::{Axes, Backend, Mismatch, Op, Spec, Tape, all, lift, lower, run};
-
-/// Number format of the operands of matrix products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// 32-bit floats; the backend may round operands to TensorFloat-32 (10-bit mantissa).
-    Tf32,
-    /// bfloat16.
-    Bf16,
-}
-
-impl core::fmt::Display for Precision {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
+use crate::{Axes, Backend, Mismatch, Op, Precision, Spec, Tape, all, lift, lower, run};
 
 /// Attributes of [`linear`].
 #[derive(Clone, Debug)]
@@ -79,26 +52,6 @@ pub fn linear_to<B: Backend>(
     output: DType,
 ) -> Tensor<B, 2> {
     run(&Linear { precision, output: Some(output) }, [lower(x), lower(weight)], vec![])
-}
-
-impl Precision {
-    /// Type of the operands.
-    pub(crate) fn operand(self) -> DType {
-        match self {
-            Self::F32 | Self::Tf32 => DType::F32,
-            Self::Bf16 => DType::BF16,
-        }
-    }
-
-    /// `a b` as a tensor of type `out`.
-    pub(crate) fn product<B: burn::tensor::backend::Backend, const D: usize>(
-        self,
-        a: Tensor<B, D>,
-        b: Tensor<B, D>,
-        out: DType,
-    ) -> Tensor<B, D> {
-        a.cast(self.operand()).matmul(b.cast(self.operand())).cast(out)
-    }
 }
 
 impl Op<2> for Linear {
@@ -149,7 +102,7 @@ impl Op<2> for Linear {
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let output = self.output.unwrap_or(x.dtype);
-        vec![kernel::product(x, weight, self.precision, output, Rows::Aligned)]
+        vec![product(x, weight, self.precision, output, Rows::Aligned)]
     }
 }
 
@@ -192,13 +145,13 @@ impl Op<3> for LinearGradient {
         _: Vec<CubeTensor<R>>,
     ) -> Vec<CubeTensor<R>> {
         let (dx, dw) = (x.dtype, weight.dtype);
-        let operand = |x| kernel::operand(x, self.precision);
-        let g = kernel::read_twice(operand(g), self.precision);
+        let operand = |x| operand(x, self.precision);
+        let g = read_twice(operand(g), self.precision);
         // In their own order: a cast of a transposed view reads memory in strides.
-        let [x, weight] = [x, weight].map(|x| kernel::transposed(operand(x)));
+        let [x, weight] = [x, weight].map(|x| transposed(operand(x)));
         vec![
-            kernel::product(g.clone(), weight, self.precision, dx, Rows::Aligned),
-            kernel::product(x, g, self.precision, dw, Rows::Dense),
+            product(g.clone(), weight, self.precision, dx, Rows::Aligned),
+            product(x, g, self.precision, dw, Rows::Dense),
         ]
     }
 }

@@ -1,7 +1,10 @@
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 
-use super::{Linear, Precision, linear};
+use super::{Linear, linear};
+use crate::Precision;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::plumbing::product::RAGGED;
 use crate::testing::{Host, check, noise};
 
 fn naive([x, w]: &[Host; 2]) -> Vec<f64> {
@@ -39,22 +42,6 @@ fn the_kernels_equal_the_references() {
         same(LinearGradient { precision: Precision::F32 }, &[x, w, g], &[]);
     }
 }
-
-/// Shapes `(n, k, m)` of `[n, k] · [k, m]`: rows that are no multiples of 16 bytes, edges of all
-/// tiles, and depths that are split (`hopper::tests` holds that all are reached).
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(super) const RAGGED: [(usize, usize, usize); 10] = [
-    (1, 1, 1),
-    (7, 64, 130),
-    (130, 257, 7),
-    (257, 7, 64),
-    (64, 130, 257),
-    (1, 2734, 130),
-    (2734, 64, 7),
-    (257, 2734, 64),
-    (2734, 1, 2734),
-    (7, 257, 4100),
-];
 
 /// The shapes that are no hardship for a processor that stands in for a card.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

@@ -7,10 +7,10 @@ use cubecl::prelude::*;
 use super::orthogonalize::QUINTIC;
 use super::{Momentum, MuonStep, Orthogonalize};
 use crate::all;
-use crate::linear::kernel::{Rows, product, transposed};
 use crate::plumbing::cube::{
     contiguous, elementwise, empty, narrow, owned, per_launch, spread, vector_size,
 };
+use crate::plumbing::product::{Rows, product, transposed};
 use crate::plumbing::reduce::cube_sum;
 
 /// Units of a cube that sums.

@@ -15,6 +15,7 @@ mod fusion;
 pub(crate) mod heads;
 pub(crate) mod indices;
 pub(crate) mod list;
+pub(crate) mod product;
 #[cfg(feature = "cube")]
 pub(crate) mod reduce;
 #[cfg(feature = "cube")]

@@ -8,7 +8,7 @@ use cubecl::server::{TensorMapBinding, TensorMapMeta};
 use cubecl::zspace::{Shape, metadata::Metadata, strides};
 
 use crate::Precision;
-use crate::linear::kernel::{transposed_copy, with_padded_rows};
+use crate::plumbing::product::copies::{transposed_copy, with_padded_rows};
 
 /// A matrix, or several of the same shape, in memory.
 #[derive(Clone, Debug)]

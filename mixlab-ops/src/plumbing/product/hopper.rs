@@ -13,8 +13,8 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 
-use super::Precision;
-use super::kernel::{Rows, sum_parts};
+use super::copies::sum_parts;
+use super::{Precision, Rows};
 use crate::plumbing::cube::empty;
 use crate::plumbing::cuda::{Arguments, capability, launch};
 use operand::Operand;
@@ -62,7 +62,7 @@ impl Product {
         let mut shape = a.meta.shape().to_vec();
         assert!(shape.len() <= 3, "a product of tensors `{shape:?}`: it takes one axis of batches");
         *shape.last_mut().expect("matrices") = b.meta.shape()[shape.len() - 1];
-        let b = super::kernel::transposed(b);
+        let b = super::transposed(b);
         let [a, b] = [a, b].map(|x| Operand::new(x, precision));
         Self { a, b, shape, precision, output, rows }
     }

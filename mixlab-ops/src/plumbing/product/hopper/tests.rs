@@ -4,10 +4,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::cuda::CudaRuntime;
 
-use super::super::kernel::Rows;
-use super::super::tests::RAGGED;
 use super::tile::{SPLITS, TILES, Tile, Work};
 use super::{Product, available};
+use crate::plumbing::product::{RAGGED, Rows};
 use crate::testing::kernels::{compare, step};
 use crate::testing::nvrtc::compiles;
 use crate::testing::{Host, noise};
