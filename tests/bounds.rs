@@ -219,36 +219,55 @@ fn no_number_in_a_config_makes_planning_or_counting_panic_or_hang() {
     );
 }
 
-/// How long `count` of these blocks take to be refused, the fastest of three times.
-fn refusal(count: usize, block: impl Fn(usize) -> String) -> (Duration, ConfigError) {
-    let blocks: Vec<_> = (0..count).map(block).collect();
-    let blocks = blocks.join(",");
+/// How long `blocks` take to be refused, the fastest of three times.
+fn refusal(blocks: &str) -> (Duration, ConfigError) {
     let time = || {
         let start = Instant::now();
-        let error = plan(&blocks, &[]).unwrap_err();
+        let error = plan(blocks, &[]).unwrap_err();
         (start.elapsed(), error)
     };
     (0..3).map(|_| time()).min_by_key(|(time, _)| *time).expect("three")
 }
 
+/// A list of `count` of these.
+fn list(count: usize, one: impl Fn(usize) -> String) -> String {
+    (0..count).map(one).collect::<Vec<_>>().join(",")
+}
+
+fn custom(weights: &str, ops: &str) -> String {
+    format!(r#"{{"type": "custom", "name": "c", "weights": [{weights}], "ops": [{ops}]}}"#)
+}
+
+/// So many mistakes of one kind.
+type Mistakes = (&'static str, fn(usize) -> String);
+
+const KINDS: [Mistakes; 6] = [
+    ("unknown types", |count| list(count, |_| r#"{"type": "nope"}"#.into())),
+    ("streams that nobody publishes", |count| {
+        let block = r#"{"type": "cross_attention", "heads": 2, "source_stream": "low"}"#;
+        list(count, |_| block.into())
+    }),
+    ("streams that are published twice", |count| {
+        list(count, |i| format!(r#"{{"type": "mlp", "stream": "s{}"}}"#, i / 2))
+    }),
+    ("later sources of keys", |count| {
+        list(count, |_| r#"{"type": "plain", "heads": 2, "kv_source": 999999}"#.into())
+    }),
+    ("names that nothing has", |count| {
+        let op = |i| format!(r#"{{"op": "silu", "inputs": ["nothing{i}"], "output": "y{i}"}}"#);
+        custom(r#"{"name": "w", "shape": ["D"]}"#, &list(count, op))
+    }),
+    ("sizes that nothing has", |count| {
+        let weight = |i| format!(r#"{{"name": "w{i}", "shape": ["Q"]}}"#);
+        custom(&list(count, weight), r#"{"op": "silu", "inputs": ["x"], "output": "x"}"#)
+    }),
+];
+
 #[test]
 fn many_mistakes_take_time_by_their_number_and_the_first_are_printed() {
-    type Block = fn(usize) -> String;
-    let kinds: [(&str, Block); 4] = [
-        ("unknown types", |_| r#"{"type": "nope"}"#.into()),
-        ("streams that nobody publishes", |_| {
-            r#"{"type": "cross_attention", "heads": 2, "source_stream": "low"}"#.into()
-        }),
-        ("streams that are published twice", |i| {
-            format!(r#"{{"type": "mlp", "stream": "s{}"}}"#, i / 2)
-        }),
-        ("later sources of keys", |_| {
-            r#"{"type": "plain", "heads": 2, "kv_source": 999999}"#.into()
-        }),
-    ];
-    for (name, block) in kinds {
-        let (few, _) = refusal(500, block);
-        let (many, error) = refusal(8000, block);
+    for (name, mistakes) in KINDS {
+        let (few, _) = refusal(&mistakes(500));
+        let (many, error) = refusal(&mistakes(8000));
         // Sixteen times as many: 16 by their number, 256 by its square.
         assert!(many < few * 100, "{name}: {few:?} for 500, {many:?} for 8000");
         let message = error.to_string();

@@ -1,5 +1,7 @@
 //! The weights that a `custom` block declares.
 
+use std::collections::HashSet;
+
 use super::fault::Fault;
 use super::plan::Planner;
 use super::shape::{Extent, Size};
@@ -20,15 +22,19 @@ pub struct Declared {
 impl Planner<'_, '_> {
     /// All declared weights, as far as they can be.
     pub(super) fn weights(&mut self) -> Vec<Result<Declared, Reported>> {
-        let declared = &self.spec.weights;
-        declared.iter().enumerate().map(|(index, weight)| self.weight(index, weight)).collect()
+        let mut seen = HashSet::new();
+        let declared = self.spec.weights.iter().enumerate();
+        let declared = declared.map(|(index, weight)| {
+            let path = format!("weights[{index}]");
+            self.warn_of_name(&path, &weight.name, !seen.insert(&weight.name));
+            self.weight(&path, weight)
+        });
+        declared.collect()
     }
 
-    fn weight(&mut self, index: usize, weight: &CustomWeight) -> Result<Declared, Reported> {
-        let path = format!("weights[{index}]");
+    fn weight(&mut self, path: &str, weight: &CustomWeight) -> Result<Declared, Reported> {
         [".name", ".shape"].iter().try_for_each(|field| self.check(&format!("{path}{field}")))?;
-        self.warn_of_name(&path, index, weight);
-        let shape = self.weight_shape(&path, weight)?;
+        let shape = self.weight_shape(path, weight)?;
         let (name, rank) = (&weight.name, shape.len());
         if rank > MAX_RANK {
             let message = format!("`{name}` has `{rank}` axes");
@@ -44,13 +50,12 @@ impl Planner<'_, '_> {
         Ok(Declared { name: name.clone(), shape })
     }
 
-    fn warn_of_name(&mut self, path: &str, index: usize, weight: &CustomWeight) {
-        let name = &weight.name;
+    fn warn_of_name(&mut self, path: &str, name: &str, again: bool) {
         if name == "x" {
             let message = "a weight called `x` cannot be read: `x` is the residual stream";
             self.scope.warn(&format!("{path}.name"), message);
         }
-        if self.spec.weights[..index].iter().any(|earlier| earlier.name == *name) {
+        if again {
             let message = format!("`{name}` is declared again: operations see only the last one");
             self.scope.warn(&format!("{path}.name"), message);
         }

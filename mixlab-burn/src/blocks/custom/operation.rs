@@ -89,21 +89,27 @@ impl<'a> Planner<'a, '_> {
         }
         let field = format!("{path}.inputs[{n}]");
         self.check(&field)?;
-        Err(self.refuse(&field, self.undefined(name)))
+        let fault = self.undefined(name);
+        Err(self.refuse(&field, fault))
     }
 
-    fn undefined(&self, name: &str) -> Fault {
-        let written_by = |op: &CustomOp| output_names(op).any(|output| output == name);
-        let hint = match self.spec.ops.iter().position(written_by) {
-            Some(op) => format!("`ops[{op}]` writes it, which comes later"),
-            None => match nearest(name, self.names.keys().copied()) {
-                Some(found) => format!("did you mean `{found}`?"),
-                None => {
-                    "inputs are `x`, weights of this block and results of earlier operations".into()
-                }
-            },
-        };
+    fn undefined(&mut self, name: &str) -> Fault {
+        let hint = self.meant(name).unwrap_or_else(|| {
+            "inputs are `x`, weights of this block and results of earlier operations".into()
+        });
         Fault::new(format!("nothing is called `{name}` at this point"), hint)
+    }
+
+    /// What an unknown name could have meant. Each answer takes a look at all names, so that there
+    /// are only so many.
+    fn meant(&mut self, name: &str) -> Option<String> {
+        self.looks = self.looks.checked_sub(1)?;
+        let written_by = |op: &CustomOp| output_names(op).any(|output| output == name);
+        if let Some(op) = self.spec.ops.iter().position(written_by) {
+            return Some(format!("`ops[{op}]` writes it, which comes later"));
+        }
+        let found = nearest(name, self.names.keys().copied())?;
+        Some(format!("did you mean `{found}`?"))
     }
 
     /// The names that the operation writes; as many as were given, whether or not they fit.

@@ -16,6 +16,12 @@ use crate::config::{BlockSpec, Reported};
 /// Fields of the config on which every shape depends.
 const SIZES: [&str; 4] = ["model_dim", "vocab_size", "seq_len", "training.batch_tokens"];
 
+/// Operations that a warning lists.
+const LISTED: usize = 8;
+
+/// Unknown names for which a likely one is looked for: more than are printed.
+const LOOKS: usize = 100;
+
 /// A block that is being planned.
 pub struct Planner<'a, 'p> {
     pub(super) spec: &'a BlockSpec,
@@ -24,6 +30,8 @@ pub struct Planner<'a, 'p> {
     pub(super) extent: Extent,
     /// `Err` from the first mistake on.
     pub(super) sound: Result<(), Reported>,
+    /// Unknown names that may still be looked up among the known ones.
+    pub(super) looks: usize,
     /// What each name means at this point.
     pub(super) names: HashMap<&'a str, usize>,
     /// The shape of each slot, where it is known.
@@ -45,6 +53,7 @@ impl<'a, 'p> Planner<'a, 'p> {
             names: HashMap::new(),
             instructions: Vec::new(),
             sound: Ok(()),
+            looks: LOOKS,
             spec,
             scope,
             extent,
@@ -119,11 +128,12 @@ impl<'a, 'p> Planner<'a, 'p> {
             self.refuse("ops", fault);
         }
         let spec = self.spec;
+        let numbered = spec.weights.iter().enumerate();
+        let last: HashMap<_, _> = numbered.map(|(index, weight)| (&weight.name, index)).collect();
         let mut rewrites = Vec::new();
         for (index, weight) in spec.weights.iter().enumerate() {
             let slot = self.names[weight.name.as_str()];
-            let is_last = spec.weights.iter().rposition(|w| w.name == weight.name) == Some(index);
-            if weight.name != "x" && is_last && slot > spec.weights.len() {
+            if weight.name != "x" && last[&weight.name] == index && slot > spec.weights.len() {
                 self.check_rewrite(&weight.name, index, slot);
                 rewrites.push((index, slot));
             }
@@ -171,9 +181,9 @@ impl<'a, 'p> Planner<'a, 'p> {
             self.scope.warn("ops", "no operation writes `x`: this block has no effect");
         }
         if !dead.is_empty() {
-            let list: Vec<_> = dead.iter().map(Instruction::place).collect();
-            let message =
-                format!("these operations never reach `x` and are not run: {}", list.join(", "));
+            let list: Vec<_> = dead.iter().take(LISTED).map(Instruction::place).collect();
+            let (list, more) = (list.join(", "), if dead.len() > LISTED { " …" } else { "" });
+            let message = format!("these operations never reach `x` and are not run: {list}{more}");
             self.scope.warn("ops", message);
         }
     }
