@@ -65,18 +65,20 @@ fn kernel<F: Float, N: Size>(
 ) {
     let row = ABSOLUTE_POS / blocks as usize;
     let block = ABSOLUTE_POS % blocks as usize;
+    let size = N::value().comptime();
+    let parts = comptime!(WORDS / size);
     if row < rows as usize {
         let words = philox(block as u32, row as u32 + stream.row, &stream);
         #[unroll]
-        for part in 0..WORDS.comptime() / N::value() {
-            let column = block * (WORDS.comptime() / N::value()) + part;
+        for part in 0..parts {
+            let column = block * parts + part;
             if column < width as usize {
                 let at = row * width as usize + column;
                 let v = x[at];
                 let mut out = Vector::<F, N>::empty();
                 #[unroll]
-                for i in 0..N::value() {
-                    let kept = words[part * N::value() + i] >= threshold;
+                for i in 0..size {
+                    let kept = words[part * size + i] >= threshold;
                     out[i] = F::cast_from(select(kept, f32::cast_from(v[i]) * scale, 0.0f32));
                 }
                 y[at] = out;
