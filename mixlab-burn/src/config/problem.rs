@@ -140,7 +140,7 @@ impl fmt::Display for Finding {
 }
 
 /// All errors of a config, in the order of the file; prints a paragraph for each of the first
-/// [`SHOWN`], and how many more there are.
+/// fifty, and how many more there are.
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct ConfigError {
     findings: Vec<Finding>,
