@@ -16,7 +16,7 @@ mod cpu;
 mod kernel;
 mod philox;
 
-use burn::tensor::{Bool, DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
@@ -115,9 +115,11 @@ impl Op<1> for Dropout {
         let (rows, columns) = matrix(&shape.to_vec());
         let count = [rows * columns];
         let x = lift::<B, 1>(B::float_reshape(x, count.into()));
-        let mask = TensorData::new(self.mask(rows, columns), count);
-        let mask = Tensor::<B, 1, Bool>::from_data(mask, &x.device());
-        let y = x.cast(DType::F32).mul_scalar(self.scale()).mask_fill(mask, 0.0).cast(dtype);
+        // As numbers: burn-candle makes no booleans from data.
+        let mask = self.mask(rows, columns).into_iter().map(|dropped| f32::from(u8::from(dropped)));
+        let mask = TensorData::new(mask.collect::<Vec<f32>>(), count);
+        let dropped = Tensor::<B, 1>::from_data(mask, &x.device()).equal_elem(1.0);
+        let y = x.cast(DType::F32).mul_scalar(self.scale()).mask_fill(dropped, 0.0).cast(dtype);
         vec![B::float_reshape(lower(y), shape)]
     }
 
