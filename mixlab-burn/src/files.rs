@@ -1,17 +1,23 @@
 //! Files that appear whole: written under another name, synced, renamed.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Replaces `path` by what `write` writes, or leaves it as it was.
+/// Replaces `path` by what `write` writes, or leaves it as it was. A link stays, and the file that it
+/// leads to is replaced; a pipe or device is written to.
 ///
 /// # Errors
-/// Those of `write`, or if the folder cannot be written to.
+/// Those of `write`, or if the folder cannot be written to or a link leads nowhere.
 pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
+    if path.metadata().is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        return write(&mut OpenOptions::new().write(true).open(path)?);
+    }
+    let real = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
+    let path = real.as_path();
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -44,6 +50,30 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "disk full");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_pipes_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str| replace_file(&at(name), |file| file.write_all(b"new"));
+        std::fs::write(at("real"), "old").unwrap();
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        write("link").unwrap();
+        assert!(at("link").is_symlink());
+        assert_eq!(std::fs::read(at("real")).unwrap(), b"new");
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        assert!(write("dangling").is_err() && at("dangling").is_symlink());
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+        assert!(made.success());
+        let reader = std::thread::spawn({
+            let pipe = at("pipe");
+            move || std::fs::read(pipe).unwrap()
+        });
+        write("pipe").unwrap();
+        assert_eq!(reader.join().unwrap(), b"new");
+        assert!(!at("pipe").metadata().unwrap().is_file());
     }
 
     #[cfg(unix)]
