@@ -4,6 +4,8 @@
 //! flags that a mode has no use for are dropped; unlike there, a stray argument is an error. What
 //! would do something there that there is not here yet is an error too.
 
+use std::ffi::OsString;
+
 use clap::{Command, CommandFactory};
 
 use crate::cli::Cli;
@@ -70,15 +72,30 @@ const MODES: [&str; 8] =
 /// The arguments with the original's spelling rewritten; others are returned as they are.
 ///
 /// # Errors
-/// If there is a stray argument or a flag lacks its value.
-pub fn translate(arguments: &[String]) -> Result<Vec<String>, String> {
+/// If there is a stray argument or a flag lacks its value, or if one is not UTF-8: only this
+/// program's own spelling takes file names of any bytes.
+pub fn translate(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
     let Some((program, rest)) = arguments.split_first() else { return Ok(Vec::new()) };
-    let first = rest.first().map(String::as_str).unwrap_or("");
+    let first = rest.first().map(|first| first.to_string_lossy()).unwrap_or_default();
     let own = ["-h", "--help", "-V", "--version"];
-    if !first.starts_with('-') || own.contains(&first) {
+    if !first.starts_with('-') || own.contains(&&*first) {
         return Ok(arguments.to_vec());
     }
-    let mut flags = last_of_each(read(rest)?);
+    let text = |argument: &OsString| match argument.to_str() {
+        Some(text) => Ok(text.to_string()),
+        None => Err(format!(
+            "argument `{}` is not UTF-8\n  hint: begin with the mode, as in `mixlab-cli prepare --input …`; then names may have any bytes",
+            argument.display()
+        )),
+    };
+    let rest: Vec<String> = rest.iter().map(text).collect::<Result<_, _>>()?;
+    let translated = of_the_original(&rest)?.into_iter().map(OsString::from);
+    Ok([program.clone()].into_iter().chain(translated).collect())
+}
+
+/// Mode and flags in this program's own spelling.
+fn of_the_original(arguments: &[String]) -> Result<Vec<String>, String> {
+    let mut flags = last_of_each(read(arguments)?);
     let mode = flags.iter().position(|(name, _)| name == "mode").map(|at| flags.remove(at));
     let mode = mode.and_then(|(_, value)| value).unwrap_or_else(|| "arch".into());
     let cli = Cli::command();
@@ -87,7 +104,7 @@ pub fn translate(arguments: &[String]) -> Result<Vec<String>, String> {
     };
     match missing(target, &flags) {
         Some(message) => Err(message),
-        None => Ok([vec![program.clone(), mode], rewrite(&cli, target, flags)].concat()),
+        None => Ok([vec![mode], rewrite(&cli, target, flags)].concat()),
     }
 }
 
@@ -203,12 +220,23 @@ fn rewrite(cli: &Command, target: &Command, flags: Vec<Flag>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_string).collect()
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
     }
 
     fn translated(line: &str) -> String {
-        translate(&words(line)).unwrap().join(" ")
+        translate(&words(line)).unwrap().join(" ".as_ref()).into_string().unwrap()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_of_any_bytes_pass_in_our_own_spelling_only() {
+        use std::os::unix::ffi::OsStringExt;
+        let name = || OsString::from_vec(b"caf\xe9".to_vec());
+        let own = [words("m prepare --input"), vec![name()]].concat();
+        assert_eq!(translate(&own).unwrap(), own);
+        let original = [words("m -mode prepare -input"), vec![name()]].concat();
+        assert!(translate(&original).unwrap_err().contains("is not UTF-8"));
     }
 
     #[test]

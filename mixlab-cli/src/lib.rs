@@ -18,6 +18,7 @@ mod kernels;
 mod legacy;
 mod report;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,19 +38,19 @@ pub fn builtin() -> ExitCode {
 
 /// Runs the command line of this process with blocks of type `K`.
 pub fn run<K: Block>() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
     match execute::<K>(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(Interrupted::CODE),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", error::message(&error));
             let request = error.is::<Request>() || error.is::<ConfigError>();
             ExitCode::from(if request { 2 } else { 1 })
         }
     }
 }
 
-fn execute<K: Block>(arguments: &[String]) -> anyhow::Result<()> {
+fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
     let cli = Cli::try_parse_from(arguments).map_err(refused)?;
     match cli.command {
