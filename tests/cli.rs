@@ -13,10 +13,13 @@ fn folder() -> PathBuf {
 }
 
 /// The binary, which cargo builds as an example of this package.
-pub fn command(arguments: &[&str]) -> Command {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let binary = test.parent().unwrap().parent().unwrap().join("examples/mixlab-cli-under-test");
-    let mut command = Command::new(binary);
+    test.parent().unwrap().parent().unwrap().join("examples/mixlab-cli-under-test")
+}
+
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder());
     command
 }

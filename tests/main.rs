@@ -3,6 +3,7 @@
 mod backends;
 mod batches;
 mod bounds;
+mod cases;
 mod cli;
 mod custom;
 mod docs;

@@ -98,10 +98,10 @@ pub struct Smoke {
 
 #[derive(Args)]
 pub struct Prepare {
-    /// Text file, JSONL file, or a folder of them
+    /// Text, JSON lines, a JSON list or Parquet, packed or not; a folder of such files; a pipe
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
-    /// Folder for the shards
+    /// Folder for the shards; those of an earlier run there are replaced
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
     /// Tokens in the vocabulary to train
@@ -113,7 +113,7 @@ pub struct Prepare {
     /// Use this tokenizer.json instead of training one
     #[arg(long, value_name = "FILE")]
     pub tokenizer_path: Option<PathBuf>,
-    /// Key of the text in JSONL objects
+    /// Key or column of the text; a.b reaches into objects
     #[arg(long, value_name = "KEY", default_value = "text")]
     pub text_field: String,
     /// Tokens in a shard

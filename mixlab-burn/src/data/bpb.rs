@@ -2,6 +2,8 @@
 //!
 //! A token's space in front is counted apart: after a special token it does not count.
 
+mod spelling;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,10 +12,13 @@ use tokenizers::Tokenizer;
 
 use super::MAX_PREPARED_VOCAB;
 use crate::files::replace_file;
+use spelling::Spelling;
 
 const BYTES: &str = "bytes_per_token.bin";
 const LEADING_SPACE: &str = "has_leading_space.bin";
 const BOUNDARY: &str = "is_boundary_token.bin";
+/// The names of the three files.
+pub(crate) const NAMES: [&str; 3] = [BYTES, LEADING_SPACE, BOUNDARY];
 
 /// Why the tables cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +64,10 @@ pub struct ByteTables {
 
 impl ByteTables {
     /// The tables of a tokenizer, with at least `vocab_size` entries (those without token are 0).
+    /// Ids that no shard can hold have no entry.
     pub fn of_tokenizer(tokenizer: &Tokenizer, vocab_size: usize) -> Self {
-        let vocabulary = tokenizer.get_vocab(true);
+        let mut vocabulary = tokenizer.get_vocab(true);
+        vocabulary.retain(|_, id| u16::try_from(*id).is_ok());
         let added = tokenizer.get_added_tokens_decoder();
         let ids = vocabulary.values().map(|id| *id as usize + 1);
         let size = ids.max().unwrap_or(0).max(vocab_size);
@@ -69,16 +76,13 @@ impl ByteTables {
             leading_space: vec![false; size],
             boundary: vec![false; size],
         };
-        let count = match is_byte_level(tokenizer) {
-            true => byte_level_bytes,
-            false => text_bytes,
-        };
+        let spelling = Spelling::of(tokenizer);
         for (token, id) in &vocabulary {
             match added.get(id) {
                 Some(added) if added.special => tables.boundary[*id as usize] = true,
                 Some(_) => tables.set(*id, token.len(), token.starts_with(' ')),
                 None => {
-                    let (bytes, space) = count(token);
+                    let (bytes, space) = spelling.bytes(token);
                     tables.set(*id, bytes, space);
                 }
             }
@@ -153,39 +157,15 @@ fn read_table(path: PathBuf, vocab_size: usize, width: usize) -> Result<Vec<u8>,
     Ok(content)
 }
 
-/// Whether tokens are spelled with one character a byte.
-fn is_byte_level(tokenizer: &Tokenizer) -> bool {
-    let spelled = |part: serde_json::Result<String>| {
-        part.is_ok_and(|json| json.contains(r#""type":"ByteLevel""#))
-    };
-    spelled(serde_json::to_string(&tokenizer.get_pre_tokenizer()))
-        || spelled(serde_json::to_string(&tokenizer.get_decoder()))
-}
-
-/// `Ġ` is the space of byte-level tokens.
-fn byte_level_bytes(token: &str) -> (usize, bool) {
-    (token.chars().count(), token.starts_with('Ġ'))
-}
-
-/// Tokens spelled as text: `▁` is a space, `<0x0A>` a single byte.
-fn text_bytes(token: &str) -> (usize, bool) {
-    let hex = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
-    if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-        return (1, byte == b' ');
-    }
-    let text = token.replace('▁', " ");
-    (text.len(), text.starts_with(' '))
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use tokenizers::AddedToken;
     use tokenizers::models::wordlevel::WordLevel;
     use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-    use tokenizers::{AddedToken, Tokenizer};
 
     /// Ids in the order of `words`; the added ones follow: `<s>` special, ` ok` not.
-    fn tokenizer(words: &[&str]) -> Tokenizer {
+    pub fn tokenizer(words: &[&str]) -> Tokenizer {
         let numbered = words.iter().zip(0..).map(|(w, id)| (w.to_string(), id));
         let model = WordLevel::builder()
             .vocab(numbered.collect())
@@ -211,10 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn tokens_spelled_as_text_are_counted_in_utf8() {
-        let tokenizer = tokenizer(&["ä", "▁the", "<0x0A>", "a▁b"]);
-        let tables = ByteTables::of_tokenizer(&tokenizer, 0);
-        assert_eq!(tables.bytes, [2, 3, 1, 3, 0, 2]);
+    fn ids_that_no_shard_can_hold_have_no_entry() {
+        let vocab = [("a".to_owned(), 0), ("b".to_owned(), 4_000_000_000)];
+        let model = WordLevel::builder()
+            .vocab(vocab.into_iter().collect())
+            .unk_token("a".to_owned())
+            .build()
+            .unwrap();
+        assert_eq!(ByteTables::of_tokenizer(&Tokenizer::new(model), 3).bytes, [1, 0, 0]);
     }
 
     #[test]
@@ -237,7 +221,7 @@ mod tests {
         assert_eq!(ByteTables::read(folder.path(), 4).unwrap(), tables);
         assert_eq!(ByteTables::read(folder.path(), 2).unwrap(), tables);
         let bytes = fs::read(folder.path().join(BYTES)).unwrap();
-        assert_eq!(bytes[..4], [1, 0, 3, 0]);
+        assert_eq!(bytes[..4], [1, 0, 6, 0]);
     }
 
     #[test]

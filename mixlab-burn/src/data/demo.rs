@@ -164,12 +164,13 @@ fn check_vocabulary(text: &str, vocab_size: usize) -> Result<(), DemoError> {
 fn write(stories: &Stories, folder: &Path, vocab_size: usize) -> Result<(), DemoError> {
     let input = folder.join("stories.txt");
     fs::write(&input, &stories.text).map_err(DemoError::cache(&input))?;
-    let report = prepare::prepare(&PrepareOptions {
+    let options = PrepareOptions {
         vocab_size: vocab_size.min(MAX_PREPARED_VOCAB),
         val_split: 0.05,
         train_bytes: SAMPLE_BYTES,
         ..PrepareOptions::new(input, folder)
-    })?;
+    };
+    let report = prepare::prepare(&options, &|_| ())?;
     let meta = json!({
         "version": VERSION,
         "vocab_size": report.vocab_size,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text ─ prepare ─► shards (*.bin) ─ pattern ─► shard ─► stream ─► batch ─ prefetch ─► the loop
-//! demo ───────────►       └► bpb tables
+//! demo ───────────►       └► bpb tables, prepared.json
 //! ```
 //!
 //! Order and shuffling follow mixlab 0.10.1 token by token: the same shards, seed and sizes give
@@ -15,6 +15,7 @@ pub mod pattern;
 mod position;
 pub mod prefetch;
 pub mod prepare;
+pub mod prepared;
 pub mod shard;
 pub mod stream;
 

@@ -202,6 +202,14 @@ fn check_header(path: &Path, file: &[u8]) -> Result<(), ShardError> {
 /// # Errors
 /// If the file cannot be written or has more than 2³¹ − 1 tokens.
 pub fn write_shard(path: &Path, tokens: &[u16]) -> Result<(), ShardError> {
+    write_tokens(path, tokens.iter().copied())
+}
+
+/// [`write_shard`] for tokens that need not lie in memory.
+pub(crate) fn write_tokens(
+    path: &Path,
+    tokens: impl ExactSizeIterator<Item = u16>,
+) -> Result<(), ShardError> {
     let Ok(count) = i32::try_from(tokens.len()) else {
         return Err(ShardError::TooLong { path: path.to_owned(), tokens: tokens.len() });
     };

@@ -1,11 +1,17 @@
 //! `prepare`: text to token shards, tokenizer and byte tables.
 
-use mixlab_burn::data::prepare::{PrepareOptions, PrepareReport, prepare};
+mod screen;
 
-use crate::cli;
+use mixlab_burn::data::pattern;
+use mixlab_burn::data::prepare::{PrepareError, PrepareOptions, PrepareReport, prepare};
+
+use crate::error::printable;
+use crate::{Request, cli};
+use screen::Screen;
 
 pub fn run(options: &cli::Prepare) -> anyhow::Result<()> {
-    let report = prepare(&PrepareOptions {
+    println!("Reading input: {}", printable(&options.input.display().to_string()));
+    let prepare_options = PrepareOptions {
         vocab_size: options.vocab_size,
         val_split: options.val_split,
         tokenizer: options.tokenizer_path.clone(),
@@ -14,51 +20,52 @@ pub fn run(options: &cli::Prepare) -> anyhow::Result<()> {
         shuffle: !options.no_shuffle,
         byte_alphabet: options.byte_alphabet,
         ..PrepareOptions::new(&options.input, &options.output)
+    };
+    let screen = Screen::new();
+    let prepared = prepare(&prepare_options, &|event| screen.event(event));
+    screen.end();
+    let report = prepared.map_err(|error| match error {
+        PrepareError::Option { .. } => Request(error.to_string()).into(),
+        error => anyhow::Error::from(error),
     })?;
     print(options, &report);
     Ok(())
 }
 
 fn print(options: &cli::Prepare, report: &PrepareReport) {
-    let output = options.output.display();
-    println!("Reading input: {}", options.input.display());
-    println!("Found {} text segment(s), {} bytes", report.segments, grouped(report.bytes as usize));
+    println!("Found {} text segment(s), {} bytes", report.segments, grouped(report.bytes));
     if report.skipped > 0 {
         println!("Skipped {} record(s) without `{}`", report.skipped, options.text_field);
     }
     let action = if report.trained { "Saved tokenizer to" } else { "Loaded tokenizer from" };
-    println!("{action} {} (vocab_size={})", report.tokenizer.display(), report.vocab_size);
-    println!("Tokenized {} text(s) -> {} tokens", report.segments, grouped(report.tokens()));
+    let tokenizer = printable(&report.tokenizer.display().to_string());
+    println!("{action} {tokenizer} (vocab_size={})", report.vocab_size);
+    let tokens = grouped(report.tokens() as u64);
+    println!("Tokenized {} text(s) -> {tokens} tokens", report.segments);
     let split = &report.split;
-    println!(
-        "Split: {} train / {} val tokens",
-        grouped(split.train_tokens()),
-        grouped(split.val_tokens())
-    );
-    for shard in split.train.iter().chain(&split.val) {
-        println!("  {} ({} tokens)", shard.path.display(), grouped(shard.tokens));
-    }
+    let [train, val] = [split.train_tokens(), split.val_tokens()].map(|n| grouped(n as u64));
+    println!("Split: {train} train / {val} val tokens");
     println!();
     println!("Validation: found {} training shard(s)", split.train.len());
     println!("Validation: found {} validation shard(s)", split.val.len());
-    println!("Train glob: {output}/train_*.bin");
-    println!("Val glob:   {output}/val_*.bin");
+    let folder = pattern_of(&options.output.to_string_lossy());
+    println!("Train glob: {folder}/train_*.bin");
+    println!("Val glob:   {folder}/val_*.bin");
     if report.trained && report.vocab_size > options.vocab_size {
         eprintln!(
             "warning: the text alone has more symbols than `--vocab-size {}`; configs need `\"vocab_size\": {}`",
             options.vocab_size, report.vocab_size
         );
     }
-    for stale in &split.stale {
-        eprintln!(
-            "warning: `{}` is left from an earlier run, and the globs match it",
-            stale.display()
-        );
-    }
+}
+
+/// A pattern for the folder itself; a character that no terminal shows is matched by `?`.
+fn pattern_of(folder: &str) -> String {
+    pattern::literal(folder.trim_end_matches('/')).replace(char::is_control, "?")
 }
 
 /// With thousands separators.
-fn grouped(n: usize) -> String {
+pub(super) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let first = digits.len() % 3;
     let mut groups: Vec<&str> = Vec::new();
@@ -71,7 +78,14 @@ fn grouped(n: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::grouped;
+    use super::{grouped, pattern_of};
+
+    #[test]
+    fn patterns_match_their_folder_alone() {
+        assert_eq!(pattern_of("out [v1] *"), "out [[]v1] [*]");
+        assert_eq!(pattern_of("out/"), "out");
+        assert_eq!(pattern_of("a\nb"), "a?b");
+    }
 
     #[test]
     fn thousands_are_grouped() {

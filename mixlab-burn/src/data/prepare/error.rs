@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::LeftOut;
 use crate::data::bpb::TableError;
+use crate::data::prepared::PreparedError;
 use crate::data::shard::ShardError;
 
 /// Why the text cannot be prepared.
@@ -27,17 +29,48 @@ pub enum PrepareError {
         /// What the system said.
         source: io::Error,
     },
-    /// The input folder has neither text nor JSONL files.
+    /// The input folder has no files that are known to be texts.
     #[error(
-        "folder `{}` has no `*.txt` and no `*.jsonl` files\n  hint: name the file itself if it is called otherwise",
+        "folder `{}` has no text: no `*.txt`, `*.jsonl`, `*.ndjson`, `*.json` with the text field, `*.parquet`, packed or not (left out: {left_out})\n  hint: name the file itself if it is called otherwise",
         folder.display()
     )]
     NoText {
         /// The input folder.
         folder: PathBuf,
+        /// The files that it has.
+        left_out: LeftOut,
     },
-    /// A line of a JSONL file is not an object with text in its text field.
-    #[error("line `{line}` of `{}`: {reason}", path.display())]
+    /// A file is no text.
+    #[error("`{}` is {what}\n  hint: {hint}", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What can be done.
+        hint: &'static str,
+    },
+    /// The output cannot be written there.
+    #[error("cannot write to `{}`: {reason}\n  hint: give `--output` a folder of its own", path.display())]
+    Output {
+        /// The output folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A Parquet file cannot be read.
+    #[error("cannot read Parquet file `{}`: {reason}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A record of a JSON file is not an object with text in its text field.
+    #[error(
+        "line `{line}` of `{}`: {reason}\n  hint: mend or remove that line; a text that is no JSON is called `.txt`",
+        path.display()
+    )]
     Json {
         /// The file.
         path: PathBuf,
@@ -46,17 +79,23 @@ pub enum PrepareError {
         /// What is wrong.
         reason: String,
     },
-    /// The supplied tokenizer cannot be read.
-    #[error("cannot read tokenizer `{}`: {source}", path.display())]
+    /// The supplied tokenizer cannot be read, or fails at the text.
+    #[error(
+        "cannot use tokenizer `{}`: {reason}\n  hint: `--tokenizer-path` takes a whole `tokenizer.json` of the tokenizers library",
+        path.display()
+    )]
     TokenizerFile {
         /// The `tokenizer.json`.
         path: PathBuf,
         /// What the tokenizer library said.
-        source: tokenizers::Error,
+        reason: String,
     },
-    /// Training or encoding failed.
-    #[error("the tokenizer failed: {0}")]
-    Tokenizer(#[source] tokenizers::Error),
+    /// Training the tokenizer failed.
+    #[error("the tokenizer cannot be trained: {0}")]
+    Training(String),
+    /// Reading has stopped, because its texts could not be encoded; that is the error to report.
+    #[error("reading has stopped")]
+    Stopped,
     /// A supplied tokenizer gave an id that no shard can hold.
     #[error(
         "the tokenizer gave token id `{id}`, but shards hold ids up to `65535`\n  hint: use a tokenizer with a smaller vocabulary"
@@ -67,13 +106,13 @@ pub enum PrepareError {
     },
     /// No token came out.
     #[error(
-        "the text of `{}` gave no tokens (`{skipped}` JSONL objects lack the field `{text_field}`)\n  hint: check the input and `--text-field`",
+        "the text of `{}` gave no tokens (`{skipped}` records lack the field `{text_field}`)\n  hint: check the input and `--text-field`",
         input.display()
     )]
     NoTokens {
         /// The input.
         input: PathBuf,
-        /// JSONL objects without the text field.
+        /// Records without the text field, or null there.
         skipped: usize,
         /// The text field.
         text_field: String,
@@ -84,6 +123,9 @@ pub enum PrepareError {
     /// The tables of bytes per token cannot be written.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// What is known about the shards cannot be written.
+    #[error(transparent)]
+    Prepared(#[from] PreparedError),
 }
 
 impl PrepareError {

@@ -8,7 +8,7 @@ use crate::data::MAX_PREPARED_VOCAB;
 /// What to prepare and how.
 #[derive(Debug, Clone)]
 pub struct PrepareOptions {
-    /// A text file, a JSONL file (`*.jsonl`), or a folder with such files.
+    /// A file with text, JSON lines, a JSON list or Parquet; a folder with such files; or a pipe.
     pub input: PathBuf,
     /// Folder for shards, tokenizer and tables.
     pub output: PathBuf,
@@ -18,7 +18,7 @@ pub struct PrepareOptions {
     pub val_split: f64,
     /// A `tokenizer.json` to use instead of training one.
     pub tokenizer: Option<PathBuf>,
-    /// The field of JSONL objects that holds the text.
+    /// The field of records that holds the text; `a.b` is the field `b` of the object `a`.
     pub text_field: String,
     /// Tokens in a shard, > 0; the last shard has what is left.
     pub tokens_per_shard: usize,
@@ -57,6 +57,11 @@ impl PrepareOptions {
         }
         if !(0.0..1.0).contains(&self.val_split) {
             return wrong("--val-split", &self.val_split, "at least 0 and below 1");
+        }
+        if self.output.to_str().is_none_or(str::is_empty) {
+            let expected =
+                "a folder whose name is UTF-8: shards are found by patterns, which are text";
+            return wrong("--output", &self.output.display(), expected);
         }
         if self.tokens_per_shard == 0 {
             return wrong("--tokens-per-shard", &self.tokens_per_shard, "1 or more");

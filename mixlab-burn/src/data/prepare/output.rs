@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::shuffle::BlockShuffle;
 use super::{PrepareError, PrepareOptions};
-use crate::data::shard::write_shard;
+use crate::data::shard::write_tokens;
 
 /// A shard that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +22,6 @@ pub struct Split {
     pub train: Vec<ShardReport>,
     /// Validation shards.
     pub val: Vec<ShardReport>,
-    /// Shards of an earlier run that the patterns match too: they should be removed.
-    pub stale: Vec<PathBuf>,
 }
 
 impl Split {
@@ -38,25 +36,26 @@ impl Split {
     }
 }
 
-/// Writes the shards: the last part is for validation, at least one token.
-pub(super) fn write(ids: &[u16], options: &PrepareOptions) -> Result<Split, PrepareError> {
+/// Writes the shards of `ids` into `folder`: the last part is for validation, at least one token.
+/// They are reported as they will lie in the output folder.
+pub(super) fn write(
+    ids: &[[u8; 2]],
+    folder: &Path,
+    options: &PrepareOptions,
+) -> Result<Split, PrepareError> {
     let held_out = (ids.len() as f64 * options.val_split) as usize;
     let (train, val) = ids.split_at(ids.len().saturating_sub(held_out.max(1)));
     let shuffle = options.shuffle.then(BlockShuffle::new);
-    let train = write_shards("train", train, options, shuffle)?;
-    let val = write_shards("val", val, options, None)?;
-    let mut stale = later_shards(&options.output, "train", train.len());
-    stale.extend(later_shards(&options.output, "val", val.len()));
-    Ok(Split { train, val, stale })
-}
-
-fn shard_path(folder: &Path, name: &str, index: usize) -> PathBuf {
-    folder.join(format!("{name}_{index:05}.bin"))
+    Ok(Split {
+        train: write_shards("train", train, folder, options, shuffle)?,
+        val: write_shards("val", val, folder, options, None)?,
+    })
 }
 
 fn write_shards(
     name: &str,
-    ids: &[u16],
+    ids: &[[u8; 2]],
+    folder: &Path,
     options: &PrepareOptions,
     mut shuffle: Option<BlockShuffle>,
 ) -> Result<Vec<ShardReport>, PrepareError> {
@@ -65,21 +64,16 @@ fn write_shards(
     let mut parts = ids.chunks(options.tokens_per_shard);
     for index in 0..count {
         let part = parts.next().unwrap_or_default();
-        let path = shard_path(&options.output, name, index);
+        let name = format!("{name}_{index:05}.bin");
+        let path = folder.join(&name);
+        let token = |place: usize| u16::from_le_bytes(part[place]);
         match &mut shuffle {
-            Some(shuffle) => write_shard(&path, &shuffle.apply(part))?,
-            None => write_shard(&path, part)?,
+            Some(shuffle) => write_tokens(&path, shuffle.places(part.len()).map(token))?,
+            None => write_tokens(&path, (0..part.len()).map(token))?,
         }
-        let tokens = part.len();
-        written.push(ShardReport { path, tokens });
+        written.push(ShardReport { path: options.output.join(name), tokens: part.len() });
     }
     Ok(written)
-}
-
-/// Shards with the numbers that follow, without a gap.
-fn later_shards(folder: &Path, name: &str, first: usize) -> Vec<PathBuf> {
-    let paths = (first..).map(|index| shard_path(folder, name, index));
-    paths.take_while(|path| path.exists()).collect()
 }
 
 #[cfg(test)]
@@ -94,8 +88,8 @@ mod tests {
             tokens_per_shard,
             ..PrepareOptions::new("", folder.path())
         };
-        let ids: Vec<_> = (0..tokens).collect();
-        let split = write(&ids, &options).unwrap();
+        let ids: Vec<_> = (0..tokens).map(u16::to_le_bytes).collect();
+        let split = write(&ids, folder.path(), &options).unwrap();
         (folder, split)
     }
 
@@ -134,17 +128,5 @@ mod tests {
         assert_eq!(blocks(read(&split.train[0]))[..9], [3, 0, 7, 2, 4, 6, 1, 5, 8]);
         let val = [read(&split.val[0]), read(&split.val[1])].concat();
         assert_eq!(val, (20_000..40_000).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn shards_of_an_earlier_larger_run_are_reported() {
-        let (folder, _) = split(100, 0.5, 10);
-        let options =
-            PrepareOptions { tokens_per_shard: 20, ..PrepareOptions::new("", folder.path()) };
-        let second = write(&[0; 50], &options).unwrap();
-        let names: Vec<_> = second.stale.iter().map(|p| p.file_name().unwrap()).collect();
-        let expected = ["train_00003.bin", "train_00004.bin", "val_00001.bin"];
-        assert_eq!(names[..3], expected);
-        assert_eq!(names.len(), 6);
     }
 }

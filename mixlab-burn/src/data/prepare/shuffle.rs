@@ -50,12 +50,11 @@ impl BlockShuffle {
         order
     }
 
-    /// Reorders the whole blocks; what is left over at the end stays there.
-    pub fn apply(&mut self, tokens: &[u16]) -> Vec<u16> {
-        let blocks = tokens.len() / BLOCK;
-        let order = self.permutation(blocks);
-        let shuffled = order.iter().flat_map(|b| &tokens[b * BLOCK..(b + 1) * BLOCK]);
-        shuffled.chain(&tokens[blocks * BLOCK..]).copied().collect()
+    /// The place that each of `tokens` tokens comes from: whole blocks are reordered, and what is
+    /// left over at the end stays there.
+    pub fn places(&mut self, tokens: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
+        let order = self.permutation(tokens / BLOCK);
+        (0..tokens).map(move |i| order.get(i / BLOCK).map_or(i, |block| block * BLOCK + i % BLOCK))
     }
 }
 
@@ -72,18 +71,17 @@ mod tests {
 
     #[test]
     fn blocks_move_and_the_tail_stays() {
-        let tokens: Vec<u16> = (0..9 * BLOCK as u16 + 7).collect();
-        let shuffled = BlockShuffle::new().apply(&tokens);
-        assert_eq!(shuffled[..BLOCK], tokens[3 * BLOCK..4 * BLOCK]);
-        assert_eq!(shuffled[9 * BLOCK..], tokens[9 * BLOCK..]);
-        assert_eq!(shuffled[4 * BLOCK..5 * BLOCK], tokens[4 * BLOCK..5 * BLOCK]);
+        let places: Vec<_> = BlockShuffle::new().places(9 * BLOCK + 7).collect();
+        let whole: Vec<_> = (0..9 * BLOCK + 7).collect();
+        assert_eq!(places[..BLOCK], whole[3 * BLOCK..4 * BLOCK]);
+        assert_eq!(places[9 * BLOCK..], whole[9 * BLOCK..]);
+        assert_eq!(places[4 * BLOCK..5 * BLOCK], whole[4 * BLOCK..5 * BLOCK]);
     }
 
     #[test]
     fn less_than_two_blocks_stay_and_draw_nothing() {
-        let tokens: Vec<u16> = (0..2 * BLOCK as u16 - 1).collect();
         let mut shuffle = BlockShuffle::new();
-        assert_eq!(shuffle.apply(&tokens), tokens);
+        assert!(shuffle.places(2 * BLOCK - 1).eq(0..2 * BLOCK - 1));
         assert_eq!(shuffle.permutation(9), [3, 0, 7, 2, 4, 6, 1, 5, 8]);
     }
 }

@@ -1,190 +1,310 @@
-//! Text segments from files: a text file is one segment, a JSONL file one a line.
+//! Where the text comes from: a file of any form, a folder of them, or a pipe.
+
+mod decode;
+mod field;
+mod folder;
+mod format;
+mod json;
+mod open;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod utf16;
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::PrepareError;
+use super::event::{Activity, Event, Finding, LeftOut, Listener, Progress};
+use super::{PrepareError, PrepareOptions};
+use json::{Looks, Stop};
+use open::{Opened, Stream};
 
-/// Where the text comes from. Segments are read anew each time they are asked for.
-pub(super) struct Source {
-    files: Vec<PathBuf>,
-    text_field: String,
+/// Bytes of text that are handed on at once.
+const BLOCK: usize = 1 << 18;
+
+/// What a name says about a file. Folders are read in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Text,
+    Lines,
+    Parquet,
+    Json,
+    Other,
 }
 
-/// A segment, or nothing for a JSON object without the text field.
-pub(super) type Segment = Result<Option<String>, PrepareError>;
+impl Name {
+    /// The letters after the last dot decide, in any case and without those of a packer.
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let packers = [".gz", ".zst", ".zstd"];
+        let name = packers.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+        match name.rsplit_once('.').map(|(_, end)| end) {
+            Some("txt" | "text") => Self::Text,
+            Some("jsonl" | "ndjson" | "jsonlines" | "ldjson") => Self::Lines,
+            Some("parquet" | "pq") => Self::Parquet,
+            Some("json") => Self::Json,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a reader of the source is given.
+pub(super) enum Item<'a> {
+    /// The next part of a text.
+    Part(&'a str),
+    /// The text ends here.
+    End,
+    /// A record without text.
+    Skipped,
+}
+
+/// What was noticed in one pass over the source.
+#[derive(Default)]
+pub(super) struct Noticed {
+    broken_bytes: u64,
+    broken_files: usize,
+    first_broken: Option<PathBuf>,
+    looks_like_json: Option<PathBuf>,
+}
+
+/// The files with the text. They are read anew in each pass.
+pub(super) struct Source {
+    inputs: Vec<Input>,
+    field: String,
+    /// Bytes that this pass has read, as they are on the disk.
+    done: Arc<AtomicU64>,
+    total: u64,
+}
+
+struct Input {
+    /// What the user calls it.
+    path: PathBuf,
+    /// Where its bytes are.
+    data: PathBuf,
+}
 
 impl Source {
-    /// Finds the files: `input` itself, or in a folder all `*.txt`, then all `*.jsonl`.
-    pub fn open(input: &Path, text_field: &str) -> Result<Self, PrepareError> {
+    /// Finds the files. What is no regular file is copied into the folder `spool` first.
+    pub fn open(
+        options: &PrepareOptions,
+        spool: &Path,
+        tell: Listener,
+    ) -> Result<Self, PrepareError> {
+        let input = &options.input;
         let kind = fs::metadata(input).map_err(PrepareError::io(input))?;
-        let files = if kind.is_dir() {
-            let mut files = files_below(input, "txt")?;
-            files.extend(files_below(input, "jsonl")?);
-            files
+        let inputs = if kind.is_dir() {
+            in_folder(input, &options.text_field, tell)?
+        } else if kind.is_file() {
+            vec![Input { path: input.clone(), data: input.clone() }]
         } else {
-            vec![input.to_owned()]
+            vec![Input { path: input.clone(), data: copied(input, spool, tell)? }]
         };
-        if files.is_empty() {
-            return Err(PrepareError::NoText { folder: input.to_owned() });
+        let size = |input: &Input| fs::metadata(&input.data).map_or(0, |kind| kind.len());
+        let total = inputs.iter().map(size).sum();
+        let field = options.text_field.clone();
+        Ok(Self { inputs, field, done: Arc::default(), total })
+    }
+
+    /// The files as the user calls them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.inputs.iter().map(|input| input.path.as_path())
+    }
+
+    /// How far the present pass is.
+    pub fn progress(&self, activity: Activity) -> Event {
+        let done = self.done.load(Ordering::Relaxed);
+        Event::Progress(Progress { activity, done, total: self.total })
+    }
+
+    /// Reads everything once, in order, and hands it to `take`.
+    pub fn each(
+        &self,
+        mut take: impl FnMut(Item) -> Result<(), PrepareError>,
+    ) -> Result<Noticed, PrepareError> {
+        self.done.store(0, Ordering::Relaxed);
+        let mut noticed = Noticed::default();
+        for input in &self.inputs {
+            let broken = self.read(input, &mut noticed, &mut take)?;
+            if broken > 0 {
+                noticed.broken_bytes += broken;
+                noticed.broken_files += 1;
+                noticed.first_broken.get_or_insert_with(|| input.path.clone());
+            }
         }
-        Ok(Self { files, text_field: text_field.to_owned() })
+        Ok(noticed)
     }
 
-    /// All segments in order.
-    pub fn segments(&self) -> impl Iterator<Item = Segment> + Send + '_ {
-        self.files.iter().flat_map(|path| self.segments_of(path))
-    }
-
-    fn segments_of<'a>(&'a self, path: &'a Path) -> Box<dyn Iterator<Item = Segment> + Send + 'a> {
-        if !path.as_os_str().as_encoded_bytes().ends_with(b".jsonl") {
-            let text = fs::read(path).map_err(PrepareError::io(path));
-            return Box::new(std::iter::once(text.map(|bytes| Some(decode(&bytes)))));
-        }
-        match File::open(path) {
-            Err(error) => Box::new(std::iter::once(Err(PrepareError::io(path)(error)))),
-            Ok(file) => Box::new(self.lines(path, BufReader::new(file))),
-        }
-    }
-
-    fn lines<'a>(
-        &'a self,
-        path: &'a Path,
-        file: impl BufRead + Send + 'a,
-    ) -> impl Iterator<Item = Segment> + Send + 'a {
-        let numbered = file.split(b'\n').zip(1..);
-        numbered.flat_map(move |(line, number)| self.line_segments(path, line, number))
-    }
-
-    /// A line may hold several lone carriage returns, each of which ends a line too.
-    fn line_segments(&self, path: &Path, line: io::Result<Vec<u8>>, number: usize) -> Vec<Segment> {
-        let line = match line {
-            Ok(line) => decode(&line),
-            Err(error) => return vec![Err(PrepareError::io(path)(error))],
+    fn read(
+        &self,
+        input: &Input,
+        noticed: &mut Noticed,
+        take: &mut dyn FnMut(Item) -> Result<(), PrepareError>,
+    ) -> Result<u64, PrepareError> {
+        let path = &input.path;
+        let (head, mut all) = match open::open(path, &input.data, &self.done)? {
+            Opened::Text { head, all } => (head, all),
+            Opened::Parquet => return self.read_parquet(input, &mut record(take)),
         };
-        let filled = line.split('\n').filter(|part| !part.trim().is_empty());
-        let parsed = filled.map(|part| self.parse(part).map_err(|reason| (reason, number)));
-        parsed
-            .map(|segment| {
-                segment.map_err(|(reason, line)| PrepareError::Json {
-                    path: path.to_owned(),
-                    line,
-                    reason,
+        let layout = match Name::of(path) {
+            Name::Lines => Some(json::layout(&head, true)),
+            Name::Json => Some(json::layout(&head, false)),
+            Name::Parquet => {
+                let (what, hint) = ("no Parquet file", "call it what it is");
+                return Err(PrepareError::NotText { path: path.clone(), what, hint });
+            }
+            name => match json::looks(&head, &self.field) {
+                Looks::Corpus if name == Name::Other => Some(json::layout(&head, false)),
+                Looks::Other => None,
+                _ => {
+                    noticed.looks_like_json.get_or_insert_with(|| path.clone());
+                    None
+                }
+            },
+        };
+        match layout {
+            None => text(&mut all, take, path),
+            Some(layout) => {
+                let read = json::each(&mut all, layout, &self.field, record(take));
+                read.map_err(|stop| match stop {
+                    Stop::Io(error) => PrepareError::io(path)(error),
+                    Stop::Taker(error) => error,
+                    Stop::Record { line, reason } => {
+                        PrepareError::Json { path: path.clone(), line, reason }
+                    }
                 })
-            })
-            .collect()
+            }
+        }
     }
 
-    fn parse(&self, line: &str) -> Result<Option<String>, String> {
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(line).map_err(|error| error.to_string())?;
-        match object.get(&self.text_field) {
-            None => Ok(None),
-            Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(format!("`{}` is `{other}`, expected a string", self.text_field)),
+    #[cfg(feature = "parquet")]
+    fn read_parquet(&self, input: &Input, take: &mut Record) -> Result<u64, PrepareError> {
+        let read = parquet::each(&input.path, &input.data, &self.field, take)?;
+        let size = fs::metadata(&input.data).map_or(0, |kind| kind.len());
+        self.done.fetch_add(size, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn read_parquet(&self, input: &Input, _: &mut Record) -> Result<u64, PrepareError> {
+        let what = "a Parquet file, which this build does not read";
+        let hint = "build with the cargo feature `parquet`";
+        Err(PrepareError::NotText { path: input.path.clone(), what, hint })
+    }
+}
+
+type Record<'a> = dyn FnMut(Option<&str>) -> Result<(), PrepareError> + 'a;
+
+/// Takes a record as a text of its own.
+fn record<'a>(
+    take: &'a mut dyn FnMut(Item) -> Result<(), PrepareError>,
+) -> impl FnMut(Option<&str>) -> Result<(), PrepareError> + 'a {
+    move |text| {
+        let Some(text) = text else { return take(Item::Skipped) };
+        take(Item::Part(text))?;
+        take(Item::End)
+    }
+}
+
+/// Reads a whole file as one text.
+fn text(
+    all: &mut io::BufReader<Stream>,
+    take: &mut dyn FnMut(Item) -> Result<(), PrepareError>,
+    path: &Path,
+) -> Result<u64, PrepareError> {
+    let (mut decoder, mut text) = (decode::Decoder::default(), String::new());
+    loop {
+        let block = all.fill_buf().map_err(PrepareError::io(path))?;
+        let size = block.len();
+        match size {
+            0 => decoder.end(&mut text),
+            _ => decoder.block(block, &mut text),
+        }
+        all.consume(size);
+        if text.len() >= BLOCK || size == 0 {
+            take(Item::Part(&text))?;
+            text.clear();
+        }
+        if size == 0 {
+            break;
+        }
+    }
+    take(Item::End)?;
+    Ok(decoder.broken)
+}
+
+impl Noticed {
+    /// Says what was noticed.
+    pub fn tell(self, field: &str, tell: Listener) {
+        if let Some(first) = self.first_broken {
+            let (bytes, files) = (self.broken_bytes, self.broken_files);
+            tell(Event::Finding(Finding::NotUtf8 { bytes, files, first }));
+        }
+        if let Some(path) = self.looks_like_json {
+            let text_field = field.to_owned();
+            tell(Event::Finding(Finding::LooksLikeJson { path, text_field }));
         }
     }
 }
 
-fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, PrepareError> {
-    let Some(name) = folder.to_str() else {
-        let error = io::Error::other("its name is not valid UTF-8");
-        return Err(PrepareError::io(folder)(error));
-    };
-    let pattern = format!("{}/**/*.{extension}", glob::Pattern::escape(name));
-    let found = glob::glob(&pattern).map_err(|error| {
-        let reason = io::Error::other(error.msg);
-        PrepareError::io(folder)(reason)
-    })?;
-    let mut files = Vec::new();
-    for path in found {
-        let path = path.map_err(|error| PrepareError::io(folder)(error.into()))?;
-        if path.is_file() {
-            files.push(path);
+fn in_folder(input: &Path, field: &str, tell: Listener) -> Result<Vec<Input>, PrepareError> {
+    let mut found = folder::search(input)?;
+    for path in found.perhaps {
+        match has_texts(&path, field) {
+            true => found.files.push(path),
+            false => found.left_out.other += 1,
         }
     }
-    files.sort();
-    Ok(files)
+    let (folder, left_out) = (input.to_owned(), found.left_out);
+    if found.files.is_empty() {
+        return Err(PrepareError::NoText { folder, left_out });
+    }
+    if left_out != LeftOut::default() {
+        tell(Event::Finding(Finding::LeftOut { folder, left_out }));
+    }
+    let input = |path: PathBuf| Input { data: path.clone(), path };
+    Ok(found.files.into_iter().map(input).collect())
 }
 
-/// UTF-8 with U+FFFD for what is not, and `\n` for every kind of line end.
-fn decode(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    if !text.contains('\r') {
-        return text.into_owned();
+/// Whether a file called `.json` is a corpus. In a folder many are not.
+fn has_texts(path: &Path, field: &str) -> bool {
+    match open::open(path, path, &Arc::default()) {
+        Ok(Opened::Text { head, .. }) => json::looks(&head, field) == Looks::Corpus,
+        Ok(Opened::Parquet) => true,
+        Err(_) => false,
     }
-    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// Copies what can be read only once. Its first bytes are looked at before: a device may be endless.
+fn copied(path: &Path, spool: &Path, tell: Listener) -> Result<PathBuf, PrepareError> {
+    tell(Event::Finding(Finding::Pipe { path: path.to_owned() }));
+    let failed = || PrepareError::io(path);
+    let mut from = File::open(path).map_err(failed())?;
+    let mut head = Vec::new();
+    from.by_ref().take(format::HEAD as u64).read_to_end(&mut head).map_err(failed())?;
+    if let format::Format::Foreign { what, hint } = format::of(&head) {
+        return Err(PrepareError::NotText { path: path.to_owned(), what, hint });
+    }
+    let copy = spool.join("input");
+    let mut to = File::create_new(&copy).map_err(PrepareError::io(&copy))?;
+    io::copy(&mut head.as_slice(), &mut to).map_err(PrepareError::io(&copy))?;
+    let mut done = head.len() as u64;
+    loop {
+        let activity = Activity::Copying;
+        tell(Event::Progress(Progress { activity, done, total: 0 }));
+        let part = io::copy(&mut from.by_ref().take(BLOCK as u64), &mut to);
+        match part.map_err(failed())? {
+            0 => return Ok(copy),
+            copied => done += copied,
+        }
+    }
+}
+
+/// Whether two paths lead to one file.
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
+    folder::Identity::at(a).is_some_and(|a| folder::Identity::at(b) == Some(a))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Segments of a folder with these files.
-    fn segments(files: &[(&str, &[u8])]) -> Result<Vec<Option<String>>, PrepareError> {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        Source::open(folder.path(), "text")?.segments().collect()
-    }
-
-    fn texts(files: &[(&str, &[u8])]) -> Vec<String> {
-        segments(files).unwrap().into_iter().flatten().collect()
-    }
-
-    #[test]
-    fn text_files_come_before_jsonl_files_both_sorted() {
-        let files: [(&str, &[u8]); 5] = [
-            ("b.txt", b"3"),
-            ("a/x.txt", b"1"),
-            ("a/y.jsonl", b"{\"text\": \"4\"}"),
-            ("a.txt", b"2"),
-            ("z.md", b"no"),
-        ];
-        assert_eq!(texts(&files), ["1", "2", "3", "4"]);
-    }
-
-    #[test]
-    fn jsonl_skips_blank_lines_and_counts_objects_without_the_field() {
-        let lines =
-            b"\n{\"text\": \"a\\nb\"}\r\n   \n{\"other\": 1}\n{\"text\": \"\"}\r{\"text\":\"c\"}";
-        let found = segments(&[("x.jsonl", lines)]).unwrap();
-        let expected = [Some("a\nb"), None, Some(""), Some("c")];
-        assert_eq!(found, expected.map(|text| text.map(str::to_owned)));
-    }
-
-    #[test]
-    fn bad_json_is_an_error_that_names_the_line() {
-        for bad in ["{\"text\": ", "[1]", "{\"text\": 5}"] {
-            let lines = format!("{{\"text\": \"fine\"}}\n\n{bad}\n");
-            let error = segments(&[("x.jsonl", lines.as_bytes())]).unwrap_err();
-            assert!(matches!(error, PrepareError::Json { line: 3, .. }), "{error}");
-        }
-    }
-
-    #[test]
-    fn invalid_bytes_and_line_ends_are_normalised() {
-        assert_eq!(texts(&[("x.txt", b"a\r\nb\rc\xffd")]), ["a\nb\nc\u{fffd}d"]);
-    }
-
-    #[test]
-    fn a_folder_without_text_is_an_error() {
-        let error = segments(&[("x.md", b"")]).unwrap_err();
-        assert!(matches!(error, PrepareError::NoText { .. }));
-    }
-
-    #[test]
-    fn any_other_file_is_one_text() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notes");
-        fs::write(&path, "x").unwrap();
-        let source = Source::open(&path, "text").unwrap();
-        let found: Vec<_> = source.segments().map(Result::unwrap).collect();
-        assert_eq!(found, [Some("x".to_owned())]);
-        assert!(Source::open(&folder.path().join("none"), "text").is_err());
-    }
-}
+mod tests;
