@@ -36,6 +36,7 @@ pub mod files;
 pub mod model;
 pub mod plan;
 pub mod program;
+pub mod race;
 pub mod random;
 pub mod train;
 pub mod weights;

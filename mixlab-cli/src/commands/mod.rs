@@ -1,9 +1,13 @@
 //! One file a subcommand.
 
 pub mod arch;
+pub mod completions;
 pub mod count;
+pub mod man;
 pub mod prepare;
+pub mod race;
 pub mod smoke;
+pub mod validate;
 
 use std::sync::Arc;
 
