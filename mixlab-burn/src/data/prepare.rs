@@ -22,6 +22,7 @@ pub use event::{Activity, Event, Finding, LeftOut, Listener, Progress};
 pub use options::PrepareOptions;
 pub use output::{ShardReport, Split};
 use source::Source;
+pub(super) use source::{Format, format_of};
 use stage::Stage;
 use tokens::{Encoded, Tokens};
 
