@@ -112,14 +112,14 @@ impl<K: Block> Job for Train<'_, K> {
         });
         view.bar.finish_and_clear();
         let summary = trained.as_ref().map(|trained| view.log.summary(trained, start.elapsed()));
-        let (steps, broken) =
-            (trainer.steps(), matches!(trained, Err(TrainError::BrokenStart { .. })));
-        let model = trainer.into_model();
+        let (steps, model) = (trainer.steps(), trainer.into_model());
         let (Ok(trained), Ok(summary)) = (&trained, summary) else {
-            if steps > 0 && !broken {
-                outputs.rescue(&model, steps);
+            let error = trained.map(drop).expect_err("there is no summary");
+            let untrained = matches!(error, TrainError::BrokenStart { .. }) || steps == 0;
+            if !untrained {
+                outputs.rescue(&model, steps, !matches!(error, TrainError::Data(_)));
             }
-            return Err(trained.map(drop).expect_err("there is no summary").into());
+            return Err(error.into());
         };
         outputs.export(&model)?;
         outputs.metrics.end(trained);

@@ -64,16 +64,29 @@ impl Outputs {
         })
     }
 
-    /// Writes what a run has trained that failed after `steps`, and says where it is.
-    pub fn rescue<B: Backend, K: Block>(&mut self, model: &Model<B, K>, steps: usize) {
+    /// Writes what a run has trained that failed after `steps`, and says where it is. What a run
+    /// leaves whose numbers `broke` down replaces no weights of an earlier one.
+    pub fn rescue<B: Backend, K: Block>(&mut self, model: &Model<B, K>, steps: usize, broke: bool) {
         let Some(Weights { path, .. }) = &self.weights else { return };
-        let path = path.display().to_string();
         if weights::values(model).iter().flatten().any(|value| !value.is_finite()) {
-            eprintln!("note: the weights are no longer finite, so `{path}` stays as it was");
+            eprintln!("note: the weights are not finite any more, and are not written");
             return;
         }
-        match self.export(model) {
-            Ok(()) => eprintln!("note: the weights after `{steps}` steps are in `{path}`"),
+        let mut beside = path.clone().into_os_string();
+        beside.push(".failed");
+        let beside = PathBuf::from(beside);
+        let (place, written) = match broke && path.is_file() {
+            true => {
+                let saved = weights::save(model, &beside, &model.plan().metadata());
+                (beside, saved.map(drop).map_err(anyhow::Error::from))
+            }
+            false => (path.clone(), self.export(model)),
+        };
+        match written {
+            Ok(()) => {
+                let place = place.display();
+                eprintln!("note: the weights after `{steps}` steps are in `{place}`")
+            }
             Err(error) => eprintln!("warning: {}", crate::error::message(&error)),
         }
     }
