@@ -205,7 +205,7 @@ fn the_loop_trains_on_any_batches_and_says_when_they_end() {
     (0..STEPS).for_each(|number| by_hand.step(batch(number)).unwrap());
     assert_eq!(bits(by_loop.model()), bits(by_hand.model()));
     let (failed, _, by_loop) = run(3);
-    let error = failed.err().expect("too few batches");
+    let error = failed.expect_err("too few batches");
     assert!(matches!(error, super::TrainError::Data(DataError::Exhausted)), "{error}");
     assert_eq!(by_loop.steps(), 3, "what was trained is still there");
 }
