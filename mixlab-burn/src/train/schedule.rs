@@ -27,7 +27,7 @@ impl Schedule {
         Self {
             base: training.lr as f32,
             steps: training.steps,
-            warmdown: training.warmdown_steps.min(longest),
+            warmdown: training.warmdown_steps.min(longest).min(training.steps),
             phases: training.phases.clone(),
         }
     }
