@@ -163,6 +163,23 @@ fn a_metrics_file_that_can_no_longer_be_written_costs_a_warning() {
     assert_eq!(warnings, 1, "{}", stderr(&output));
 }
 
+/// `ulimit -f` stands for a full disk.
+#[cfg(unix)]
+#[test]
+fn weights_that_no_disk_takes_are_an_error_and_the_old_ones_stay() {
+    let scene = Scene::new();
+    fs::write(scene.at("w.st"), "of an earlier run").unwrap();
+    let run = "ulimit -f 2; exec \"$0\" arch --config c.json --train train_0.bin --metrics m --safetensors w.st";
+    let mut command = Command::new("bash");
+    let output =
+        command.args(["-c", run]).arg(binary()).current_dir(scene.0.path()).output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("the weights are lost") && message.contains("hint: "), "{message}");
+    assert_eq!(fs::read(scene.at("w.st")).unwrap(), b"of an earlier run");
+    assert!(!scene.at(".writing-w.st").exists());
+}
+
 #[cfg(unix)]
 #[test]
 fn two_runs_do_not_write_the_same_weights() {

@@ -42,6 +42,7 @@ pub fn builtin() -> ExitCode {
 
 /// Runs the command line of this process with blocks of type `K`.
 pub fn run<K: Block>() -> ExitCode {
+    out::limits_are_errors();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match execute::<K>(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

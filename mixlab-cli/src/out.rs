@@ -27,6 +27,16 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Why standard output can no longer be written; what follows is left out.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
 
+/// Lets a write beyond the largest size of a file (`ulimit -f`) fail, as one to a full disk does,
+/// instead of ending the process.
+pub fn limits_are_errors() {
+    #[cfg(unix)]
+    // SAFETY: ignores a signal, before there are other threads.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Writes to standard output, as long as that works.
 pub fn print(text: fmt::Arguments<'_>) {
     let mut lost = LOST.lock().expect("nobody panics with the lock");

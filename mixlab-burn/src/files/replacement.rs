@@ -36,6 +36,9 @@ impl Replacement {
             Ok(kind) if !kind.is_file() => return Ok(Self { path: path.into(), aside: None }),
             _ => {}
         }
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(ErrorKind::IsADirectory.into());
+        }
         let path = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
         let Some(name) = path.file_name() else {
             return Err(io::Error::new(ErrorKind::InvalidInput, "it names no file"));
@@ -46,6 +49,9 @@ impl Replacement {
         };
         fs::create_dir_all(folder)?;
         let aside = folder.join(aside_of(&name.to_string_lossy()));
+        if !wait {
+            clear(folder);
+        }
         Ok(Self { aside: Some((take(&aside, wait)?, aside)), path })
     }
 
@@ -84,11 +90,26 @@ impl Drop for Replacement {
     }
 }
 
+const PREFIX: &str = ".writing-";
+
 /// `.writing-NAME`, as short as file systems want names.
 fn aside_of(name: &str) -> String {
     const MOST: usize = 200;
     let start = name.floor_char_boundary(MOST);
-    format!(".writing-{}", &name[..start])
+    format!("{PREFIX}{}", &name[..start])
+}
+
+/// Removes what killed processes have left in `folder`: files aside that nobody has locked.
+fn clear(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_aside = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_file = is_aside && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// Opens the file aside and locks it.
@@ -157,11 +178,15 @@ mod tests {
     #[test]
     fn what_a_killed_process_has_left_is_taken_over() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(".writing-w.st"), "half of a long fi").unwrap();
+        for name in [".writing-w.st", ".writing-other.st", "writing-x"] {
+            fs::write(folder.path().join(name), "half of a long fi").unwrap();
+        }
+        let other = Replacement::begin(&folder.path().join("at work")).unwrap();
         let path = folder.path().join("w.st");
         Replacement::begin(&path).unwrap().commit(|file| file.write_all(b"whole")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
-        assert_eq!(names(folder.path()), ["w.st"]);
+        other.commit(|_| Ok(())).unwrap();
+        assert_eq!(names(folder.path()), ["at work", "w.st", "writing-x"]);
     }
 
     #[cfg(unix)]
@@ -179,7 +204,7 @@ mod tests {
     fn what_cannot_be_written_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
-        for name in ["", "file/w.st", ".."] {
+        for name in ["", "file/w.st", "..", "new/"] {
             assert!(Replacement::begin(&folder.path().join(name)).is_err(), "{name}");
         }
         assert!(Replacement::begin(Path::new("")).is_err());

@@ -173,11 +173,16 @@ fn warn_of_low_rates(training: &Training, problems: &mut Problems) {
     const ENOUGH: f32 = 0.9;
     let schedule = Schedule::new(training);
     let (peak, lr) = (schedule.peak(), training.lr as f32);
-    if !training.phases.is_empty() || peak >= ENOUGH * lr {
+    if !training.phases.is_empty() || (peak >= ENOUGH * lr && lr > 0.0) {
         return;
     }
     let (warmup, steps) = (schedule.warmup(), training.steps);
     let warns_of_end = training.warmdown_steps > 0 && training.warmdown_steps + warmup > steps;
+    if lr == 0.0 {
+        let message = format!("`{:e}` is 0 in 32 bits: nothing is trained", training.lr);
+        problems.warn("training.lr", message).hint("make it larger, for example `3e-4`");
+        return;
+    }
     let (field, hint) = match warns_of_end {
         true => ("warmdown_steps", "make `warmdown_steps` smaller, or train more steps"),
         false => ("steps", "train more steps, or give `phases`, which have no warmup"),
@@ -333,6 +338,7 @@ mod tests {
             (r#""steps": 1"#, "training.steps"),
             (r#""steps": 5"#, "training.steps"),
             (r#""steps": 20"#, ""),
+            (r#""lr": 1e-60"#, "training.lr"),
             (r#""steps": 200, "warmdown_steps": 200"#, "training.warmdown_steps"),
             (r#""steps": 200, "warmdown_steps": 120"#, "training.warmdown_steps"),
             (r#""steps": 200, "warmdown_steps": 100"#, ""),
