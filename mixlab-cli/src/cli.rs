@@ -31,7 +31,7 @@ pub enum Command {
 pub struct ConfigFile {
     /// Model and training as JSON; `//` comments are allowed
     #[arg(long, value_name = "FILE")]
-    pub config: String,
+    pub config: PathBuf,
     /// Override a field, as in training.steps=20 or blocks[0].heads=8; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
@@ -40,7 +40,7 @@ pub struct ConfigFile {
 impl ConfigFile {
     /// Where the file may lie.
     pub fn paths(&self) -> Vec<PathBuf> {
-        vec![PathBuf::from(&self.config), Path::new("..").join(&self.config)]
+        vec![self.config.clone(), Path::new("..").join(&self.config)]
     }
 }
 

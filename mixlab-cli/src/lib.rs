@@ -79,7 +79,9 @@ fn refused(error: clap::Error) -> Request {
     let (what, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let what: Vec<String> = what.lines().map(shortened).collect();
     let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
-    let hint =
-        tip.unwrap_or("`mixlab-cli --help` lists the commands, and `--help` after one its flags");
+    let hint = tip.unwrap_or(match error.kind() {
+        ErrorKind::InvalidUtf8 => "`*` and `?` in patterns stand for such characters",
+        _ => "`mixlab-cli --help` lists the commands, and `--help` after one its flags",
+    });
     Request(format!("{}\n  hint: {}", what.join("\n"), shortened(hint)))
 }

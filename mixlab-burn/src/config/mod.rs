@@ -33,7 +33,7 @@ pub use source::Source;
 pub use training::{PhaseSpec, TrainingSpec};
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::files;
 use read::{FromNode, Reader};
@@ -63,8 +63,13 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::parse`], or if the file cannot be read.
-    pub fn read(path: &str, overrides: &[String]) -> Result<(Self, Source), ConfigError> {
+    pub fn read(
+        path: impl AsRef<Path>,
+        overrides: &[String],
+    ) -> Result<(Self, Source), ConfigError> {
+        let path = path.as_ref();
         let (bytes, found) = read_file(path)?;
+        let found = found.display().to_string();
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -73,7 +78,7 @@ impl Config {
             ConfigError::at(format!("{found}:{line}"), problem)
         })?;
         let (mut config, source) = parse(&text, &found, overrides)?;
-        config.name_after(path);
+        config.name_after(&path.display().to_string());
         Ok((config, source))
     }
 
@@ -108,11 +113,12 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source
 }
 
 /// The bytes of a file and the path under which it was found.
-fn read_file(path: &str) -> Result<(Vec<u8>, String), ConfigError> {
+fn read_file(path: &Path) -> Result<(Vec<u8>, PathBuf), ConfigError> {
     let unreadable = |problem: String, hint: &str| {
-        ConfigError::at(path, Problem::new("", problem).with_hint(hint))
+        let problem = Problem::new("", problem).with_hint(hint);
+        ConfigError::at(path.display().to_string(), problem)
     };
-    if path.is_empty() {
+    if path.as_os_str().is_empty() {
         let problem = Problem::new("", "the path of the config file is empty");
         return Err(ConfigError::at("config", problem.with_hint("name a file of JSON")));
     }
@@ -121,25 +127,22 @@ fn read_file(path: &str) -> Result<(Vec<u8>, String), ConfigError> {
         Err(error) => error,
     };
     let hint = files::hint(&error);
-    if error.kind() != ErrorKind::NotFound || Path::new(path).is_absolute() {
+    if error.kind() != ErrorKind::NotFound || path.is_absolute() {
         return Err(unreadable(format!("cannot read the config file: {error}"), hint));
     }
-    let above = above(path);
-    match std::fs::read(&above) {
-        Ok(bytes) => Ok((bytes, above)),
-        Err(again) if again.kind() == ErrorKind::NotFound => {
-            Err(unreadable(format!("there is no such config file, and no `{above}` either"), hint))
+    let above = Path::new("..").join(path);
+    let error = match std::fs::read(&above) {
+        Ok(bytes) => return Ok((bytes, above)),
+        Err(error) => error,
+    };
+    let above = above.display();
+    let problem = match error.kind() {
+        ErrorKind::NotFound => {
+            format!("there is no such config file, and no `{above}` either")
         }
-        Err(again) => Err(unreadable(
-            format!("there is no such config file, and `{above}` cannot be read: {again}"),
-            files::hint(&again),
-        )),
-    }
-}
-
-/// Where a relative path that does not exist is looked for as well.
-pub(crate) fn above(path: &str) -> String {
-    format!("../{path}")
+        _ => format!("there is no such config file, and `{above}` cannot be read: {error}"),
+    };
+    Err(unreadable(problem, files::hint(&error)))
 }
 
 #[cfg(test)]

@@ -105,9 +105,12 @@ pub enum PrepareError {
     Stopped,
     /// A supplied tokenizer gave an id that no shard can hold.
     #[error(
-        "the tokenizer gave token id `{id}`, but shards hold ids up to `65535`\n  hint: use a tokenizer with a smaller vocabulary"
+        "tokenizer `{}` gave token id `{id}`, but shards hold ids up to `65535`\n  hint: use a tokenizer with a smaller vocabulary",
+        path.display()
     )]
     WideId {
+        /// The `tokenizer.json`.
+        path: PathBuf,
         /// The id.
         id: u32,
     },
