@@ -48,7 +48,7 @@ impl Batch {
     pub fn check(&self, seq_len: usize, vocab: usize) -> Result<(), DataError> {
         let &Self { batch, seq, .. } = self;
         let fail = |problem| Err(DataError::Batch { batch, seq, problem });
-        if batch == 0 || seq != seq_len {
+        if batch == 0 || seq == 0 || seq != seq_len {
             return fail(format!("is none of the model's\n  hint: give rows of `{seq_len}`"));
         }
         let lengths = [self.x.len(), self.y.len(), self.prev.len()];
@@ -174,6 +174,20 @@ pub fn validation_batches(config: &LoaderConfig) -> Result<Vec<Batch>, DataError
     (0..VALIDATION_BATCHES).map(|_| loader.next_batch()).collect()
 }
 
+/// All tokens of shards, in their order.
+///
+/// # Errors
+/// If a shard cannot be used.
+pub fn all_tokens(shards: &[PathBuf], vocab_size: usize) -> Result<Vec<u16>, DataError> {
+    let mut tokens = Vec::new();
+    for path in shards {
+        let shard = Shard::open(path)?;
+        shard.check_vocabulary(vocab_size)?;
+        tokens.extend(shard.tokens(0..shard.len()));
+    }
+    Ok(tokens)
+}
+
 /// The full validation set: all shards in sorted order, cut to whole rows of `seq_len` tokens
 /// and one more token, the last target.
 ///
@@ -184,12 +198,7 @@ pub fn full_validation(
     seq_len: usize,
     vocab_size: usize,
 ) -> Result<Vec<u16>, DataError> {
-    let mut tokens = Vec::new();
-    for path in expand(patterns)? {
-        let shard = Shard::open(&path)?;
-        shard.check_vocabulary(vocab_size)?;
-        tokens.extend(shard.tokens(0..shard.len()));
-    }
+    let mut tokens = all_tokens(&expand(patterns)?, vocab_size)?;
     let pairs = tokens.len().saturating_sub(1);
     let whole = pairs.checked_div(seq_len).unwrap_or(0) * seq_len;
     if whole == 0 {
