@@ -68,7 +68,10 @@ mod tests {
         assert_eq!(shown(&["\n\n"], &["a\n", "b\n", "\nc"]).0, ["a", "\nb", ""]);
         assert!(shown(&["\n\n"], &["a\n", "b\n", "\nc"]).1);
         assert_eq!(shown(&["yz", "x"], &["ayxz"]), (vec!["ay".into()], true));
-        assert_eq!(shown(&["ende"], &["den", "den"]), (vec!["d".into(), "end".into(), "en".into()], false));
+        assert_eq!(
+            shown(&["ende"], &["den", "den"]),
+            (vec!["d".into(), "end".into(), "en".into()], false)
+        );
         assert_eq!(shown(&[""], &["a", "b"]), (vec!["a".into(), "b".into(), String::new()], false));
     }
 

@@ -6,14 +6,15 @@ mod metrics;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
 
-use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
+use mixlab_burn::eval::Layout;
+use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
@@ -21,9 +22,11 @@ use mixlab_burn::program::Counts;
 use mixlab_burn::train::{Event, Logged, Schedule, Trainer, train};
 use mixlab_burn::weights;
 
+use super::full::{FullData, Teller};
 use crate::backend::{self, Job, Place};
 use crate::cli;
 use crate::error::Interrupted;
+use crate::interrupt;
 use crate::kernels;
 use crate::report::{self, Log};
 use metrics::{Metrics, Start};
@@ -59,7 +62,7 @@ impl<K: Block> Job for Train<'_, K> {
             }
         };
         let bar = bar(options, plan.training.steps);
-        let stop = interrupt_flag(bar.clone())?;
+        let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
@@ -115,6 +118,10 @@ impl<K: Block> Job for Train<'_, K> {
         if let Some(path) = &options.safetensors {
             export(&trained.model, path, &plan)?;
         }
+        let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
+            Some(data) => evaluate(Session::new(trained.model.clone(), &device), &data, options),
+            None => Ok(()),
+        };
         let summary = view.log.summary(&trained, start.elapsed());
         view.metrics.end(&trained)?;
         println!("{summary}");
@@ -124,7 +131,7 @@ impl<K: Block> Job for Train<'_, K> {
         if stop.load(Ordering::Relaxed) {
             return Err(Interrupted.into());
         }
-        Ok(())
+        evaluated
     }
 }
 
@@ -135,6 +142,26 @@ where
 {
     let count = weights::save(model, path, &plan.metadata())?;
     println!("exported safetensors to {} ({count} tensors)", path.display());
+    Ok(())
+}
+
+/// Scores all validation data by the weights that are exported. A failure ends the command, when the
+/// run has been summed up.
+fn evaluate<B: Backend, K: Block>(
+    session: Session<B, K>,
+    data: &FullData,
+    options: &cli::Arch,
+) -> anyhow::Result<()> {
+    let name = &session.plan().name;
+    if !options.quiet {
+        println!("  [{name}] computing full validation BPB...");
+    }
+    let teller = Teller { name, label: "full_val", progress: !options.quiet };
+    let layout = Layout::of(session.plan(), data.tokens.len(), None)?;
+    let total = teller.score(&session, data, &layout, |_| ()).inspect_err(|error| {
+        println!("  [{name}] full validation BPB failed: {error}");
+    })?;
+    println!("{}", teller.line(&total));
     Ok(())
 }
 
@@ -215,36 +242,4 @@ fn bar(options: &cli::Arch, steps: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {per_sec}, {eta} left");
     ProgressBar::new(steps as u64).with_style(style.expect("the template is well-formed"))
-}
-
-/// Set on Ctrl-C or SIGTERM; the running step is then finished. The second one ends the process: a
-/// step may take minutes, or never end.
-fn interrupt_flag(bar: ProgressBar) -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let handler = ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::Relaxed) {
-            end_now(bar.clone());
-        }
-    });
-    handler.context("cannot listen for Ctrl-C")?;
-    Ok(flag)
-}
-
-/// Ends the process without waiting for anything: the terminal may be stopped and the device hang.
-fn end_now(bar: ProgressBar) -> ! {
-    const TERMINAL: Duration = Duration::from_millis(200);
-    let (cleared, wait) = channel();
-    std::thread::spawn(move || {
-        bar.finish_and_clear();
-        let _ = cleared.send(());
-    });
-    let _ = wait.recv_timeout(TERMINAL);
-    // SAFETY: ends the process, without the exit handlers of drivers that `exit` runs.
-    #[cfg(unix)]
-    unsafe {
-        libc::_exit(Interrupted::CODE.into())
-    };
-    #[cfg(not(unix))]
-    std::process::exit(Interrupted::CODE.into());
 }
