@@ -106,7 +106,7 @@ fn growth(session: &Session<Flex>) -> [f64; 2] {
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let chosen =
-        |block: &&str| wanted.is_empty() || wanted.iter().any(|w| block.contains(w.as_str()));
+        |block: &&&str| wanted.is_empty() || wanted.iter().any(|w| block.contains(w.as_str()));
     let rate = reading();
     println!("reading: {:.1} GB/s on {} threads", rate / 1e9, rayon::current_num_threads());
     for block in BLOCKS.iter().filter(chosen) {

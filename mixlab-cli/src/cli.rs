@@ -224,6 +224,7 @@ pub struct Generate {
     /// Text; `-` or `@FILE` to read it, without its last line break; or token_ids:1,2,3
     /// [default: one random token]
     #[arg(long, value_name = "PROMPT", default_value = "", hide_default_value = true)]
+    #[arg(allow_hyphen_values = true)]
     pub prompt: String,
     /// tokenizer.json for text [default: beside --train, the weights or the config; that of `demo`]
     #[arg(long, value_name = "FILE")]
@@ -253,7 +254,7 @@ pub struct Generate {
     #[arg(long, value_name = "N")]
     pub seed: Option<i64>,
     /// End where this text comes, without it; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Continue the prompt so many times side by side; sample i draws with seed + i
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]

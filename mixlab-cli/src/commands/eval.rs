@@ -27,16 +27,36 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
         return Err(Request(format!("{message}\n  hint: evaluate them one by one")).into());
     }
     let plan = super::trained::<K>(&options.model)?;
-    let sources = Sources::of(&options.shards, plan.vocab)?;
+    let val = Sources::of(&options.shards, plan.vocab)?.val;
     let batches = match options.logprobs_out {
         Some(_) => Vec::new(),
-        None => validation_batches(&loader(&plan, &sources.val))?,
+        None => validation_batches(&loader(&plan, &val))?,
     };
-    let lut_dir = options.lut_dir.as_deref();
     let whole = options.full || options.stride.is_some() || options.logprobs_out.is_some();
-    let full = whole.then(|| FullData::open(&sources.val, lut_dir, plan.vocab)).transpose()?;
-    let job = Evaluate { options, plan, batches, full };
-    backend::run(&options.model.compute, job)
+    let full = whole.then(|| full(options, &plan, &val)).transpose()?;
+    backend::run(&options.model.compute, Evaluate { options, plan, batches, full })
+}
+
+/// All validation data, and the rows that score them.
+fn full<K: Block>(
+    options: &cli::Eval,
+    plan: &Plan<K>,
+    val: &[String],
+) -> anyhow::Result<(FullData, Layout)> {
+    let data = FullData::open(val, options.lut_dir.as_deref(), plan.vocab)?;
+    let tokens = data.tokens.len();
+    if options.full || options.stride.is_some() {
+        let layout = answer(Layout::of(plan, tokens, options.stride))?;
+        return Ok((data, layout));
+    }
+    let layout = Layout::whole_batches(plan, tokens);
+    if layout.rows.is_empty() {
+        let batch = plan.training.batch_tokens;
+        bail!(
+            "the validation data have `{tokens}` tokens, less than a batch of `batch_tokens` `{batch}`\n  hint: `--full` scores them all the same"
+        );
+    }
+    Ok((data, layout))
 }
 
 /// Files of weights to score, ready to go to a backend.
@@ -46,7 +66,7 @@ struct Evaluate<'a, K: Block> {
     /// The fixed validation batches.
     batches: Vec<Batch>,
     /// All validation data, if they are scored.
-    full: Option<FullData>,
+    full: Option<(FullData, Layout)>,
 }
 
 /// What became of one file.
@@ -66,8 +86,8 @@ impl<K: Block> Job for Evaluate<'_, K> {
         let files = &self.options.safetensors_load;
         let load =
             |path: &Path| Session::<A::InnerBackend, K>::load(self.plan.clone(), path, &device);
-        if let (Some(path), Some(data)) = (&self.options.logprobs_out, &self.full) {
-            return self.export(&load(&files[0])?, data, path);
+        if let (Some(path), Some(full)) = (&self.options.logprobs_out, &self.full) {
+            return self.export(&load(&files[0])?, full, path);
         }
         if !self.options.json {
             println!("{}", report::model(&self.plan));
@@ -101,7 +121,7 @@ impl<K: Block> Evaluate<'_, K> {
         if loud {
             println!("  [{name}] validation loss={loss:.6}");
         }
-        let total = self.full.as_ref().map(|data| self.score(session, data)).transpose()?;
+        let total = self.full.as_ref().map(|full| self.score(session, full)).transpose()?;
         let outcome = Outcome { weights, loss, total };
         if !loud {
             println!("{}", outcome.json(name));
@@ -115,16 +135,19 @@ impl<K: Block> Evaluate<'_, K> {
     }
 
     /// Scores all validation data.
-    fn score<B: Backend>(&self, session: &Session<B, K>, data: &FullData) -> anyhow::Result<Total> {
-        let (progress, stride) = (!self.options.json, self.options.stride);
+    fn score<B: Backend>(
+        &self,
+        session: &Session<B, K>,
+        (data, layout): &(FullData, Layout),
+    ) -> anyhow::Result<Total> {
+        let progress = !self.options.json;
         let teller = Teller { name: &self.plan.name, label: "full_val", progress };
-        let layout = answer(Layout::of(session.plan(), data.tokens.len(), stride))?;
-        let total = answer(teller.score(session, data, &layout, |_| ()))?;
+        let total = teller.score(session, data, layout, |_| ())?;
         if progress {
             let mut line = teller.line(&total) + &format!(" ppl={:.4}", total.nll().exp());
-            if let Some(stride) = stride {
-                line +=
-                    &format!(" stride={stride} context>={}", layout.seq - stride.min(layout.seq));
+            if let Some(stride) = self.options.stride {
+                let context = layout.seq.saturating_sub(stride);
+                line += &format!(" stride={stride} context>={context}");
             }
             println!("{line}");
         }
@@ -135,31 +158,20 @@ impl<K: Block> Evaluate<'_, K> {
     fn export<B: Backend>(
         &self,
         session: &Session<B, K>,
-        data: &FullData,
+        (data, layout): &(FullData, Layout),
         path: &Path,
     ) -> anyhow::Result<()> {
-        let (plan, options) = (session.plan(), self.options);
-        let layout = match options.full || options.stride.is_some() {
-            true => answer(Layout::of(plan, data.tokens.len(), options.stride))?,
-            false => Layout::whole_batches(plan, data.tokens.len()),
-        };
-        if layout.rows.is_empty() {
-            bail!(
-                "the validation data have `{}` tokens, less than a batch of `batch_tokens` `{}`\n  hint: `--full` scores them all the same",
-                data.tokens.len(),
-                plan.training.batch_tokens
-            );
-        }
+        let plan = &self.plan;
         let teller = Teller { name: &plan.name, label: "full_val+logprobs", progress: true };
         let mut records = Vec::with_capacity(layout.scored());
-        let total = answer(teller.score(session, data, &layout, |scored| {
+        let total = teller.score(session, data, layout, |scored| {
             let targets = data.tokens[scored.first..].iter().copied();
             records.extend(targets.zip(scored.losses.iter().copied()));
-        }))?;
+        })?;
         Logprobs { vocab_size: plan.vocab, records }.write(path)?;
         println!("{} output={}", teller.line(&total), path.display());
-        println!("{}", report::model(&self.plan));
-        println!("{}", self.loaded(session, &options.safetensors_load[0]));
+        println!("{}", report::model(plan));
+        println!("{}", self.loaded(session, &self.options.safetensors_load[0]));
         println!("  [{}] wrote per-token eval NLLs to {}", plan.name, path.display());
         Ok(())
     }
