@@ -3,16 +3,18 @@
 
 use core::ops::Range;
 
-use super::lanes::{sum, wide};
+use super::lanes::{WIDTH, total, wide};
 use super::matrix::{Matrix, Product};
 use super::split::parallel;
 
 /// Rows that are few: with more of them, arithmetic begins to take longer than reading.
 const ROWS: usize = 4;
 /// Elements of `b` that make a task.
-const TASK: usize = 1 << 16;
-/// Rows of `b` that are read side by side.
+const TASK: usize = 1 << 15;
+/// Places of `b` that are read side by side, row by row.
 const STREAMS: usize = 4;
+/// The same, column by column: more sums at a time do not fit the registers.
+const PAIR: usize = 2;
 
 /// Whether [`multiply`] takes this product.
 pub(super) fn takes(a: Matrix<'_>, b: Matrix<'_>) -> bool {
@@ -72,16 +74,18 @@ fn by_rows(a: Matrix<'_>, b: Matrix<'_>, threads: bool) -> Vec<f32> {
     total
 }
 
-/// Adds the products with the rows `range` of `b`.
+/// Adds the products with the rows `range` of `b`. They are read in streams that begin far apart: the
+/// processor fetches each ahead, which it does not for neighbouring rows of one page.
 #[inline(always)]
 fn add_rows(share: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, range: Range<usize>) {
     let n = b.columns;
-    let whole = range.len() - range.len() % STREAMS;
-    for k in (range.start..range.start + whole).step_by(STREAMS) {
+    let length = range.len() / STREAMS;
+    for k in range.start..range.start + length {
         let rows: [&[f32]; STREAMS] =
-            core::array::from_fn(|i| &b.data[(k + i) * b.row_stride..][..n]);
+            core::array::from_fn(|s| &b.data[(k + s * length) * b.row_stride..][..n]);
         for (i, share) in share.chunks_exact_mut(n).enumerate() {
-            let x: [f32; STREAMS] = core::array::from_fn(|s| a.data[i * a.row_stride + k + s]);
+            let at = i * a.row_stride + k;
+            let x: [f32; STREAMS] = core::array::from_fn(|s| a.data[at + s * length]);
             for j in 0..n {
                 let pair = [rows[0][j].mul_add(x[0], share[j]), rows[1][j] * x[1]];
                 let pair = [rows[2][j].mul_add(x[2], pair[0]), rows[3][j].mul_add(x[3], pair[1])];
@@ -89,7 +93,7 @@ fn add_rows(share: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, range: Range<usize>
             }
         }
     }
-    for k in range.start + whole..range.end {
+    for k in range.start + STREAMS * length..range.end {
         let row = &b.data[k * b.row_stride..][..n];
         for (i, share) in share.chunks_exact_mut(n).enumerate() {
             let x = a.data[i * a.row_stride + k];
@@ -105,26 +109,58 @@ fn by_columns(a: Matrix<'_>, b: Matrix<'_>, threads: bool) -> Vec<f32> {
         let mut dots = vec![0.0; m * range.len()];
         wide(
             #[inline(always)]
-            || {
-                for (at, j) in range.clone().enumerate() {
-                    let column = &b.data[j * b.column_stride..][..k];
-                    for i in 0..m {
-                        let row = &a.data[i * a.row_stride..][..k];
-                        dots[i * range.len() + at] = sum(k, |s, t| column[t].mul_add(row[t], s));
-                    }
-                }
-            },
+            || set_columns(&mut dots, a, b, range),
         );
         dots
     });
-    let mut total = Vec::with_capacity(m * n);
+    let mut all = Vec::with_capacity(m * n);
     for i in 0..m {
-        total.extend(parts.iter().flat_map(|dots| {
+        all.extend(parts.iter().flat_map(|dots| {
             let width = dots.len() / m;
             &dots[i * width..(i + 1) * width]
         }));
     }
-    total
+    all
+}
+
+/// Sets the products with the columns `range` of `b`, which are read in streams as in [`add_rows`].
+#[inline(always)]
+fn set_columns(dots: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, range: Range<usize>) {
+    let (k, width) = (b.rows, range.len());
+    let length = width / PAIR;
+    let column = |at: usize| &b.data[(range.start + at) * b.column_stride..][..k];
+    for i in 0..a.rows {
+        let row = &a.data[i * a.row_stride..][..k];
+        let dots = &mut dots[i * width..][..width];
+        for at in 0..length {
+            let columns: [&[f32]; PAIR] = core::array::from_fn(|s| column(at + s * length));
+            let found = dots_with(row, columns);
+            (0..PAIR).for_each(|s| dots[at + s * length] = found[s]);
+        }
+        for at in PAIR * length..width {
+            [dots[at]] = dots_with(row, [column(at)]);
+        }
+    }
+}
+
+/// The dot products of `row` with each of `columns`, side by side.
+#[inline(always)]
+fn dots_with<const S: usize>(row: &[f32], columns: [&[f32]; S]) -> [f32; S] {
+    let whole = row.len() - row.len() % WIDTH;
+    let mut strands = [[0.0; WIDTH]; S];
+    for at in (0..whole).step_by(WIDTH) {
+        let x = &row[at..at + WIDTH];
+        for s in 0..S {
+            let y = &columns[s][at..at + WIDTH];
+            for i in 0..WIDTH {
+                strands[s][i] = y[i].mul_add(x[i], strands[s][i]);
+            }
+        }
+    }
+    for at in whole..row.len() {
+        (0..S).for_each(|s| strands[s][0] = columns[s][at].mul_add(row[at], strands[s][0]));
+    }
+    strands.map(total)
 }
 
 #[cfg(test)]
