@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
+use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{Loader, LoaderConfig, Prefetch};
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
@@ -151,13 +152,14 @@ fn losses(plan: Arc<Plan>) -> Vec<f64> {
         chunk: plan.training.shuffle_chunk_tokens,
         seed: plan.training.seed,
         vocab_size: plan.vocab,
+        layout: Layout::Header,
     };
     let batches = Prefetch::start(Loader::new(&loader).unwrap());
     let run = Run { batches, validation: Vec::new(), log_every: 1, val_every: 1 };
     let device = Default::default();
     let model = Model::<Autodiff<Flex>>::init(plan, &device);
     let mut losses = Vec::new();
-    let trained = train(Trainer::new(model, &device), run, |event| {
+    let trained = train(&mut Trainer::new(model, &device), run, |event| {
         if let Event::Logged(logged) = event {
             losses.push(logged.loss);
         }

@@ -1,6 +1,6 @@
 //! The command line as clap sees it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,15 +43,25 @@ pub struct ConfigFile {
     pub set: Vec<String>,
 }
 
+impl ConfigFile {
+    /// Where the file may lie.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        vec![PathBuf::from(&self.config), Path::new("..").join(&self.config)]
+    }
+}
+
 /// Which data.
 #[derive(Args)]
 pub struct Shards {
-    /// Training shards, a quoted glob, may be repeated; `demo` writes and uses generated stories
+    /// Training shards: a quoted glob or a folder, may be repeated; `demo` writes and uses generated stories
     #[arg(long, value_name = "GLOB", default_value = "demo")]
     pub train: Vec<String>,
-    /// Validation shards [default: --train with `train` replaced by `val`]
+    /// Validation shards [default: --train with `train` replaced by `val`, or another usual name]
     #[arg(long, value_name = "GLOB")]
     pub val: Vec<String>,
+    /// Shards have no header: 16-bit ids alone, as nanoGPT writes them
+    #[arg(long)]
+    pub raw_u16: bool,
 }
 
 /// Which model, and where it runs.

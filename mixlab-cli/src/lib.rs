@@ -10,6 +10,9 @@
 //! ```
 #![warn(missing_docs)]
 
+#[macro_use]
+mod out;
+
 pub mod backend;
 mod cli;
 mod commands;
@@ -17,6 +20,7 @@ mod error;
 mod interrupt;
 mod kernels;
 mod legacy;
+mod outputs;
 mod report;
 
 use std::ffi::OsString;
@@ -25,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mixlab_burn::blocks::{Block, Builtin};
-use mixlab_burn::config::ConfigError;
+use mixlab_burn::config::{ConfigError, shortened};
 
 use cli::{Cli, Command};
 use error::Interrupted;
@@ -65,14 +69,20 @@ fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     }
 }
 
-/// A stray argument as a [`Request`]; all else clap says itself, and ends the process.
+/// What clap says as a [`Request`] with a hint; help it prints itself, and ends the process.
 fn refused(error: clap::Error) -> Request {
-    let argument = match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) => argument,
-        _ => error.exit(),
-    };
-    if argument.starts_with('-') {
-        error.exit()
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && !argument.starts_with('-')
+    {
+        return Request(legacy::stray(&shortened(argument)));
     }
-    Request(legacy::stray(argument))
+    let text = error.render().to_string();
+    let Some(text) = text.strip_prefix("error: ") else { error.exit() };
+    let (what, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let what: Vec<String> = what.lines().map(shortened).collect();
+    let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let hint =
+        tip.unwrap_or("`mixlab-cli --help` lists the commands, and `--help` after one its flags");
+    Request(format!("{}\n  hint: {}", what.join("\n"), shortened(hint)))
 }

@@ -17,6 +17,7 @@ mod node;
 mod path;
 mod problem;
 mod read;
+mod shorten;
 mod source;
 mod text;
 mod training;
@@ -27,12 +28,14 @@ pub use fields::{Field, Kind, Rule};
 pub use model::Config;
 pub use node::{Node, Origin, Value};
 pub use problem::{ConfigError, Finding, Problem, Problems, Reported, nearest, nearest_hint};
+pub use shorten::shortened;
 pub use source::Source;
 pub use training::{PhaseSpec, TrainingSpec};
 
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::files;
 use read::{FromNode, Reader};
 
 impl Config {
@@ -84,7 +87,7 @@ impl Config {
 fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source), ConfigError> {
     let mut root = text::parse_file(text).map_err(|error| {
         let (line, column) = text::line_and_column(text, error.offset);
-        let problem = Problem { hint: error.hint, ..Problem::new("", error.message) };
+        let problem = Problem::new("", error.message).with_hint(error.hint);
         ConfigError::at(format!("{name}:{line}:{column}"), problem)
     })?;
     let refused: Vec<_> = overrides
@@ -106,30 +109,37 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source
 
 /// The bytes of a file and the path under which it was found.
 fn read_file(path: &str) -> Result<(Vec<u8>, String), ConfigError> {
-    let unreadable = |problem: String| ConfigError::at(path, Problem::new("", problem));
+    let unreadable = |problem: String, hint: &str| {
+        ConfigError::at(path, Problem::new("", problem).with_hint(hint))
+    };
     if path.is_empty() {
-        return Err(ConfigError::at(
-            "config",
-            Problem::new("", "the path of the config file is empty"),
-        ));
+        let problem = Problem::new("", "the path of the config file is empty");
+        return Err(ConfigError::at("config", problem.with_hint("name a file of JSON")));
     }
     let error = match std::fs::read(path) {
         Ok(bytes) => return Ok((bytes, path.to_owned())),
         Err(error) => error,
     };
+    let hint = files::hint(&error);
     if error.kind() != ErrorKind::NotFound || Path::new(path).is_absolute() {
-        return Err(unreadable(format!("cannot read the config file: {error}")));
+        return Err(unreadable(format!("cannot read the config file: {error}"), hint));
     }
-    let above = format!("../{path}");
+    let above = above(path);
     match std::fs::read(&above) {
         Ok(bytes) => Ok((bytes, above)),
         Err(again) if again.kind() == ErrorKind::NotFound => {
-            Err(unreadable(format!("there is no such config file, and no `{above}` either")))
+            Err(unreadable(format!("there is no such config file, and no `{above}` either"), hint))
         }
-        Err(again) => Err(unreadable(format!(
-            "there is no such config file, and `{above}` cannot be read: {again}"
-        ))),
+        Err(again) => Err(unreadable(
+            format!("there is no such config file, and `{above}` cannot be read: {again}"),
+            files::hint(&again),
+        )),
     }
+}
+
+/// Where a relative path that does not exist is looked for as well.
+pub(crate) fn above(path: &str) -> String {
+    format!("../{path}")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use mixlab_burn::plan::Plan;
 use serde_json::json;
 
 use super::full::{FullData, Teller};
-use super::shards::{Sources, loader};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::error::answer;
 use crate::{Request, cli, kernels, report};
@@ -27,13 +27,13 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
         return Err(Request(format!("{message}\n  hint: evaluate them one by one")).into());
     }
     let plan = super::trained::<K>(&options.model)?;
-    let val = Sources::of(&options.shards, plan.vocab)?.val;
+    let sources = Sources::find(&options.shards, plan.vocab)?;
     let batches = match options.logprobs_out {
         Some(_) => Vec::new(),
-        None => validation_batches(&loader(&plan, &val))?,
+        None => validation_batches(&sources.loader(&plan, sources.validation()?))?,
     };
     let whole = options.full || options.stride.is_some() || options.logprobs_out.is_some();
-    let full = whole.then(|| full(options, &plan, &val)).transpose()?;
+    let full = whole.then(|| full(options, &plan, &sources)).transpose()?;
     backend::run(&options.model.compute, Evaluate { options, plan, batches, full })
 }
 
@@ -41,9 +41,9 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
 fn full<K: Block>(
     options: &cli::Eval,
     plan: &Plan<K>,
-    val: &[String],
+    sources: &Sources,
 ) -> anyhow::Result<(FullData, Layout)> {
-    let data = FullData::open(val, options.lut_dir.as_deref(), plan.vocab)?;
+    let data = FullData::open(sources, options.lut_dir.as_deref(), plan.vocab)?;
     let tokens = data.tokens.len();
     if options.full || options.stride.is_some() {
         let layout = answer(Layout::of(plan, tokens, options.stride))?;

@@ -12,15 +12,15 @@ use mixlab_burn::inference::Session;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 
-use super::shards::{Sources, loader};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli::{self, Layers};
 use crate::kernels;
 
 pub fn run<K: Block>(options: &cli::Hiddenstats) -> anyhow::Result<()> {
     let plan = super::trained::<K>(&options.model)?;
-    let sources = Sources::of(&options.shards, plan.vocab)?;
-    let mut loader = Loader::new(&loader(&plan, &sources.train))?;
+    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let mut loader = Loader::new(&sources.loader(&plan, &sources.train))?;
     let batches = (0..options.batches).map(|_| loader.next_batch()).collect::<Result<_, _>>()?;
     backend::run(&options.model.compute, Write { options, plan, batches })
 }
