@@ -96,7 +96,7 @@ impl fmt::Display for Place {
 }
 
 /// A computation that runs on any backend.
-pub trait Job {
+pub trait Job: Send {
     /// Runs on `device`, which is at `place`.
     ///
     /// # Errors
@@ -212,7 +212,8 @@ fn cpu(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
     use_threads(compute)?;
     let device = format!("flex, {} threads", rayon::current_num_threads());
     let place = Place { kind: "cpu", device, gpu: false };
-    job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &place)
+    // A thread of the pool hands out work sooner than one outside of it, and takes its share.
+    rayon::scope(|_| job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &place))
 }
 
 #[cfg(not(feature = "cpu"))]

@@ -17,6 +17,7 @@ pub mod backend;
 mod cli;
 mod commands;
 mod error;
+mod interrupt;
 mod kernels;
 mod legacy;
 mod outputs;
@@ -63,6 +64,9 @@ fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
         Command::Count(options) => commands::count::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
+        Command::Eval(options) => commands::eval::run::<K>(&options),
+        Command::Hiddenstats(options) => commands::hiddenstats::run::<K>(&options),
+        Command::Generate(options) => commands::generate::run::<K>(&options),
     }
 }
 

@@ -74,6 +74,18 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.chars().map(escaped).collect::<String>())
 }
 
+/// The line about a loaded model.
+pub fn model<K: Block>(plan: &Plan<K>) -> String {
+    format!(
+        "loaded config {}: model_dim={} vocab_size={} seq_len={} blocks={}",
+        quoted(&plan.name),
+        plan.dim,
+        plan.vocab,
+        plan.seq_len,
+        plan.steps.len(),
+    )
+}
+
 /// The two lines about a loaded config.
 pub fn config<K: Block>(plan: &Plan<K>) -> String {
     let t = &plan.training;
@@ -82,13 +94,8 @@ pub fn config<K: Block>(plan: &Plan<K>) -> String {
         n => (format!("phases={n} "), format!("steps={}", t.steps)),
     };
     format!(
-        "loaded config {}: model_dim={} vocab_size={} seq_len={} blocks={}\n  \
-         training: {sizes}{steps} grad_clip={} weight_decay={} seed={} batch_tokens={}",
-        quoted(&plan.name),
-        plan.dim,
-        plan.vocab,
-        plan.seq_len,
-        plan.steps.len(),
+        "{}\n  training: {sizes}{steps} grad_clip={} weight_decay={} seed={} batch_tokens={}",
+        model(plan),
         shortest_f32(t.grad_clip.unwrap_or(0.0)),
         shortest_f32(t.weight_decay),
         t.seed,

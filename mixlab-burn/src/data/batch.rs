@@ -48,7 +48,7 @@ impl Batch {
     pub fn check(&self, seq_len: usize, vocab: usize) -> Result<(), DataError> {
         let &Self { batch, seq, .. } = self;
         let fail = |problem| Err(DataError::Batch { batch, seq, problem });
-        if batch == 0 || seq != seq_len {
+        if batch == 0 || seq == 0 || seq != seq_len {
             return fail(format!("is none of the model's\n  hint: give rows of `{seq_len}`"));
         }
         let lengths = [self.x.len(), self.y.len(), self.prev.len()];
@@ -176,6 +176,25 @@ pub fn validation_batches(config: &LoaderConfig) -> Result<Vec<Batch>, DataError
     (0..VALIDATION_BATCHES).map(|_| loader.next_batch()).collect()
 }
 
+/// All tokens of shards, in their order.
+///
+/// # Errors
+/// If a shard cannot be used.
+pub fn all_tokens(
+    shards: &[PathBuf],
+    vocab_size: usize,
+    layout: Layout,
+) -> Result<Vec<u16>, DataError> {
+    let shards = shards.iter().map(|path| Shard::open(path, layout));
+    let shards: Vec<_> = shards.collect::<Result<_, _>>()?;
+    check_vocabulary(&shards, vocab_size)?;
+    let mut tokens = Vec::new();
+    for shard in &shards {
+        shard.reader()?.read(0..shard.len(), &mut tokens)?;
+    }
+    Ok(tokens)
+}
+
 /// The full validation set: all shards in sorted order, cut to whole rows of `seq_len` tokens
 /// and one more token, the last target.
 ///
@@ -187,13 +206,7 @@ pub fn full_validation(
     vocab_size: usize,
     layout: Layout,
 ) -> Result<Vec<u16>, DataError> {
-    let paths = expand(patterns)?.into_iter();
-    let shards: Vec<_> = paths.map(|path| Shard::open(&path, layout)).collect::<Result<_, _>>()?;
-    check_vocabulary(&shards, vocab_size)?;
-    let mut tokens = Vec::new();
-    for shard in &shards {
-        shard.reader()?.read(0..shard.len(), &mut tokens)?;
-    }
+    let mut tokens = all_tokens(&expand(patterns)?, vocab_size, layout)?;
     let pairs = tokens.len().saturating_sub(1);
     let whole = pairs.checked_div(seq_len).unwrap_or(0) * seq_len;
     if whole == 0 {

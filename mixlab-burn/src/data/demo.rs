@@ -75,6 +75,8 @@ pub struct Demo {
     pub train: String,
     /// Pattern of the validation shards.
     pub val: String,
+    /// The tokenizer of both.
+    pub tokenizer: PathBuf,
     /// The floor of the loss, in nats per token.
     pub entropy_per_token: f64,
 }
@@ -127,6 +129,7 @@ fn open(folder: &Path) -> io::Result<Demo> {
     Ok(Demo {
         train: format!("{name}/train_*.bin"),
         val: format!("{name}/val_*.bin"),
+        tokenizer: folder.join("tokenizer.json"),
         entropy_per_token: entropy
             .ok_or_else(|| invalid("meta.json has no number `entropy_per_token`"))?,
     })

@@ -6,14 +6,15 @@ mod outputs;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
 
-use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
+use mixlab_burn::eval::Layout;
+use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
@@ -21,12 +22,15 @@ use mixlab_burn::program::Counts;
 use mixlab_burn::train::{Event, Logged, Schedule, TrainError, Trainer, train};
 use mixlab_burn::weights;
 
+use super::full::{FullData, Teller};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli;
 use crate::error::Interrupted;
+use crate::interrupt;
 use crate::kernels;
 use crate::report::{self, Log};
-use data::{Feed, Sources};
+use data::Feed;
 use metrics::{Metrics, Start};
 use outputs::Outputs;
 
@@ -37,9 +41,9 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
-    let sources = Sources::find(options, plan.vocab)?;
+    let sources = Sources::find(&options.shards, plan.vocab)?;
     let outputs = Outputs::open(options, sources.paths()?)?;
-    let feed = sources.open(options, &plan)?;
+    let feed = data::open(sources, options, &plan)?;
     backend::run(&options.compute, Train { options, plan, config, feed, outputs })
 }
 
@@ -65,7 +69,7 @@ impl<K: Block> Job for Train<'_, K> {
             }
         };
         let bar = bar(options, plan.training.steps);
-        let stop = interrupt_flag(bar.clone())?;
+        let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
@@ -123,6 +127,10 @@ impl<K: Block> Job for Train<'_, K> {
         };
         outputs.export(&model)?;
         outputs.metrics.end(trained);
+        let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
+            Some(data) => evaluate(Session::new(model, &device), &data, options),
+            None => Ok(()),
+        };
         println!("{summary}");
         println!();
         println!("=== ARCH RESULT ===");
@@ -130,8 +138,28 @@ impl<K: Block> Job for Train<'_, K> {
         if stop.load(Ordering::Relaxed) {
             return Err(Interrupted.into());
         }
-        Ok(())
+        evaluated
     }
+}
+
+/// Scores all validation data by the weights that are exported. A failure ends the command, when the
+/// run has been summed up.
+fn evaluate<B: Backend, K: Block>(
+    session: Session<B, K>,
+    data: &FullData,
+    options: &cli::Arch,
+) -> anyhow::Result<()> {
+    let name = &session.plan().name;
+    if !options.quiet {
+        println!("  [{name}] computing full validation BPB...");
+    }
+    let teller = Teller { name, label: "full_val", progress: !options.quiet };
+    let layout = Layout::of(session.plan(), data.tokens.len(), None)?;
+    let total = teller.score(&session, data, &layout, |_| ()).inspect_err(|error| {
+        println!("  [{name}] full validation BPB failed: {error}");
+    })?;
+    println!("{}", teller.line(&total));
+    Ok(())
 }
 
 /// What the user sees of a run.
@@ -210,36 +238,4 @@ fn bar(options: &cli::Arch, steps: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {per_sec}, {eta} left");
     ProgressBar::new(steps as u64).with_style(style.expect("the template is well-formed"))
-}
-
-/// Set on Ctrl-C or SIGTERM; the running step is then finished. The second one ends the process: a
-/// step may take minutes, or never end.
-fn interrupt_flag(bar: ProgressBar) -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let handler = ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::Relaxed) {
-            end_now(bar.clone());
-        }
-    });
-    handler.context("cannot listen for Ctrl-C")?;
-    Ok(flag)
-}
-
-/// Ends the process without waiting for anything: the terminal may be stopped and the device hang.
-fn end_now(bar: ProgressBar) -> ! {
-    const TERMINAL: Duration = Duration::from_millis(200);
-    let (cleared, wait) = channel();
-    std::thread::spawn(move || {
-        bar.finish_and_clear();
-        let _ = cleared.send(());
-    });
-    let _ = wait.recv_timeout(TERMINAL);
-    // SAFETY: ends the process, without the exit handlers of drivers that `exit` runs.
-    #[cfg(unix)]
-    unsafe {
-        libc::_exit(Interrupted::CODE.into())
-    };
-    #[cfg(not(unix))]
-    std::process::exit(Interrupted::CODE.into());
 }

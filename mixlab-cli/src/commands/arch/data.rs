@@ -1,31 +1,14 @@
 //! Where a run's tokens come from.
 
-use std::path::PathBuf;
-
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::batch::validation_batches;
-use mixlab_burn::data::pattern::PatternError;
-use mixlab_burn::data::shard::Layout;
-use mixlab_burn::data::{Loader, LoaderConfig, Prefetch, demo, pattern};
+use mixlab_burn::data::{Loader, Prefetch, pattern};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::train::Run;
 
-use crate::cli;
-use crate::error::Request;
-use crate::out;
-
-/// The name of the built-in source.
-const DEMO: &str = "demo";
-
-/// Which shards there are.
-pub struct Sources {
-    train: Vec<String>,
-    /// Patterns that match something.
-    val: Vec<String>,
-    /// Why there are none.
-    no_validation: Option<String>,
-    floor: Option<f64>,
-}
+use crate::commands::full::FullData;
+use crate::commands::shards::Sources;
+use crate::{cli, out};
 
 /// Batches, and what is known about them.
 pub struct Feed {
@@ -33,87 +16,32 @@ pub struct Feed {
     pub run: Run,
     /// Why there is no validation.
     pub no_validation: Option<String>,
+    /// All validation data, if they are scored after training.
+    pub full: Option<FullData>,
     /// Entropy of the training data in nats per token, if it is known.
     pub floor: Option<f64>,
 }
 
-impl Sources {
-    /// Looks for the shards that `options` names.
-    pub fn find(options: &cli::Arch, vocab: usize) -> anyhow::Result<Self> {
-        if options.train.iter().any(|given| given == DEMO) {
-            return Self::demo(options, vocab);
+/// Checks the shards and begins to read.
+pub fn open<K: Block>(
+    sources: Sources,
+    options: &cli::Arch,
+    plan: &Plan<K>,
+) -> anyhow::Result<Feed> {
+    let _wait = out::if_long("checking the token ids of all shards".into());
+    let batches = Prefetch::start(Loader::new(&sources.loader(plan, &sources.train))?);
+    let mut validation = Vec::new();
+    if sources.no_validation.is_none() {
+        validation = validation_batches(&sources.loader(plan, &sources.val))?;
+        if let Some(overlap) = pattern::overlap(&sources.train, &sources.val)? {
+            eprintln!("warning: {overlap}");
         }
-        let in_folders = |given: &[String], part| -> Vec<String> {
-            given.iter().map(|given| pattern::in_folder(given, part)).collect()
-        };
-        let train = in_folders(&options.train, "train");
-        pattern::expand(&train)?;
-        if !options.val.is_empty() {
-            let val = in_folders(&options.val, "val");
-            // A given pattern that matches nothing is a mistake; a derived one only means no data.
-            pattern::expand(&val)?;
-            return Ok(Self { train, val, no_validation: None, floor: None });
-        }
-        let val: Vec<_> = train.iter().filter_map(|train| derived(train)).collect();
-        let no_validation = val.is_empty().then(|| {
-            let usual = pattern::validation(&train[0]);
-            format!(
-                "no file matches `{usual}`, and none has another usual name; name it with --val"
-            )
-        });
-        Ok(Self { train, val, no_validation, floor: None })
     }
-
-    fn demo(options: &cli::Arch, vocab: usize) -> anyhow::Result<Self> {
-        if options.train.len() > 1 {
-            let message =
-                "`--train demo` cannot be mixed with shards\n  hint: give one or the other";
-            return Err(Request(message.into()).into());
-        }
-        let _wait = out::if_long("writing the demo stories and their tokens; they are kept".into());
-        let demo = demo::prepare(&demo::default_cache_root()?, vocab)?;
-        let val = if options.val.is_empty() { vec![demo.val] } else { options.val.clone() };
-        pattern::expand(&val)?;
-        let (train, floor) = (vec![demo.train], Some(demo.entropy_per_token));
-        Ok(Self { train, val, no_validation: None, floor })
-    }
-
-    /// All shards.
-    pub fn paths(&self) -> Result<Vec<PathBuf>, PatternError> {
-        let val = if self.val.is_empty() { Vec::new() } else { pattern::expand(&self.val)? };
-        Ok([pattern::expand(&self.train)?, val].concat())
-    }
-
-    /// Checks the shards and begins to read.
-    pub fn open<K: Block>(self, options: &cli::Arch, plan: &Plan<K>) -> anyhow::Result<Feed> {
-        let Self { train, val, no_validation, floor } = self;
-        let layout = if options.raw_u16 { Layout::Raw } else { Layout::Header };
-        let loader = |patterns: &[String]| LoaderConfig {
-            patterns: patterns.to_vec(),
-            batch_tokens: plan.training.batch_tokens,
-            seq_len: plan.seq_len,
-            chunk: plan.training.shuffle_chunk_tokens,
-            seed: plan.training.seed,
-            vocab_size: plan.vocab,
-            layout,
-        };
-        let _wait = out::if_long("checking the token ids of all shards".into());
-        let batches = Prefetch::start(Loader::new(&loader(&train))?);
-        let mut validation = Vec::new();
-        if no_validation.is_none() {
-            validation = validation_batches(&loader(&val))?;
-            if let Some(overlap) = pattern::overlap(&train, &val)? {
-                eprintln!("warning: {overlap}");
-            }
-        }
-        let (log_every, val_every) = (options.log_every, options.val_every);
-        let run = Run { batches, validation, log_every, val_every };
-        Ok(Feed { run, no_validation, floor })
-    }
-}
-
-/// The first of the usual patterns for the validation shards of `train` that matches something.
-fn derived(train: &str) -> Option<String> {
-    let mut patterns = pattern::validations(train).into_iter();
-    patterns.find(|pattern| pattern::expand(std::slice::from_ref(pattern)).is_ok())
+    // Read now: what is wrong with them is better known before training.
+    let full = || FullData::open(&sources, options.lut_dir.as_deref(), plan.vocab);
+    let full = options.eval.then(full).transpose()?;
+    let (log_every, val_every) = (options.log_every, options.val_every);
+    let run = Run { batches, validation, log_every, val_every };
+    let Sources { no_validation, floor, .. } = sources;
+    Ok(Feed { run, no_validation, full, floor })
 }

@@ -70,6 +70,7 @@ fn products(each: &mut impl Each) {
     for inverse in [false, true] {
         each.op(Rope { dims: 4, base: 1e4, start: 2, inverse }, [q], &[]);
     }
+    each.op(Insert { start: 2 }, [q, &[2, 4, 3, 6]], &[]);
     each.op(Xsa, [q, k], &[]);
     each.op(XsaGradient, [q, k, q], &[]);
 }

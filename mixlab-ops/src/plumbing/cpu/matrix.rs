@@ -1,9 +1,11 @@
-//! Matrix products on strided slices, by the `gemm` crate.
+//! Matrix products on strided slices, by the `gemm` crate unless one factor has few rows.
 
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
+
+use super::few;
 
 /// A matrix within a slice: element `(i, j)` is at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,9 @@ pub(crate) fn multiply(
         return;
     }
     assert!(a.fits() && b.fits() && n <= row_stride && (m - 1) * row_stride + n <= to.len());
+    if few::takes(a, b) {
+        return few::multiply(to, row_stride, a, b, product);
+    }
     let parallelism = match product.threads && m * n * k >= LARGE {
         true => Parallelism::Rayon(0),
         false => Parallelism::None,
