@@ -123,6 +123,23 @@ fn an_output_over_an_input_is_refused_and_nothing_is_written() {
     assert_eq!(contents(), before);
 }
 
+#[test]
+fn what_is_computed_from_weights_is_opened_first_too() {
+    let scene = Scene::new();
+    assert!(scene.arch(&["--safetensors", "w.st"]).status().unwrap().success());
+    let shared = ["--config", "c.json", "--safetensors-load", "w.st", "--train", "train_*.bin"];
+    for (command, flag) in [("eval", "--logprobs-out"), ("hiddenstats", "--output")] {
+        for (path, code) in [("w.st", 2), ("c.json", 2), ("val_0.bin", 2), ("c.json/x", 1)] {
+            let arguments = [&[command][..], &shared, &[flag, path]].concat();
+            let message = refused(&scene.command(&arguments).output().unwrap(), code);
+            assert!(message.contains(path), "{message}");
+        }
+        let arguments = [&[command][..], &shared, &[flag, "new/x", "--threads", "1"]].concat();
+        let output = scene.command(&arguments).output().unwrap();
+        assert!(output.status.success() && scene.at("new/x").exists(), "{}", stderr(&output));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_goes_on_when_nobody_reads_what_it_prints() {

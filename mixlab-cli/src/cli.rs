@@ -32,6 +32,20 @@ pub enum Command {
     Generate(Generate),
 }
 
+impl Command {
+    /// Where it computes, if it does.
+    pub fn compute(&self) -> Option<&Compute> {
+        match self {
+            Self::Arch(options) => Some(&options.compute),
+            Self::Smoke(options) => Some(&options.compute),
+            Self::Eval(options) => Some(&options.model.compute),
+            Self::Hiddenstats(options) => Some(&options.model.compute),
+            Self::Generate(options) => Some(&options.model.compute),
+            Self::Count(_) | Self::Prepare(_) => None,
+        }
+    }
+}
+
 /// Which config, and what to change in it.
 #[derive(Args)]
 pub struct ConfigFile {

@@ -59,6 +59,9 @@ pub fn run<K: Block>() -> ExitCode {
 fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
     let cli = Cli::try_parse_from(arguments).map_err(refused)?;
+    if let Some(compute) = cli.command.compute() {
+        backend::use_threads(compute)?;
+    }
     match cli.command {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),

@@ -1,8 +1,10 @@
 //! What a command writes may be nothing that it reads.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use mixlab_burn::files::same_file;
+use anyhow::anyhow;
+use mixlab_burn::files::{self, Replacement, same_file};
 
 use crate::error::Request;
 
@@ -28,6 +30,21 @@ pub fn check(inputs: &[PathBuf], outputs: &[(&str, &Path)]) -> Result<(), Reques
         }
     }
     Ok(())
+}
+
+/// The right to write `path`, which `flag` names, before anything is computed.
+///
+/// # Errors
+/// If it is one of `inputs`, or cannot be written.
+pub fn reserve(inputs: &[PathBuf], flag: &str, path: &Path) -> anyhow::Result<Replacement> {
+    check(inputs, &[(flag, path)])?;
+    Replacement::begin(path).map_err(|error| unwritable(path, error))
+}
+
+/// That `path` cannot be written, and the way out.
+pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
+    let hint = files::hint(&error);
+    anyhow!("cannot write `{}`: {error}\n  hint: {hint}", path.display())
 }
 
 /// Whether both paths name one file, which need not exist yet.

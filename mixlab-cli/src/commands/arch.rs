@@ -35,14 +35,13 @@ use metrics::{Metrics, Start};
 use outputs::Outputs;
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
-    backend::use_threads(&options.compute)?;
     let precision = options.precision.map(|precision| precision.setting());
     let (plan, config) = super::planned::<K>(&options.config, precision)?;
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
     let sources = Sources::find(&options.shards, plan.vocab)?;
-    let outputs = Outputs::open(options, sources.paths()?)?;
+    let outputs = Outputs::open(options, sources.paths())?;
     let feed = data::open(sources, options, &plan)?;
     backend::run(&options.compute, Train { options, plan, config, feed, outputs })
 }

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::files::{self, replace_file};
+use mixlab_burn::files::replace_file;
 use mixlab_burn::model::Part;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::{Counts, describe, diagram};
@@ -46,10 +46,8 @@ pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
     }
     if let Some(path) = &options.diagram {
         let drawn = diagram(&plan, &described()?);
-        replace_file(path, |file| file.write_all(drawn.as_bytes())).map_err(|error| {
-            let hint = files::hint(&error);
-            anyhow!("cannot write `{}`: {error}\n  hint: {hint}", path.display())
-        })?;
+        replace_file(path, |file| file.write_all(drawn.as_bytes()))
+            .map_err(|error| outputs::unwritable(path, error))?;
         println!("drew {}", path.display());
     }
     out::printed()

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::data::pattern::PatternError;
 use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{LoaderConfig, demo, pattern};
 use mixlab_burn::plan::Plan;
@@ -39,7 +39,6 @@ impl Sources {
             given.iter().map(|given| pattern::in_folder(given, part)).collect()
         };
         let train = in_folders(&options.train, "train");
-        pattern::expand(&train)?;
         if !options.val.is_empty() {
             let val = in_folders(&options.val, "val");
             // A given pattern that matches nothing is a mistake; a derived one only means no data.
@@ -50,7 +49,7 @@ impl Sources {
         let no_validation = val.is_empty().then(|| {
             let usual = pattern::validation(&train[0]);
             format!(
-                "no file matches `{usual}`, and none has another usual name; name it with --val"
+                "no file matches `{usual}`, and none has another usual name; --val names others"
             )
         });
         Ok(Self { train, val, no_validation, floor: None, layout })
@@ -70,16 +69,18 @@ impl Sources {
         Ok(Self { train, val, no_validation: None, floor, layout: Layout::Header })
     }
 
-    /// All shards.
-    pub fn paths(&self) -> Result<Vec<PathBuf>, PatternError> {
-        let val = if self.val.is_empty() { Vec::new() } else { pattern::expand(&self.val)? };
-        Ok([pattern::expand(&self.train)?, val].concat())
+    /// All shards that there are.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let found = |patterns| pattern::expand(patterns).unwrap_or_default();
+        [found(&self.train), found(&self.val)].concat()
     }
 
     /// The patterns of validation shards, for a command that needs some.
     pub fn validation(&self) -> anyhow::Result<&[String]> {
         match &self.no_validation {
-            Some(reason) => Err(Request(format!("there is no validation data: {reason}")).into()),
+            Some(reason) => {
+                bail!("there is no validation data: {reason}\n  hint: `--val` names its shards")
+            }
             None => Ok(&self.val),
         }
     }

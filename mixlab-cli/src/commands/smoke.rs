@@ -29,7 +29,6 @@ const CONFIG: &str = r#"{
 const EVALUATIONS: usize = 100;
 
 pub fn run(options: &cli::Smoke) -> anyhow::Result<()> {
-    backend::use_threads(&options.compute)?;
     println!("=== SMOKE: Diagnostics ===");
     println!();
     println!("[1/2] Checking backend...");

@@ -4,9 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::anyhow;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::files;
 use mixlab_burn::ops::Precision;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
@@ -15,8 +13,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::backend::Place;
-use crate::out;
 use crate::report::rate;
+use crate::{out, outputs};
 
 /// What is known before the first step.
 pub struct Start<'a, K: Block> {
@@ -112,10 +110,7 @@ impl Metrics {
 }
 
 fn append(path: &Path) -> anyhow::Result<File> {
-    let failed = |error| {
-        let hint = files::hint(&error);
-        anyhow!("cannot write `{}`: {error}\n  hint: {hint}", path.display())
-    };
+    let failed = |error| outputs::unwritable(path, error);
     let _wait = out::if_long(format!("waiting until somebody reads the pipe `{}`", path.display()));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
