@@ -9,8 +9,8 @@ use super::split::parallel;
 
 /// Rows that are few: with more of them, arithmetic begins to take longer than reading.
 const ROWS: usize = 4;
-/// Elements of `b` that make a task.
-const TASK: usize = 1 << 15;
+/// Elements of `b` that a task has at most.
+const TASK: usize = 1 << 16;
 /// Places of `b` that are read side by side, row by row.
 const STREAMS: usize = 4;
 /// The same, column by column: more sums at a time do not fit the registers.
@@ -40,9 +40,14 @@ pub(super) fn multiply(
     }
 }
 
-/// The parts of `0..len` that tasks have, of about [`TASK`] elements where one has `width`.
+/// The parts of `0..len` that tasks have, where one has `width` elements: all of one size but the last,
+/// and a multiple of four of them, so that threads end together.
 fn parts(len: usize, width: usize) -> Vec<Range<usize>> {
-    let step = (TASK / width).next_multiple_of(STREAMS).max(STREAMS);
+    let count = match (len * width).div_ceil(TASK) {
+        1 => 1,
+        several => several.next_multiple_of(4),
+    };
+    let step = len.div_ceil(count).next_multiple_of(STREAMS);
     (0..len).step_by(step).map(|first| first..len.min(first + step)).collect()
 }
 
