@@ -142,8 +142,8 @@ fn set_columns(dots: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, range: Range<usiz
             let found = dots_with(row, columns);
             (0..PAIR).for_each(|s| dots[at + s * length] = found[s]);
         }
-        for at in PAIR * length..width {
-            [dots[at]] = dots_with(row, [column(at)]);
+        for (at, dot) in dots.iter_mut().enumerate().skip(PAIR * length) {
+            [*dot] = dots_with(row, [column(at)]);
         }
     }
 }
