@@ -233,7 +233,7 @@ fn bad_requests_exit_with_2_and_failed_runs_with_1() {
         (&["arch", "--config", config, "--train", "a.bin", "b.bin"], 2, "unquoted glob"),
         (&["arch", "--config", config, "--trian", "a.bin"], 2, "--trian"),
         (&["-config", config, "-train="], 1, "``"),
-        (&["-config", config, "-train", TRAIN, "-eval"], 2, "`-eval` is not available"),
+        (&["-mode", "arch_race", "-configs", "c"], 2, "`arch_race` is not available"),
         (&["arch", "--config", config, "--device", "7", "--backend", "cpu"], 2, "`--device 7`"),
     ];
     for (arguments, code, part) in cases {

@@ -1,7 +1,7 @@
 //! From one JSON file to a trained language model, on any Burn backend.
 //!
 //! ```text
-//! JSON text → Config (what was written) → Plan (what is true) → Model<B> → train · eval
+//! JSON text → Config (what was written) → Plan (what is true) → Model<B> → train · eval · inference
 //!                                                └→ Model<Capture> → Program → count · FLOPs
 //! ```
 //!
@@ -33,6 +33,7 @@ pub mod config;
 pub mod data;
 pub mod eval;
 pub mod files;
+pub mod inference;
 pub mod model;
 pub mod plan;
 pub mod program;

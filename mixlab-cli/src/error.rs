@@ -1,9 +1,20 @@
 //! How a command ends that did not do what it was asked for: its exit code and its message.
 
+use mixlab_burn::inference::SessionError;
+
 /// A request that cannot be carried out as it was made; exits with code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Request(pub String);
+
+/// The answer of a session to what a user asked for: some refusals are about the request.
+pub fn answer<T>(result: Result<T, SessionError>) -> anyhow::Result<T> {
+    use SessionError::{Sampling, Stride, TooLong};
+    result.map_err(|error| match error {
+        Sampling { .. } | Stride { .. } | TooLong { .. } => Request(error.to_string()).into(),
+        error => error.into(),
+    })
+}
 
 /// A run that was interrupted by a signal; exits with code [`Interrupted::CODE`].
 #[derive(Debug, thiserror::Error)]

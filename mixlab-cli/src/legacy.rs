@@ -115,6 +115,10 @@ pub fn stray(argument: &str) -> String {
     )
 }
 
+fn needs_value(name: &str) -> String {
+    format!("flag `-{name}` needs a value\n  hint: write it after the flag, as in `-{name} VALUE`")
+}
+
 type Flag = (String, Option<String>);
 
 fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
@@ -131,7 +135,7 @@ fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
         };
         let value = match value {
             None if takes_value(name) => {
-                Some(rest.next().cloned().ok_or_else(|| format!("flag `-{name}` needs a value"))?)
+                Some(rest.next().cloned().ok_or_else(|| needs_value(name))?)
             }
             value => value,
         };
@@ -189,7 +193,6 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
     let exports = flags.iter().any(|(name, _)| name == "safetensors");
     let wanted = [
         ("quantize", trains && exports && active("quantize", &["none"])),
-        ("eval", trains && active("eval", &OFF)),
         ("checkpoint-every", trains && active("checkpoint-every", &["0"])),
         ("cpuprofile", active("cpuprofile", &[])),
         ("memprofile", active("memprofile", &[])),
@@ -269,7 +272,7 @@ mod tests {
         for flags in [
             "-quantize none -quant-method quantile -quant-k 12 -checkpoint-every=0",
             "-quantize int8 -quant-method= -checkpoint-dir d",
-            "-eval=false -lut-dir d -max-tokens 9 -temperature 1 -top-k 4 -prompt p",
+            "-eval=false -max-tokens 9 -temperature 1 -top-k 4 -prompt p",
             "-logprobs-out o -configs c -input i -cpuprofile= -memprofile=",
             "-safetensors= -safetensors-load=",
         ] {
@@ -287,9 +290,8 @@ mod tests {
     fn what_the_original_can_and_this_cannot_is_refused() {
         let refused = |line: &str| translate(&words(line)).unwrap_err();
         for (line, part) in [
-            ("m -mode generate -config c", "mode `generate` is not available yet"),
+            ("m -mode arch_race -configs c", "mode `arch_race` is not available yet"),
             ("m -mode zzz", "mode `zzz` does not exist"),
-            ("m -config c -eval", "`-eval` is not available yet"),
             ("m -config c -safetensors s -quantize int8", "`-quantize` is not available yet"),
             ("m -config c -checkpoint-every 5", "`-checkpoint-every` is not available yet"),
             ("m -mode count -cpuprofile p", "`-cpuprofile` is not available yet"),

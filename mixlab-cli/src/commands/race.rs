@@ -107,8 +107,8 @@ fn create<K: Block>(options: &cli::Race, configs: &Path) -> anyhow::Result<Queue
 fn arguments(options: &cli::Race) -> anyhow::Result<Vec<String>> {
     let mut arguments = Vec::new();
     let mut add = |flag: &str, value: &str| arguments.push(format!("--{flag}={value}"));
-    options.train.iter().for_each(|glob| add("train", glob));
-    options.val.iter().for_each(|glob| add("val", glob));
+    options.shards.train.iter().for_each(|glob| add("train", glob));
+    options.shards.val.iter().for_each(|glob| add("val", glob));
     add("backend", options.compute.backend.name());
     if let Some(precision) = options.precision {
         add("precision", precision.name());
@@ -118,6 +118,15 @@ fn arguments(options: &cli::Race) -> anyhow::Result<Vec<String>> {
     }
     add("log-every", &options.log_every.to_string());
     add("val-every", &options.val_every.to_string());
+    if let Some(path) = &options.lut_dir {
+        add("lut-dir", path.to_str().context("a path is not UTF-8\n  hint: rename it")?);
+    }
+    if options.eval {
+        arguments.push("--eval".into());
+    }
+    if options.shards.raw_u16 {
+        arguments.push("--raw-u16".into());
+    }
     if options.timing {
         arguments.push("--timing".into());
     }

@@ -9,7 +9,7 @@ use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::config::Finding;
 use mixlab_burn::data::pattern;
-use mixlab_burn::data::shard::Shard;
+use mixlab_burn::data::shard::{Layout, Shard, check_vocabulary};
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::{Plan, Planned};
 use mixlab_burn::program::{Counts, Memory};
@@ -44,9 +44,15 @@ struct Data {
 
 impl Data {
     fn read(options: &cli::Validate) -> anyhow::Result<Self> {
-        let patterns = [&options.train[..], &options.val].concat();
+        let layout = if options.raw_u16 { Layout::Raw } else { Layout::Header };
+        let parts = [("train", &options.train), ("val", &options.val)];
+        let given = parts.iter().flat_map(|(part, given)| {
+            given.iter().map(|pattern| pattern::in_folder(pattern, part))
+        });
+        let patterns: Vec<String> = given.collect();
         let paths = if patterns.is_empty() { Vec::new() } else { pattern::expand(&patterns)? };
-        let shards: Vec<Shard> = paths.iter().map(|p| Shard::open(p)).collect::<Result<_, _>>()?;
+        let open = |path: &PathBuf| Shard::open(path, layout);
+        let shards: Vec<Shard> = paths.iter().map(open).collect::<Result<_, _>>()?;
         let vocabulary = options.tokenizer.as_deref().map(vocabulary).transpose()?;
         Ok(Self { tokens: shards.iter().map(Shard::len).sum(), shards, vocabulary })
     }
@@ -54,8 +60,8 @@ impl Data {
     /// Errors and warnings about this data for a model of `vocab` tokens in batches of `batch`.
     fn problems(&self, vocab: usize, batch: usize) -> [Vec<String>; 2] {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        let checked = self.shards.iter().map(|shard| shard.check_vocabulary(vocab));
-        errors.extend(checked.filter_map(Result::err).map(|error| error.to_string()));
+        let checked = check_vocabulary(&self.shards, vocab);
+        errors.extend(checked.err().map(|error| error.to_string()));
         match self.vocabulary {
             Some(tokens) if tokens > vocab => errors.push(format!(
                 "the tokenizer has `{tokens}` tokens, and vocab_size is `{vocab}`\n  hint: set `vocab_size` to `{tokens}`"

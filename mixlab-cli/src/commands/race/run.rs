@@ -181,8 +181,8 @@ impl Run<'_> {
         drop(command);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         std::thread::scope(|scope| {
-            let mut filter = Filter::default();
             scope.spawn(|| {
+                let mut filter = Filter::default();
                 tee(out, &log, |line| {
                     if let Some(lines) = filter.pass(line).filter(|_| shown) {
                         // A closed stdout is no reason to stop training.
