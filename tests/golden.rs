@@ -11,6 +11,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use mixlab_burn::blocks::DropoutKey;
+use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{Batch, Batches, Loader, LoaderConfig, Prefetch};
 use mixlab_burn::eval::mean_loss;
 use mixlab_burn::model::Model;
@@ -84,6 +85,7 @@ impl Case {
             chunk: training.shuffle_chunk_tokens,
             seed: training.seed,
             vocab_size: self.plan.vocab,
+            layout: Layout::Header,
         }
     }
 
@@ -285,13 +287,15 @@ fn run(case: &Case, model: Model<Train>) -> (Model<Train>, Vec<Logged>) {
         val_every: case.plan.training.steps,
     };
     let mut logged = Vec::new();
-    let trained = train(Trainer::new(model, &Default::default()), run, |event| {
+    let mut trainer = Trainer::new(model, &Default::default());
+    let trained = train(&mut trainer, run, |event| {
         if let Event::Logged(step) = event {
             logged.push(step);
         }
         ControlFlow::Continue(())
     });
-    (trained.unwrap().model, logged)
+    trained.unwrap();
+    (trainer.into_model(), logged)
 }
 
 /// How far losses may be off: what rounding alone does to them, and never more than 1e-4.

@@ -1,5 +1,6 @@
 //! Everything that spans crates, in one binary.
 
+mod attack;
 mod backends;
 mod batches;
 mod bounds;
@@ -8,6 +9,7 @@ mod cli;
 mod custom;
 mod docs;
 mod examples;
+mod faults;
 mod floors;
 mod golden;
 mod inference;

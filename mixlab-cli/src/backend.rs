@@ -1,8 +1,8 @@
 //! Which backend computes: the only place that matches on its name.
 
 use std::fmt;
+use std::sync::OnceLock;
 
-use anyhow::Context;
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Args, ValueEnum};
@@ -20,8 +20,18 @@ pub struct Compute {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub device: usize,
     /// Threads of the CPU backend [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// More than any machine has cores for, and fewer than a system refuses.
+const MOST_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=MOST_THREADS) => Ok(n),
+        _ => Err(format!("expected a number from 1 to {MOST_THREADS}")),
+    }
 }
 
 /// Value of `--backend`.
@@ -130,6 +140,21 @@ fn keep_memory() {
     }
 }
 
+/// Limits this process to `--threads`. Only the first call counts: it comes before anything that
+/// computes.
+///
+/// # Errors
+/// If the system does not give so many.
+pub fn use_threads(compute: &Compute) -> anyhow::Result<()> {
+    static SET: OnceLock<()> = OnceLock::new();
+    let (Some(threads), Ok(())) = (compute.threads, SET.set(())) else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|error| {
+        let hint = "leave `--threads` out, or give fewer";
+        anyhow::anyhow!("`{threads}` threads cannot be had: {error}\n  hint: {hint}")
+    })
+}
+
 /// Runs `job` on the backend that `compute` asks for.
 ///
 /// # Errors
@@ -184,10 +209,7 @@ fn no_device(name: &str, looked_for: &str) -> anyhow::Error {
 #[cfg(feature = "cpu")]
 fn cpu(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
     only_device("cpu", compute.device)?;
-    if let Some(threads) = compute.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        pool.context("the thread pool is already set up")?;
-    }
+    use_threads(compute)?;
     let device = format!("flex, {} threads", rayon::current_num_threads());
     let place = Place { kind: "cpu", device, gpu: false };
     // A thread of the pool hands out work sooner than one outside of it, and takes its share.
@@ -204,7 +226,9 @@ fn only_device(name: &str, device: usize) -> anyhow::Result<()> {
     if device == 0 {
         return Ok(());
     }
-    let message = format!("`--device {device}`: the `{name}` backend has only device `0`");
+    let message = format!(
+        "`--device {device}`: the `{name}` backend has only device `0`\n  hint: leave `--device` out"
+    );
     Err(Request(message).into())
 }
 

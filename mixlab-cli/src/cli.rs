@@ -1,6 +1,6 @@
 //! The command line as clap sees it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -32,26 +32,50 @@ pub enum Command {
     Generate(Generate),
 }
 
+impl Command {
+    /// Where it computes, if it does.
+    pub fn compute(&self) -> Option<&Compute> {
+        match self {
+            Self::Arch(options) => Some(&options.compute),
+            Self::Smoke(options) => Some(&options.compute),
+            Self::Eval(options) => Some(&options.model.compute),
+            Self::Hiddenstats(options) => Some(&options.model.compute),
+            Self::Generate(options) => Some(&options.model.compute),
+            Self::Count(_) | Self::Prepare(_) => None,
+        }
+    }
+}
+
 /// Which config, and what to change in it.
 #[derive(Args)]
 pub struct ConfigFile {
     /// Model and training as JSON; `//` comments are allowed
     #[arg(long, value_name = "FILE")]
-    pub config: String,
+    pub config: PathBuf,
     /// Override a field, as in training.steps=20 or blocks[0].heads=8; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
 }
 
+impl ConfigFile {
+    /// Where the file may lie.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        vec![self.config.clone(), Path::new("..").join(&self.config)]
+    }
+}
+
 /// Which data.
 #[derive(Args)]
 pub struct Shards {
-    /// Training shards, a quoted glob, may be repeated; `demo` writes and uses generated stories
+    /// Training shards: a quoted glob or a folder, may be repeated; `demo` writes and uses generated stories
     #[arg(long, value_name = "GLOB", default_value = "demo")]
     pub train: Vec<String>,
-    /// Validation shards [default: --train with `train` replaced by `val`]
+    /// Validation shards [default: --train with `train` replaced by `val`, or another usual name]
     #[arg(long, value_name = "GLOB")]
     pub val: Vec<String>,
+    /// Shards have no header: 16-bit ids alone, as nanoGPT writes them
+    #[arg(long)]
+    pub raw_u16: bool,
 }
 
 /// Which model, and where it runs.

@@ -115,6 +115,10 @@ pub fn stray(argument: &str) -> String {
     )
 }
 
+fn needs_value(name: &str) -> String {
+    format!("flag `-{name}` needs a value\n  hint: write it after the flag, as in `-{name} VALUE`")
+}
+
 type Flag = (String, Option<String>);
 
 fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
@@ -131,7 +135,7 @@ fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
         };
         let value = match value {
             None if takes_value(name) => {
-                Some(rest.next().cloned().ok_or_else(|| format!("flag `-{name}` needs a value"))?)
+                Some(rest.next().cloned().ok_or_else(|| needs_value(name))?)
             }
             value => value,
         };

@@ -34,8 +34,8 @@ pub fn duration(time: Duration, unit: Duration) -> String {
         return format!("{}ms", nanos / 1_000_000);
     }
     let whole = nanos / 1_000_000_000;
-    let millis = nanos / 1_000_000 % 1000;
-    let seconds = (whole % 60) as f64 + millis as f64 / 1000.0;
+    // One division: a sum of two floats may print more than three decimals.
+    let seconds = (nanos / 1_000_000 % 60_000) as f64 / 1000.0;
     let (hours, minutes) = (whole / 3600, whole / 60 % 60);
     match (hours, minutes) {
         (0, 0) => format!("{seconds}s"),
@@ -187,7 +187,7 @@ impl<K: Block> Log<'_, K> {
     }
 
     /// The summary of a run.
-    pub fn summary<M>(&self, trained: &Trained<M>, elapsed: Duration) -> String {
+    pub fn summary(&self, trained: &Trained, elapsed: Duration) -> String {
         let val = trained.val_loss.map_or(String::new(), |val| format!(" val={val:.4}"));
         format!(
             "{:<12} first={:.4} last={:.4}{val} delta={:.4} ({})",
@@ -244,6 +244,10 @@ mod tests {
             assert_eq!(duration(time, ms(1)), text);
         }
         assert_eq!(duration(ms(33_600), ms(1000)), "34s");
+        for millis in 1000..60_000 {
+            let text = duration(ms(millis), ms(1));
+            assert!(text.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 4), "{text}");
+        }
     }
 
     #[test]

@@ -222,10 +222,10 @@ fn a_relative_path_is_looked_for_above_the_working_directory_too() {
     let error = Config::read("no/such.json", &[]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "no/such.json: there is no such config file, and no `../no/such.json` either"
+        "no/such.json: there is no such config file, and no `../no/such.json` either\n  hint: check the path"
     );
     assert_eq!(
         Config::read("", &[]).unwrap_err().to_string(),
-        "config: the path of the config file is empty"
+        "config: the path of the config file is empty\n  hint: name a file of JSON"
     );
 }

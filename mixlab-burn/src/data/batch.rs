@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::pattern::expand;
-use super::shard::Shard;
+use super::shard::{Layout, Shard, check_vocabulary};
 use super::stream::{StreamConfig, TokenStream};
 use super::{DataError, Position};
 
@@ -111,6 +111,8 @@ pub struct LoaderConfig {
     pub seed: i64,
     /// Every token must be below this.
     pub vocab_size: usize,
+    /// What stands before the tokens of each shard.
+    pub layout: Layout,
 }
 
 /// An endless source of batches.
@@ -141,10 +143,10 @@ impl Loader {
         config: &LoaderConfig,
         open: impl FnOnce(&[PathBuf], StreamConfig) -> Result<TokenStream, DataError>,
     ) -> Result<Self, DataError> {
-        let &LoaderConfig { batch_tokens, seq_len, chunk, seed, vocab_size, .. } = config;
+        let &LoaderConfig { batch_tokens, seq_len, chunk, seed, vocab_size, layout, .. } = config;
         rows(batch_tokens, seq_len)?;
         let chunk = if chunk == 0 { seq_len } else { chunk };
-        let order = StreamConfig { chunk, seed, vocab_size };
+        let order = StreamConfig { chunk, seed, vocab_size, layout };
         let stream = open(&expand(&config.patterns)?, order)?;
         Ok(Self { stream, batch_tokens, seq_len })
     }
@@ -154,7 +156,7 @@ impl Batches for Loader {
     /// The next batch. It takes B·T + 1 tokens: none of them comes again in the batch after.
     ///
     /// # Errors
-    /// If a shard that is reached for the first time has an id outside the vocabulary.
+    /// If a shard cannot be read any more, or has become another one.
     fn next_batch(&mut self) -> Result<Batch, DataError> {
         let tokens = self.stream.read(self.batch_tokens + 1)?;
         Batch::from_tokens(&tokens, self.seq_len)
@@ -178,12 +180,17 @@ pub fn validation_batches(config: &LoaderConfig) -> Result<Vec<Batch>, DataError
 ///
 /// # Errors
 /// If a shard cannot be used.
-pub fn all_tokens(shards: &[PathBuf], vocab_size: usize) -> Result<Vec<u16>, DataError> {
+pub fn all_tokens(
+    shards: &[PathBuf],
+    vocab_size: usize,
+    layout: Layout,
+) -> Result<Vec<u16>, DataError> {
+    let shards = shards.iter().map(|path| Shard::open(path, layout));
+    let shards: Vec<_> = shards.collect::<Result<_, _>>()?;
+    check_vocabulary(&shards, vocab_size)?;
     let mut tokens = Vec::new();
-    for path in shards {
-        let shard = Shard::open(path)?;
-        shard.check_vocabulary(vocab_size)?;
-        tokens.extend(shard.tokens(0..shard.len()));
+    for shard in &shards {
+        shard.reader()?.read(0..shard.len(), &mut tokens)?;
     }
     Ok(tokens)
 }
@@ -197,8 +204,9 @@ pub fn full_validation(
     patterns: &[String],
     seq_len: usize,
     vocab_size: usize,
+    layout: Layout,
 ) -> Result<Vec<u16>, DataError> {
-    let mut tokens = all_tokens(&expand(patterns)?, vocab_size)?;
+    let mut tokens = all_tokens(&expand(patterns)?, vocab_size, layout)?;
     let pairs = tokens.len().saturating_sub(1);
     let whole = pairs.checked_div(seq_len).unwrap_or(0) * seq_len;
     if whole == 0 {
@@ -231,6 +239,7 @@ mod tests {
             chunk: 0,
             seed: 1,
             vocab_size: 30,
+            layout: Layout::Header,
         };
         (folder, config)
     }
@@ -324,13 +333,13 @@ mod tests {
     #[test]
     fn the_full_set_is_in_order_and_cut_to_whole_rows() {
         let (_folder, config) = small();
-        let all = full_validation(&config.patterns, 4, 30).unwrap();
+        let all = full_validation(&config.patterns, 4, 30, Layout::Header).unwrap();
         assert_eq!(all, (0..29).collect::<Vec<_>>());
-        let row = full_validation(&config.patterns, 29, 30).unwrap();
+        let row = full_validation(&config.patterns, 29, 30, Layout::Header).unwrap();
         assert_eq!(row.len(), 30);
-        let error = full_validation(&config.patterns, 30, 30).unwrap_err();
+        let error = full_validation(&config.patterns, 30, 30, Layout::Header).unwrap_err();
         assert!(matches!(error, DataError::ShortValidation { tokens: 30, .. }));
-        let error = full_validation(&config.patterns, 4, 29).unwrap_err();
+        let error = full_validation(&config.patterns, 4, 29, Layout::Header).unwrap_err();
         assert!(error.to_string().contains("id `29` at position `4`"));
     }
 }

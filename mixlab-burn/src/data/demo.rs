@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use crate::data::batch::full_validation;
     use crate::data::bpb::ByteTables;
+    use crate::data::shard::Layout;
     use std::collections::HashSet;
 
     /// Little text: enough for every word, and quick.
@@ -239,7 +240,7 @@ mod tests {
         let folder = cache.path().join(format!("mixlab/demo-{VERSION}-v600"));
         let all = [demo.val, demo.train].map(|pattern| {
             let pattern = std::slice::from_ref(&pattern);
-            full_validation(pattern, 1, 600).unwrap()
+            full_validation(pattern, 1, 600, Layout::Header).unwrap()
         });
         let tables = ByteTables::read(&folder, 600).unwrap();
         let bytes = |id: &u16| tables.bytes(*id, *id).unwrap() as usize;
@@ -272,7 +273,7 @@ mod tests {
         let below = prepare(minimum - 1);
         assert!(matches!(below, Err(DemoError::SmallVocabulary { .. })));
         let demo = prepare(minimum).unwrap();
-        assert!(full_validation(&[demo.val], 8, minimum).is_ok());
+        assert!(full_validation(&[demo.val], 8, minimum, Layout::Header).is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::files::replace_file;
+use crate::files::{self, Replacement};
 
 const MAGIC: u32 = 0x4C50_4C42;
 const VERSION: u32 = 1;
@@ -18,7 +18,7 @@ const RECORD: usize = 6;
 #[derive(Debug, thiserror::Error)]
 pub enum LogprobsError {
     /// The system refuses.
-    #[error("cannot access `{}`: {source}", path.display())]
+    #[error("cannot access `{}`: {source}\n  hint: {}", path.display(), files::hint(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -55,12 +55,13 @@ impl Logprobs {
     ///
     /// # Errors
     /// If the system refuses, or there are more than 2³² − 1 records.
-    pub fn write(&self, path: &Path) -> Result<(), LogprobsError> {
-        let io = |source| LogprobsError::Io { path: path.to_owned(), source };
+    pub fn write(&self, place: Replacement) -> Result<(), LogprobsError> {
+        let path = place.path().to_owned();
+        let io = |source| LogprobsError::Io { path: path.clone(), source };
         let [vocab, count] = [self.vocab_size, self.records.len()].map(u32::try_from);
         let too_many = |_| io(io::Error::other("more records than its header can count"));
         let header = [MAGIC, VERSION, vocab.map_err(too_many)?, count.map_err(too_many)?];
-        replace_file(path, |file| {
+        let written = place.commit(|file| {
             let mut file = BufWriter::new(file);
             header.iter().try_for_each(|word| file.write_all(&word.to_le_bytes()))?;
             for (token, loss) in &self.records {
@@ -68,8 +69,8 @@ impl Logprobs {
                 file.write_all(&loss.to_le_bytes())?;
             }
             file.flush()
-        })
-        .map_err(io)
+        });
+        written.map_err(io)
     }
 
     /// Reads a file.
@@ -109,7 +110,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("l.bin");
         let written = Logprobs { vocab_size: 64, records: vec![(13, 4.5), (65_535, 0.25)] };
-        written.write(&path).unwrap();
+        written.write(Replacement::begin(&path).unwrap()).unwrap();
         assert_eq!(Logprobs::read(&path).unwrap(), written);
         assert_eq!(written.mean(), 2.375);
         let bytes = fs::read(&path).unwrap();
@@ -124,7 +125,9 @@ mod tests {
             let error = Logprobs::read(&path).unwrap_err().to_string();
             assert!(error.contains("l.bin") && error.contains("hint: "), "{error}");
         }
-        Logprobs { vocab_size: 1, records: vec![] }.write(&path).unwrap();
+        Logprobs { vocab_size: 1, records: vec![] }
+            .write(Replacement::begin(&path).unwrap())
+            .unwrap();
         assert_eq!(Logprobs::read(&path).unwrap().mean(), 0.0);
     }
 }

@@ -104,6 +104,6 @@ pub enum DataError {
     #[error("there are no more batches\n  hint: give more data, or set fewer `training.steps`")]
     Exhausted,
     /// A batch was asked for after the loader had failed.
-    #[error("the loader has stopped after an earlier error")]
+    #[error("the loader has stopped after an earlier error\n  hint: look for that error")]
     Stopped,
 }

@@ -1,12 +1,12 @@
 //! Files of tensors for other programs: raw, NumPy, safetensors.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::files::replace_file;
+use crate::files::Replacement;
 
 /// A tensor of f32 with a name.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,22 +39,19 @@ impl Format {
     }
 }
 
-/// Writes `tensors`, all of `shape`, in the format of the ending of `path`, and returns the bytes of the
-/// file. Folders on the way are made.
+/// Writes `tensors`, all of `shape`, in the format of the ending of the path, and returns the bytes of
+/// the file.
 ///
 /// # Errors
 /// If the system refuses; an old file is then untouched.
-pub fn write(path: &Path, tensors: &[Named], shape: &[usize]) -> io::Result<u64> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)?;
-    }
-    let header = match Format::of(path) {
+pub fn write(place: Replacement, tensors: &[Named], shape: &[usize]) -> io::Result<u64> {
+    let header = match Format::of(place.path()) {
         Format::Raw => Vec::new(),
         Format::Npy => npy(tensors.len(), shape),
         Format::Safetensors => safetensors(tensors, shape),
     };
     let values = || tensors.iter().flat_map(|tensor| &tensor.values);
-    replace_file(path, |file: &mut File| {
+    place.commit(|file: &mut File| {
         let mut file = BufWriter::new(file);
         file.write_all(&header)?;
         values().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
@@ -100,8 +97,8 @@ mod tests {
     fn written(name: &str, count: usize) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new").join(name);
-        let bytes = write(&path, &tensors(count), &[2, 3]).unwrap();
-        let content = fs::read(path).unwrap();
+        let bytes = write(Replacement::begin(&path).unwrap(), &tensors(count), &[2, 3]).unwrap();
+        let content = std::fs::read(path).unwrap();
         assert_eq!(content.len() as u64, bytes);
         content
     }

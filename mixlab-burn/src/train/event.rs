@@ -51,9 +51,8 @@ pub enum Event {
 }
 
 /// The end of a run.
-pub struct Trained<M> {
-    /// The trained model.
-    pub model: M,
+#[derive(Clone, Debug)]
+pub struct Trained {
     /// Loss of the first step.
     pub first_loss: f64,
     /// Loss of the last logged step.
@@ -70,12 +69,11 @@ pub struct Trained<M> {
     pub device_memory: Option<u64>,
 }
 
-impl<M> Trained<M> {
+impl Trained {
     /// What the logged steps tell.
-    pub(super) fn of(model: M, logs: &[Logged]) -> Self {
+    pub(super) fn of(logs: &[Logged]) -> Self {
         let first = logs.first();
         Self {
-            model,
             first_loss: first.map_or(f64::NAN, |l| l.loss),
             last_loss: logs.last().map_or(f64::NAN, |l| l.loss),
             val_loss: logs.iter().rev().find_map(|l| l.val_loss),

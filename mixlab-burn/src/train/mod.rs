@@ -49,7 +49,6 @@ use mixlab_ops::Backend;
 use crate::blocks::Block;
 use crate::data::{Batch, Batches, Prefetch};
 use crate::eval::mean_loss;
-use crate::model::Model;
 
 pub use error::TrainError;
 pub use event::{Event, Logged, Timing, Trained};
@@ -73,15 +72,15 @@ pub struct Run<S = Prefetch> {
 }
 
 /// Trains by the plan of the trainer's model, from the step that it stands at. `observe` sees every
-/// event and may break off after a step.
+/// event and may break off after a step. Whatever happens, the trainer then has what was trained.
 ///
 /// # Errors
 /// If a batch cannot be loaded, the loss becomes NaN, or gradients stay infinite or NaN.
 pub fn train<A, K, S>(
-    mut trainer: Trainer<A, K>,
+    trainer: &mut Trainer<A, K>,
     mut run: Run<S>,
     mut observe: impl FnMut(Event) -> ControlFlow<()>,
-) -> Result<Trained<Model<A, K>>, TrainError>
+) -> Result<Trained, TrainError>
 where
     A: AutodiffBackend<InnerBackend: Backend> + Backend,
     K: Block,
@@ -129,7 +128,7 @@ where
         steps: trainer.steps(),
         elapsed: start.elapsed(),
         device_memory: A::memory(trainer.device()),
-        ..Trained::of(trainer.into_model(), &logs)
+        ..Trained::of(&logs)
     })
 }
 

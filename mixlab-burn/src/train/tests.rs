@@ -7,11 +7,11 @@ use burn_backend::ops::FloatTensorOps;
 use burn_flex::Flex;
 
 use super::{Optimizer, Run, State, StateError, Trainer, train};
-use crate::data::shard::write_shard;
+use crate::data::shard::{Layout, write_shard};
 use crate::data::{Batch, Batches, DataError, Loader, LoaderConfig, Prefetch};
 use crate::model::Model;
 use crate::plan::Plan;
-use crate::weights::{fill, values};
+use crate::weights::{Weight, fill, values};
 
 type Train = Autodiff<Flex>;
 
@@ -50,6 +50,7 @@ fn loader_config(folder: &Path) -> LoaderConfig {
         chunk: 0,
         seed: 3,
         vocab_size: 29,
+        layout: Layout::Header,
     }
 }
 
@@ -187,25 +188,26 @@ fn the_loop_trains_on_any_batches_and_says_when_they_end() {
     let run = |batches: usize| {
         let batches = (0..batches).map(|number| Ok(batch(number)));
         let run = Run { batches, validation: vec![batch(99)], log_every: 4, val_every: STEPS };
-        let mut logged = Vec::new();
-        let trained = train(trainer(&plan), run, |event| {
+        let (mut logged, mut trainer) = (Vec::new(), trainer(&plan));
+        let trained = train(&mut trainer, run, |event| {
             if let super::Event::Logged(step) = event {
                 logged.push((step.step, step.val_loss.is_some(), step.tokens));
             }
             std::ops::ControlFlow::Continue(())
         });
-        (trained, logged)
+        (trained, logged, trainer)
     };
-    let (trained, logged) = run(STEPS);
+    let (trained, logged, by_loop) = run(STEPS);
     assert_eq!(logged, [(0, true, 32), (4, false, 160), (8, false, 288), (11, true, 384)]);
     let trained = trained.unwrap();
     assert_eq!(trained.steps, STEPS);
     let mut by_hand = trainer(&plan);
     (0..STEPS).for_each(|number| by_hand.step(batch(number)).unwrap());
-    assert_eq!(bits(&trained.model), bits(by_hand.model()));
-    let (failed, _) = run(3);
-    let error = failed.err().expect("too few batches");
+    assert_eq!(bits(by_loop.model()), bits(by_hand.model()));
+    let (failed, _, by_loop) = run(3);
+    let error = failed.expect_err("too few batches");
     assert!(matches!(error, super::TrainError::Data(DataError::Exhausted)), "{error}");
+    assert_eq!(by_loop.steps(), 3, "what was trained is still there");
 }
 
 #[test]
@@ -234,4 +236,28 @@ fn a_state_holds_only_named_numbers_of_plain_types() {
     }
     assert_eq!(state.numbers["step"], 1);
     assert!(state.tensors.contains_key("w0_embed.m") && state.tensors.contains_key("bias"));
+}
+
+/// What `Trainer::read` says in the end of a run whose head begins as `value`.
+fn failed(value: f32) -> String {
+    let head = |_, weight: &Weight| (weight.name == "head").then(|| vec![value; weight.len()]);
+    let mut run = Trainer::new(fill(model(&plan("")), head), &Default::default());
+    let read = (0..STEPS).find_map(|number| {
+        run.step(batch(number)).unwrap();
+        run.read().err()
+    });
+    read.expect("the run breaks").to_string()
+}
+
+#[test]
+fn a_start_that_is_not_finite_is_the_fault_of_weights_and_not_of_the_learning_rate() {
+    for (value, part) in [
+        (f32::NAN, "_head` is not finite"),
+        (f32::INFINITY, "_head` is not finite"),
+        (1e38, "the largest is `1e38` in `w"),
+    ] {
+        let message = failed(value);
+        assert!(message.contains(part) && message.contains("before any update"), "{message}");
+        assert!(!message.contains("training.lr"), "{message}");
+    }
 }

@@ -10,7 +10,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 pub use init::{WeightInit, initialize};
-pub use safetensors::{Metadata, WeightError, load, save};
+pub use safetensors::{Metadata, WeightError, load, reserve, save, write};
 
 /// Which optimizer group updates a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 mod data;
 mod metrics;
+mod outputs;
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -19,17 +19,20 @@ use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
-use mixlab_burn::train::{Event, Logged, Schedule, Trainer, train};
+use mixlab_burn::train::{Event, Logged, Schedule, TrainError, Trainer, train};
 use mixlab_burn::weights;
 
 use super::full::{FullData, Teller};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli;
 use crate::error::Interrupted;
 use crate::interrupt;
 use crate::kernels;
 use crate::report::{self, Log};
+use data::Feed;
 use metrics::{Metrics, Start};
+use outputs::Outputs;
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     let precision = options.precision.map(|precision| precision.setting());
@@ -37,8 +40,10 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
-    let feed = data::open(options, &plan)?;
-    backend::run(&options.compute, Train { options, plan, config, feed })
+    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let outputs = Outputs::open(options, sources.paths())?;
+    let feed = data::open(sources, options, &plan)?;
+    backend::run(&options.compute, Train { options, plan, config, feed, outputs })
 }
 
 /// One training run, ready to go to a backend.
@@ -46,7 +51,8 @@ struct Train<'a, K: Block> {
     options: &'a cli::Arch,
     plan: Arc<Plan<K>>,
     config: serde_json::Value,
-    feed: data::Feed,
+    feed: Feed,
+    outputs: Outputs,
 }
 
 impl<K: Block> Job for Train<'_, K> {
@@ -54,7 +60,7 @@ impl<K: Block> Job for Train<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let Self { options, plan, config, feed } = self;
+        let Self { options, plan, config, feed, mut outputs } = self;
         let name = &plan.name;
         let say = |line: String| {
             if !options.quiet {
@@ -89,41 +95,41 @@ impl<K: Block> Job for Train<'_, K> {
         if let Some(reason) = &feed.no_validation {
             say(format!("  [{name}] no val set: {reason}"));
         }
-        let mut metrics = Metrics::open(options.metrics.as_deref())?;
-        metrics.start(&Start {
+        outputs.metrics.start(&Start {
             plan: &plan,
             config: &config,
             counts: &counts,
             place,
             precision,
-        })?;
+        });
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
-        let mut view =
-            View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
-        let mut failed = None;
-        let trained = train(Trainer::new(model, &device), feed.run, |event| {
-            if let Err(error) = view.event(event) {
-                failed = Some(error);
-                return ControlFlow::Break(());
+        let metrics = &mut outputs.metrics;
+        let mut view = View { options, bar, log, metrics, waiting, before: None, told: 0 };
+        let mut trainer = Trainer::new(model, &device);
+        let trained = train(&mut trainer, feed.run, |event| {
+            view.event(event);
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
-            if stop.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        })?;
+        });
         view.bar.finish_and_clear();
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        if let Some(path) = &options.safetensors {
-            export(&trained.model, path, &plan)?;
-        }
+        let summary = trained.as_ref().map(|trained| view.log.summary(trained, start.elapsed()));
+        let (steps, model) = (trainer.steps(), trainer.into_model());
+        let (Ok(trained), Ok(summary)) = (&trained, summary) else {
+            let error = trained.map(drop).expect_err("there is no summary");
+            let untrained = matches!(error, TrainError::BrokenStart { .. }) || steps == 0;
+            if !untrained {
+                outputs.rescue(&model, steps, !matches!(error, TrainError::Data(_)));
+            }
+            return Err(error.into());
+        };
+        outputs.export(&model)?;
+        outputs.metrics.end(trained);
         let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
-            Some(data) => evaluate(Session::new(trained.model.clone(), &device), &data, options),
+            Some(data) => evaluate(Session::new(model, &device), &data, options),
             None => Ok(()),
         };
-        let summary = view.log.summary(&trained, start.elapsed());
-        view.metrics.end(&trained)?;
         println!("{summary}");
         println!();
         println!("=== ARCH RESULT ===");
@@ -133,16 +139,6 @@ impl<K: Block> Job for Train<'_, K> {
         }
         evaluated
     }
-}
-
-fn export<A, K>(model: &Model<A, K>, path: &Path, plan: &Plan<K>) -> anyhow::Result<()>
-where
-    A: burn::tensor::backend::Backend,
-    K: Block,
-{
-    let count = weights::save(model, path, &plan.metadata())?;
-    println!("exported safetensors to {} ({count} tensors)", path.display());
-    Ok(())
 }
 
 /// Scores all validation data by the weights that are exported. A failure ends the command, when the
@@ -170,7 +166,7 @@ struct View<'a, K: Block> {
     options: &'a cli::Arch,
     bar: ProgressBar,
     log: Log<'a, K>,
-    metrics: Metrics,
+    metrics: &'a mut Metrics,
     /// Waits for the first loss.
     waiting: Option<Sender<()>>,
     /// The logged step before.
@@ -180,7 +176,7 @@ struct View<'a, K: Block> {
 }
 
 impl<K: Block> View<'_, K> {
-    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+    fn event(&mut self, event: Event) {
         let plan = self.log.plan;
         match event {
             Event::Step(step) => self.bar.set_position(step as u64 + 1),
@@ -202,7 +198,7 @@ impl<K: Block> View<'_, K> {
                 let phase = Schedule::new(&plan.training).phase(logged.step).map(|(i, _)| i);
                 let before = self.before.replace(logged.clone());
                 self.say(self.log.line(&logged, before.as_ref(), phase));
-                self.metrics.step(&logged, before.as_ref())?;
+                self.metrics.step(&logged, before.as_ref());
                 if self.options.timing {
                     let (log, kernels) = (start.elapsed(), kernels::counted());
                     self.say(self.log.timing(&logged.timing, log, kernels));
@@ -217,7 +213,6 @@ impl<K: Block> View<'_, K> {
             )),
             _ => {}
         }
-        Ok(())
     }
 
     fn tell_of_slow_paths(&mut self) {

@@ -1,6 +1,6 @@
 //! `eval`: how trained weights score validation data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -10,16 +10,17 @@ use mixlab_burn::data::Batch;
 use mixlab_burn::data::batch::validation_batches;
 use mixlab_burn::data::logprobs::Logprobs;
 use mixlab_burn::eval::{Layout, Total, mean_loss};
+use mixlab_burn::files::Replacement;
 use mixlab_burn::inference::Session;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use serde_json::json;
 
 use super::full::{FullData, Teller};
-use super::shards::{Sources, loader};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::error::answer;
-use crate::{Request, cli, kernels, report};
+use crate::{Request, cli, kernels, outputs, report};
 
 pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
     if options.logprobs_out.is_some() && options.safetensors_load.len() > 1 {
@@ -27,23 +28,26 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
         return Err(Request(format!("{message}\n  hint: evaluate them one by one")).into());
     }
     let plan = super::trained::<K>(&options.model)?;
-    let val = Sources::of(&options.shards, plan.vocab)?.val;
+    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let inputs = [options.model.config.paths(), options.safetensors_load.clone(), sources.paths()];
+    let reserve = |path: &PathBuf| outputs::reserve(&inputs.concat(), "--logprobs-out", path);
+    let place = options.logprobs_out.as_ref().map(reserve).transpose()?;
     let batches = match options.logprobs_out {
         Some(_) => Vec::new(),
-        None => validation_batches(&loader(&plan, &val))?,
+        None => validation_batches(&sources.loader(&plan, sources.validation()?))?,
     };
     let whole = options.full || options.stride.is_some() || options.logprobs_out.is_some();
-    let full = whole.then(|| full(options, &plan, &val)).transpose()?;
-    backend::run(&options.model.compute, Evaluate { options, plan, batches, full })
+    let full = whole.then(|| full(options, &plan, &sources)).transpose()?;
+    backend::run(&options.model.compute, Evaluate { options, plan, batches, full, place })
 }
 
 /// All validation data, and the rows that score them.
 fn full<K: Block>(
     options: &cli::Eval,
     plan: &Plan<K>,
-    val: &[String],
+    sources: &Sources,
 ) -> anyhow::Result<(FullData, Layout)> {
-    let data = FullData::open(val, options.lut_dir.as_deref(), plan.vocab)?;
+    let data = FullData::open(sources, options.lut_dir.as_deref(), plan.vocab)?;
     let tokens = data.tokens.len();
     if options.full || options.stride.is_some() {
         let layout = answer(Layout::of(plan, tokens, options.stride))?;
@@ -67,6 +71,8 @@ struct Evaluate<'a, K: Block> {
     batches: Vec<Batch>,
     /// All validation data, if they are scored.
     full: Option<(FullData, Layout)>,
+    /// Where the losses of tokens go.
+    place: Option<Replacement>,
 }
 
 /// What became of one file.
@@ -78,7 +84,7 @@ struct Outcome<'a> {
 }
 
 impl<K: Block> Job for Evaluate<'_, K> {
-    fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
+    fn run<A>(mut self, device: A::Device, place: &Place) -> anyhow::Result<()>
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
@@ -86,8 +92,8 @@ impl<K: Block> Job for Evaluate<'_, K> {
         let files = &self.options.safetensors_load;
         let load =
             |path: &Path| Session::<A::InnerBackend, K>::load(self.plan.clone(), path, &device);
-        if let (Some(path), Some(full)) = (&self.options.logprobs_out, &self.full) {
-            return self.export(&load(&files[0])?, full, path);
+        if let (Some(place), Some(full)) = (self.place.take(), &self.full) {
+            return self.export(&load(&files[0])?, full, place);
         }
         if !self.options.json {
             println!("{}", report::model(&self.plan));
@@ -116,7 +122,10 @@ impl<K: Block> Evaluate<'_, K> {
         }
         let loss = mean_loss(session.model(), &self.batches, session.device());
         if !loss.is_finite() {
-            bail!("the validation loss of `{}` is `{loss}`", weights.display());
+            bail!(
+                "the validation loss of `{}` is `{loss}`\n  hint: these weights come from a run that broke down, or belong to another config",
+                weights.display()
+            );
         }
         if loud {
             println!("  [{name}] validation loss={loss:.6}");
@@ -154,21 +163,22 @@ impl<K: Block> Evaluate<'_, K> {
         Ok(total)
     }
 
-    /// Writes the loss of each token to `path`, and prints the lines of the original in its order.
+    /// Writes the loss of each token to `place`, and prints the lines of the original in its order.
     fn export<B: Backend>(
         &self,
         session: &Session<B, K>,
         (data, layout): &(FullData, Layout),
-        path: &Path,
+        place: Replacement,
     ) -> anyhow::Result<()> {
         let plan = &self.plan;
+        let path = place.path().to_owned();
         let teller = Teller { name: &plan.name, label: "full_val+logprobs", progress: true };
         let mut records = Vec::with_capacity(layout.scored());
         let total = teller.score(session, data, layout, |scored| {
             let targets = data.tokens[scored.first..].iter().copied();
             records.extend(targets.zip(scored.losses.iter().copied()));
         })?;
-        Logprobs { vocab_size: plan.vocab, records }.write(path)?;
+        Logprobs { vocab_size: plan.vocab, records }.write(place)?;
         println!("{} output={}", teller.line(&total), path.display());
         println!("{}", report::model(plan));
         println!("{}", self.loaded(session, &self.options.safetensors_load[0]));

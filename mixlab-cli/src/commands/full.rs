@@ -9,6 +9,7 @@ use mixlab_burn::eval::{Layout, Scored, Total, TrueBytes, score};
 use mixlab_burn::inference::{Session, SessionError};
 use mixlab_burn::ops::Backend;
 
+use super::shards::Sources;
 use crate::report::duration;
 
 /// Time between lines of progress.
@@ -22,16 +23,16 @@ pub struct FullData {
 }
 
 impl FullData {
-    /// Reads the shards that `patterns` name, and byte tables of `lut_dir` or beside the shards.
-    pub fn open(patterns: &[String], lut_dir: Option<&Path>, vocab: usize) -> anyhow::Result<Self> {
-        let shards = pattern::expand(patterns)?;
+    /// Reads the validation shards, and byte tables of `lut_dir` or beside the shards.
+    pub fn open(sources: &Sources, lut_dir: Option<&Path>, vocab: usize) -> anyhow::Result<Self> {
+        let shards = pattern::expand(sources.validation()?)?;
         let bytes = TrueBytes::find(lut_dir, &shards, vocab)?;
         if bytes.is_none() {
             eprintln!(
                 "note: there are no byte tables beside the validation shards, so bits per byte are not known\n  hint: `--lut-dir DIR` names their folder; `prepare` writes them"
             );
         }
-        Ok(Self { tokens: all_tokens(&shards, vocab)?, bytes })
+        Ok(Self { tokens: all_tokens(&shards, vocab, sources.layout)?, bytes })
     }
 }
 

@@ -2,27 +2,30 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::tensors::{self, Named};
 use mixlab_burn::data::{Batch, Batches, Loader};
+use mixlab_burn::files::Replacement;
 use mixlab_burn::inference::Session;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 
-use super::shards::{Sources, loader};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli::{self, Layers};
-use crate::kernels;
+use crate::{kernels, outputs};
 
 pub fn run<K: Block>(options: &cli::Hiddenstats) -> anyhow::Result<()> {
     let plan = super::trained::<K>(&options.model)?;
-    let sources = Sources::of(&options.shards, plan.vocab)?;
-    let mut loader = Loader::new(&loader(&plan, &sources.train))?;
+    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let inputs =
+        [options.model.config.paths(), vec![options.safetensors_load.clone()], sources.paths()];
+    let file = outputs::reserve(&inputs.concat(), "--output", &options.output)?;
+    let mut loader = Loader::new(&sources.loader(&plan, &sources.train))?;
     let batches = (0..options.batches).map(|_| loader.next_batch()).collect::<Result<_, _>>()?;
-    backend::run(&options.model.compute, Write { options, plan, batches })
+    backend::run(&options.model.compute, Write { options, plan, batches, file })
 }
 
 /// Batches whose states are written, ready to go to a backend.
@@ -30,6 +33,7 @@ struct Write<'a, K: Block> {
     options: &'a cli::Hiddenstats,
     plan: Arc<Plan<K>>,
     batches: Vec<Batch>,
+    file: Replacement,
 }
 
 impl<K: Block> Job for Write<'_, K> {
@@ -37,7 +41,7 @@ impl<K: Block> Job for Write<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let Self { options, plan, batches } = self;
+        let Self { options, plan, batches, file } = self;
         let waiting = kernels::explain_wait(place);
         let weights = &options.safetensors_load;
         let session = Session::<A::InnerBackend, K>::load(plan.clone(), weights, &device)?;
@@ -53,8 +57,8 @@ impl<K: Block> Job for Write<'_, K> {
         }
         drop(waiting);
         let path = &options.output;
-        let bytes = tensors::write(path, &states, &shape)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        let written = tensors::write(file, &states, &shape);
+        let bytes = written.map_err(|error| outputs::unwritable(path, error))?;
         println!("hidden state dims: {shape:?}");
         println!("wrote {} ({bytes} bytes)", path.display());
         if states.len() > 1 {

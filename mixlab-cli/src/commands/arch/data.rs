@@ -6,9 +6,9 @@ use mixlab_burn::data::{Loader, Prefetch, pattern};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::train::Run;
 
-use crate::cli;
 use crate::commands::full::FullData;
-use crate::commands::shards::{Sources, loader};
+use crate::commands::shards::Sources;
+use crate::{cli, out};
 
 /// Batches, and what is known about them.
 pub struct Feed {
@@ -22,25 +22,26 @@ pub struct Feed {
     pub floor: Option<f64>,
 }
 
-/// Opens the shards that `options` names.
-pub fn open<K: Block>(options: &cli::Arch, plan: &Plan<K>) -> anyhow::Result<Feed> {
-    let Sources { train, val, floor } = Sources::of(&options.shards, plan.vocab)?;
-    let batches = Prefetch::start(Loader::new(&loader(plan, &train))?);
-    let (validation, no_validation) = match pattern::expand(&val) {
-        // A pattern that is needed and matches nothing is a mistake; a derived one only means no data.
-        Err(error) if options.eval || !options.shards.val.is_empty() => return Err(error.into()),
-        Err(error) => (Vec::new(), Some(error.to_string())),
-        Ok(_) => (validation_batches(&loader(plan, &val))?, None),
-    };
-    if no_validation.is_none()
-        && let Some(overlap) = pattern::overlap(&train, &val)?
-    {
-        eprintln!("warning: {overlap}");
+/// Checks the shards and begins to read.
+pub fn open<K: Block>(
+    sources: Sources,
+    options: &cli::Arch,
+    plan: &Plan<K>,
+) -> anyhow::Result<Feed> {
+    let _wait = out::if_long("checking the token ids of all shards".into());
+    let batches = Prefetch::start(Loader::new(&sources.loader(plan, &sources.train))?);
+    let mut validation = Vec::new();
+    if sources.no_validation.is_none() {
+        validation = validation_batches(&sources.loader(plan, &sources.val))?;
+        if let Some(overlap) = pattern::overlap(&sources.train, &sources.val)? {
+            eprintln!("warning: {overlap}");
+        }
     }
     // Read now: what is wrong with them is better known before training.
-    let full = || FullData::open(&val, options.lut_dir.as_deref(), plan.vocab);
+    let full = || FullData::open(&sources, options.lut_dir.as_deref(), plan.vocab);
     let full = options.eval.then(full).transpose()?;
     let (log_every, val_every) = (options.log_every, options.val_every);
     let run = Run { batches, validation, log_every, val_every };
+    let Sources { no_validation, floor, .. } = sources;
     Ok(Feed { run, no_validation, full, floor })
 }

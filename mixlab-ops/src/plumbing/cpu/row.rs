@@ -89,7 +89,8 @@ fn add_rows(sums: &mut [f32], x: &[f32], b: Matrix<'_>, range: Range<usize>) {
             sums[j] = pair[0] + pair[1];
         }
     }
-    for (k, x) in x.iter().enumerate().take(range.end).skip(range.start + STREAMS * length) {
+    let rest = range.start + STREAMS * length..range.end;
+    for (k, x) in rest.clone().zip(&x[rest]) {
         let row = &b.data[k * b.row_stride..][..n];
         sums.iter_mut().zip(row).for_each(|(sum, b)| *sum = b.mul_add(*x, *sum));
     }
