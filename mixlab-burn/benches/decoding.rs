@@ -45,40 +45,37 @@ fn decode(decoder: &mut Decoder<'_, Flex, mixlab_burn::blocks::Builtin>, tokens:
     black_box(decoder.logits().expect("known tokens").into_data());
 }
 
-/// Seconds a token after `length` of them: the median.
-fn seconds(session: &Session<Flex>, length: usize) -> f64 {
+/// Seconds a token after `length` of them, and seconds in which `bytes` are read; medians of turns of
+/// one each, so that what else the machine does slows down both.
+fn seconds(session: &Session<Flex>, length: usize, bytes: usize) -> [f64; 2] {
+    let data = vec![1f32; bytes / 4];
     let mut decoder = Decoder::new(session, 1);
     decode(&mut decoder, (0..length as u16).collect());
-    let mut times: Vec<f64> = (0..TOKENS as u16)
-        .map(|token| {
-            let start = Instant::now();
-            decode(&mut decoder, vec![token]);
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[TOKENS / 2]
+    let mut times = [(); 2].map(|()| Vec::with_capacity(TOKENS));
+    for token in 0..TOKENS as u16 {
+        let start = Instant::now();
+        decode(&mut decoder, vec![token]);
+        times[0].push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        black_box(sum(&data));
+        times[1].push(start.elapsed().as_secs_f64());
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[TOKENS / 2]
+    })
 }
 
-/// Bytes a second that all threads read together: the best of some passes over more than caches hold.
-fn reading() -> f64 {
-    let data = vec![1f32; 64 << 20];
-    let pass = || {
-        let start = Instant::now();
-        let sum: f32 = data
-            .par_chunks(1 << 18)
-            .map(|part| {
-                let mut sums = [0f32; 64];
-                for x in part.as_chunks::<64>().0 {
-                    sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
-                }
-                sums.iter().sum::<f32>()
-            })
-            .sum();
-        black_box(sum);
-        4.0 * data.len() as f64 / start.elapsed().as_secs_f64()
+/// The sum of `data`, read by all threads.
+fn sum(data: &[f32]) -> f32 {
+    let part = |part: &[f32]| {
+        let mut sums = [0f32; 64];
+        for x in part.as_chunks::<64>().0 {
+            sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+        }
+        sums.iter().sum::<f32>()
     };
-    (0..7).map(|_| pass()).fold(0.0, f64::max)
+    data.par_chunks(1 << 16).map(part).sum()
 }
 
 /// Bytes that this process has in memory.
@@ -112,21 +109,21 @@ fn measure() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let chosen =
         |block: &&&str| wanted.is_empty() || wanted.iter().any(|w| block.contains(w.as_str()));
-    let rate = reading();
-    println!("reading: {:.1} GB/s on {} threads", rate / 1e9, rayon::current_num_threads());
     for block in BLOCKS.iter().filter(chosen) {
         let session = session(block);
         let weights: usize = layout(session.model()).iter().map(|weight| weight.len()).sum();
         // Of the embedding a token reads one row.
-        let bytes = 4.0 * (weights - session.plan().vocab * session.plan().dim) as f64;
-        let bound = bytes / rate.max(reading());
-        let times = LENGTHS.map(|length| seconds(&session, length));
-        let [short, long] = times.map(|time| format!("{:.2} ms", 1e3 * time));
+        let bytes = 4 * (weights - session.plan().vocab * session.plan().dim);
+        let [[short, read], [long, _]] = LENGTHS.map(|length| seconds(&session, length, bytes));
         println!(
-            "{block}: {short} after 16 tokens, {long} after 1024 ({:.2}x); {:.0} MB of weights, {:.2} of the bound",
-            times[1] / times[0],
-            bytes / 1e6,
-            bound / times[0]
+            "{block}: {:.2} ms after 16 tokens, {:.2} ms after 1024 ({:.2}x); {:.0} MB of weights, read in {:.2} ms ({:.1} GB/s): {:.2} of the bound",
+            1e3 * short,
+            1e3 * long,
+            long / short,
+            bytes as f64 / 1e6,
+            1e3 * read,
+            bytes as f64 / read / 1e9,
+            read / short
         );
     }
     if wanted.iter().any(|w| w == "memory") {

@@ -252,6 +252,7 @@ fn ops_without_a_product_are_these() {
         "mixlab.fading_max",
         "mixlab.gated",
         "mixlab.gated_gradient",
+        "mixlab.insert",
         "mixlab.matrix_scan",
         "mixlab.matrix_scan_gradient",
         "mixlab.momentum",

@@ -1,11 +1,11 @@
-//! Matrix products on strided slices, by the `gemm` crate unless one factor has few rows.
+//! Matrix products on strided slices, by the `gemm` crate unless the first has one row.
 
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
 
-use super::few;
+use super::row;
 
 /// A matrix within a slice: element `(i, j)` is at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +103,8 @@ pub(crate) fn multiply(
         return;
     }
     assert!(a.fits() && b.fits() && n <= row_stride && (m - 1) * row_stride + n <= to.len());
-    if few::takes(a, b) {
-        return few::multiply(to, row_stride, a, b, product);
+    if row::takes(a, b) {
+        return row::multiply(&mut to[..n], a, b, product);
     }
     let parallelism = match product.threads && m * n * k >= LARGE {
         true => Parallelism::Rayon(0),

@@ -4,10 +4,10 @@
 //! Every split of work depends on sizes alone, and every sum has one order, so that results depend
 //! neither on the number of threads nor on the width of the processor's vectors.
 
-mod few;
 mod heads;
 mod lanes;
 mod matrix;
+mod row;
 mod split;
 
 use burn::tensor::{DType, Shape};
