@@ -15,6 +15,7 @@ mod golden;
 mod inference;
 mod isolation;
 mod program;
+mod race;
 mod recipe;
 mod streaming;
 mod trained;

@@ -37,6 +37,7 @@ pub mod inference;
 pub mod model;
 pub mod plan;
 pub mod program;
+pub mod race;
 pub mod random;
 pub mod train;
 pub mod weights;

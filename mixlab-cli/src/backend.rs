@@ -66,11 +66,58 @@ pub enum PrecisionName {
     Bf16,
 }
 
+impl BackendName {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+            Self::Candle => "candle",
+        }
+    }
+
+    /// The backend itself, where it says `auto`.
+    ///
+    /// # Errors
+    /// If this build has none that runs on this machine.
+    pub fn resolve(self) -> anyhow::Result<Self> {
+        match self {
+            Self::Auto => fastest(),
+            name => Ok(name),
+        }
+    }
+
+    /// Devices that jobs are spread over: those of CUDA are known; others are taken to be as many as
+    /// there are jobs.
+    ///
+    /// # Errors
+    /// As [`BackendName::resolve`].
+    pub fn devices(self) -> anyhow::Result<usize> {
+        match self.resolve()? {
+            Self::Cuda => Ok(cuda_devices().map_err(|why| no_device("cuda", &why))?.max(1)),
+            _ => Ok(usize::MAX),
+        }
+    }
+}
+
 impl PrecisionName {
     /// The override of a config that asks for it.
     pub fn setting(self) -> String {
-        let value = self.to_possible_value().expect("no value is hidden");
-        format!("training.compute_dtype={}", value.get_name())
+        format!("training.compute_dtype={}", self.name())
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
     }
 }
 
@@ -91,6 +138,17 @@ impl fmt::Display for Place {
         match self.kind {
             "cuda" => write!(f, "cuda:{}", self.device),
             kind => write!(f, "{kind} ({})", self.device),
+        }
+    }
+}
+
+impl Place {
+    /// Bytes of memory that tensors may take here, if they are known.
+    pub fn memory(&self) -> Option<u64> {
+        match self.kind {
+            "cuda" => self.device.parse().ok().and_then(cuda_memory),
+            _ if !self.gpu => crate::memory::of_the_machine(),
+            _ => None,
         }
     }
 }
@@ -256,6 +314,20 @@ fn cuda_devices() -> Result<usize, String> {
     result::init().map_err(|e| format!("the NVIDIA driver does not start: {e}"))?;
     let count = result::device::get_count().map_err(|e| format!("no device is listed: {e}"))?;
     Ok(count as usize)
+}
+
+/// Bytes of memory of a CUDA device.
+#[cfg(feature = "cuda")]
+fn cuda_memory(device: usize) -> Option<u64> {
+    use cudarc::driver::result;
+    let device = result::device::get(device.try_into().ok()?).ok()?;
+    // SAFETY: the device is one that the driver has just named.
+    unsafe { result::device::total_mem(device) }.ok().map(|bytes| bytes as u64)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_memory(_: usize) -> Option<u64> {
+    None
 }
 
 #[cfg(not(feature = "cuda"))]

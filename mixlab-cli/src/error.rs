@@ -21,6 +21,17 @@ pub fn answer<T>(result: Result<T, SessionError>) -> anyhow::Result<T> {
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// Work that was stopped or that somebody else is at: another try may do it. Exits with code
+/// [`Stopped::CODE`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
+
+impl Stopped {
+    /// `EX_TEMPFAIL`, which schedulers take for an invitation to try again.
+    pub const CODE: u8 = 75;
+}
+
 impl Interrupted {
     /// 128 and the number of SIGINT, as shells count.
     pub const CODE: u8 = 130;

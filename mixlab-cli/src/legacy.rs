@@ -189,7 +189,7 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
         }
     }
     let active = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
-    let trains = target.get_name() == "arch";
+    let trains = ["arch", "arch_race"].contains(&target.get_name());
     let exports = flags.iter().any(|(name, _)| name == "safetensors");
     let wanted = [
         ("quantize", trains && exports && active("quantize", &["none"])),

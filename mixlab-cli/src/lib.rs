@@ -20,6 +20,7 @@ mod error;
 mod interrupt;
 mod kernels;
 mod legacy;
+mod memory;
 mod outputs;
 mod report;
 
@@ -32,9 +33,10 @@ use mixlab_burn::blocks::{Block, Builtin};
 use mixlab_burn::config::{ConfigError, shortened};
 
 use cli::{Cli, Command};
-use error::Interrupted;
+use error::{Interrupted, Stopped};
 
 pub use error::Request;
+pub use memory::Allocator;
 
 /// Runs the command line of this process with the built-in blocks.
 pub fn builtin() -> ExitCode {
@@ -50,6 +52,9 @@ pub fn run<K: Block>() -> ExitCode {
         Err(error) if error.is::<Interrupted>() => ExitCode::from(Interrupted::CODE),
         Err(error) => {
             eprintln!("error: {}", error::message(&error));
+            if error.is::<Stopped>() {
+                return ExitCode::from(Stopped::CODE);
+            }
             let request = error.is::<Request>() || error.is::<ConfigError>();
             ExitCode::from(if request { 2 } else { 1 })
         }
@@ -67,6 +72,13 @@ fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
         Command::Count(options) => commands::count::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
+        Command::Race(options) => commands::race::run::<K>(&options),
+        Command::Validate(options) => commands::validate::run::<K>(&options),
+        Command::Completions(options) => {
+            commands::completions::run(&options);
+            Ok(())
+        }
+        Command::Man(options) => commands::man::run(&options),
         Command::Eval(options) => commands::eval::run::<K>(&options),
         Command::Hiddenstats(options) => commands::hiddenstats::run::<K>(&options),
         Command::Generate(options) => commands::generate::run::<K>(&options),

@@ -16,7 +16,7 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::eval::Layout;
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::ops::Backend;
+use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::train::{Event, Logged, Schedule, TrainError, Trainer, train};
@@ -29,6 +29,7 @@ use crate::cli;
 use crate::error::Interrupted;
 use crate::interrupt;
 use crate::kernels;
+use crate::memory;
 use crate::report::{self, Log};
 use data::Feed;
 use metrics::{Metrics, Start};
@@ -70,6 +71,11 @@ impl<K: Block> Job for Train<'_, K> {
         let bar = bar(options, plan.training.steps);
         let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
+        if !options.force {
+            let half = || A::half(&device);
+            let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
+            memory::check(&plan, half, place)?;
+        }
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={place}, precision={precision}",

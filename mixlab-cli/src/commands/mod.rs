@@ -1,14 +1,18 @@
 //! One file a subcommand.
 
 pub mod arch;
+pub mod completions;
 pub mod count;
 pub mod eval;
 mod full;
 pub mod generate;
 pub mod hiddenstats;
+pub mod man;
 pub mod prepare;
+pub mod race;
 mod shards;
 pub mod smoke;
+pub mod validate;
 
 use std::sync::Arc;
 
