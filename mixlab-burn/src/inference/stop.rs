@@ -69,9 +69,10 @@ mod tests {
         assert!(shown(&["\n\n"], &["a\n", "b\n", "\nc"]).1);
         assert_eq!(shown(&["yz", "x"], &["ayxz"]), (vec!["ay".into()], true));
         assert_eq!(
-            shown(&["ende"], &["den", "den"]),
-            (vec!["d".into(), "end".into(), "en".into()], false)
+            shown(&["ende"], &["den", "dun"]),
+            (vec!["d".into(), "endun".into(), String::new()], false)
         );
+        assert_eq!(shown(&["ende"], &["den", "den"]), (vec!["d".into(), String::new()], true));
         assert_eq!(shown(&[""], &["a", "b"]), (vec!["a".into(), "b".into(), String::new()], false));
     }
 

@@ -108,7 +108,10 @@ impl fmt::Display for Schedule {
             write!(f, "{comma}{} for {} steps", phase.lr, phase.steps)?;
         }
         if self.phases.is_empty() {
-            write!(f, "0 to {base} in {warmup} steps of warmup, {base} for {hold} steps")?;
+            write!(f, "0 to {base} in {warmup} steps of warmup")?;
+            if hold > 0 {
+                write!(f, ", {base} for {hold} steps")?;
+            }
             if self.steps > warmup + hold {
                 f.write_str(", then a cosine to a tenth of it")?;
             }
@@ -178,7 +181,7 @@ mod tests {
         assert!(s(900, 50).ends_with(
             "then a cosine to a tenth of it; the last 50 steps fall on a straight line"
         ));
-        assert!(s(5, 0).starts_with("0 to 0.0003 in 5 steps of warmup"));
+        assert_eq!(s(5, 0), "0 to 0.0003 in 5 steps of warmup");
     }
 
     #[test]

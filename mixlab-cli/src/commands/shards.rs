@@ -63,7 +63,8 @@ impl Sources {
         }
         let _wait = out::if_long("writing the demo stories and their tokens; they are kept".into());
         let demo = demo::prepare(&demo::default_cache_root()?, vocab)?;
-        let val = if options.val.is_empty() { vec![demo.val] } else { options.val.clone() };
+        let given = options.val.iter().map(|given| pattern::in_folder(given, "val"));
+        let val = if options.val.is_empty() { vec![demo.val] } else { given.collect() };
         pattern::expand(&val)?;
         let (train, floor) = (vec![demo.train], Some(demo.entropy_per_token));
         Ok(Self { train, val, no_validation: None, floor, layout: Layout::Header })
