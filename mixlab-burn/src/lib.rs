@@ -34,6 +34,8 @@ pub mod data;
 pub mod eval;
 pub mod files;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod plan;
 pub mod program;
 pub mod random;

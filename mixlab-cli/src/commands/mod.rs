@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod count;
+pub mod export;
 pub mod prepare;
 pub mod smoke;
 
