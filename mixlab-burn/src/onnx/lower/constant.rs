@@ -7,7 +7,7 @@ use super::super::OnnxError;
 use super::super::extent::Extent;
 use super::super::graph::{Attribute, Graph, data_type, tensor_proto};
 use super::super::trace::Traced;
-use super::shape::counted;
+use super::shape::{counted, lengths};
 
 /// Elements of a constant that is written where it is read.
 const SMALL: usize = 64;
@@ -33,6 +33,11 @@ pub(super) fn lower(traced: &Traced, id: ValueId, graph: &mut Graph) -> Result<S
         }
         return Ok(name);
     }
+    if let Some(element) = element(&all) {
+        let shape = lengths(traced, graph, traced.extents(id))?;
+        let value = vec![Attribute::Tensor("value", tensor_proto("", &element))];
+        return Ok(graph.node("ConstantOfShape", &[&shape], value));
+    }
     let reason = "its data depend on sizes and are no range of integers";
     let range = range(traced, &all).ok_or_else(|| varies(traced, id, reason))?;
     let [start, end, step] = range;
@@ -54,6 +59,14 @@ fn varies(traced: &Traced, id: ValueId, reason: &str) -> OnnxError {
         part: super::part(reader.and_then(|node| node.scope)),
         reason: reason.into(),
     }
+}
+
+/// The one element, as `[1]`, that all of `data` consist of.
+fn element(data: &[TensorData]) -> Option<TensorData> {
+    let size = data[0].dtype.size();
+    let first = data[0].as_bytes().get(..size)?;
+    let same = data.iter().all(|data| data.as_bytes().chunks(size).all(|one| one == first));
+    same.then(|| TensorData::from_bytes_vec(first.to_vec(), [1], data[0].dtype))
 }
 
 /// Start, end and step of one-dimensional `data` that count, as forms.
