@@ -89,7 +89,7 @@ impl Site<'_> {
 
     /// A tensor like `out` whose elements are all `value`.
     pub(super) fn filled(&mut self, out: &TensorIr, value: f64) -> Lowered {
-        let shape = lengths(self.traced, self.graph, &self.traced.extents(out.into()).to_vec())?;
+        let shape = lengths(self.traced, self.graph, self.traced.extents(out.into()))?;
         let value = TensorData::new(vec![value], [1]).convert_dtype(out.dtype);
         let value = super::super::graph::tensor_proto("", &value);
         let value = vec![Attribute::Tensor("value", value)];
@@ -126,20 +126,20 @@ impl Site<'_> {
         let x = self.input(&op.tensor)?;
         let whole = self.extents(&op.tensor);
         let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
-        for axis in 0..op.ranges.len() {
+        for (axis, length) in whole.iter().enumerate().take(op.ranges.len()) {
             let [start, end, step] = [
                 self.extent("the start", |node| bounds(node, axis)[0])?,
                 self.extent("the end", |node| bounds(node, axis)[1])?,
                 self.extent("the step", |node| bounds(node, axis)[2])?,
             ];
-            if start.constant() == Some(0) && end == whole[axis] && step.constant() == Some(1) {
+            if start.constant() == Some(0) && end == *length && step.constant() == Some(1) {
                 continue;
             }
             if step.constant() != Some(1) && step.constant().is_none_or(|step| step < 1) {
                 return Err(self.unsupported("only steps of a fixed size ahead are"));
             }
-            starts.push(position(self.traced, self.graph, &start, &whole[axis])?);
-            ends.push(position(self.traced, self.graph, &end, &whole[axis])?);
+            starts.push(position(self.traced, self.graph, &start, length)?);
+            ends.push(position(self.traced, self.graph, &end, length)?);
             axes.push(axis as i64);
             steps.push(step.constant().expect("checked above"));
         }
@@ -167,13 +167,13 @@ impl Site<'_> {
         let (x, value) = (self.input(&op.tensor)?, self.input(&op.value)?);
         let whole = self.extents(&op.tensor);
         let mut partial = Vec::new();
-        for axis in 0..op.ranges.len() {
+        for (axis, length) in whole.iter().enumerate().take(op.ranges.len()) {
             let start = self.extent("the start", |node| bounds(node, axis)[0])?;
             let end = self.extent("the end", |node| bounds(node, axis)[1])?;
             if op.ranges[axis].step != 1 {
                 return Err(self.unsupported("only assignments without steps are"));
             }
-            if start.constant() != Some(0) || end != whole[axis] {
+            if start.constant() != Some(0) || end != *length {
                 partial.push((axis, start, end));
             }
         }
