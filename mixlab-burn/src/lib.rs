@@ -35,6 +35,8 @@ pub mod eval;
 pub mod files;
 pub mod inference;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod plan;
 pub mod program;
 pub mod race;

@@ -20,6 +20,8 @@ pub enum Command {
     Arch(Arch),
     /// Count parameters, operations and FLOPs of a config
     Count(Count),
+    /// Write a model for other programs
+    Export(Export),
     /// Check that a backend works, and how fast
     Smoke(Smoke),
     /// Turn text into token shards
@@ -51,6 +53,7 @@ impl Command {
             Self::Hiddenstats(options) => Some(&options.model.compute),
             Self::Generate(options) => Some(&options.model.compute),
             Self::Validate(options) => Some(&options.compute),
+            Self::Export(options) => Some(&options.compute),
             // Its runs are processes of their own.
             Self::Race(_) => None,
             Self::Count(_) | Self::Prepare(_) | Self::Completions(_) | Self::Man(_) => None,
@@ -158,6 +161,23 @@ pub struct Count {
     /// Draw the architecture
     #[arg(long, value_name = "FILE.svg")]
     pub diagram: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The weights to export
+    #[arg(long, value_name = "FILE")]
+    pub safetensors_load: PathBuf,
+    /// Write an ONNX file: input_ids [batch, sequence] to logits [batch, sequence, vocab]
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+    /// Keep the weights in a file of their own, FILE.data, also if there is room for them
+    #[arg(long)]
+    pub external_data: bool,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
 #[derive(Args)]

@@ -70,6 +70,7 @@ fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     match cli.command {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),
+        Command::Export(options) => commands::export::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
         Command::Race(options) => commands::race::run::<K>(&options),

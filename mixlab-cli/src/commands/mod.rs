@@ -4,6 +4,7 @@ pub mod arch;
 pub mod completions;
 pub mod count;
 pub mod eval;
+pub mod export;
 mod full;
 pub mod generate;
 pub mod hiddenstats;
