@@ -65,9 +65,6 @@ const CHECKED: [(&str, &[&str]); 2] =
 /// Values of a switch.
 const ON: [&str; 6] = ["1", "t", "T", "true", "TRUE", "True"];
 const OFF: [&str; 6] = ["0", "f", "F", "false", "FALSE", "False"];
-/// Modes of the original.
-const MODES: [&str; 8] =
-    ["arch", "arch_race", "smoke", "prepare", "count", "eval", "hiddenstats", "generate"];
 
 /// The arguments with the original's spelling rewritten; others are returned as they are.
 ///
@@ -168,8 +165,7 @@ fn last_of_each(flags: Vec<Flag>) -> Vec<Flag> {
 
 fn unknown_mode(mode: &str, cli: &Command) -> String {
     let known: Vec<_> = cli.get_subcommands().map(Command::get_name).collect();
-    let problem = if MODES.contains(&mode) { "is not available yet" } else { "does not exist" };
-    format!("mode `{mode}` {problem}\n  hint: use one of `{}`", known.join("`, `"))
+    format!("mode `{mode}` does not exist\n  hint: use one of `{}`", known.join("`, `"))
 }
 
 fn has(command: &Command, flag: &str) -> bool {
@@ -290,7 +286,6 @@ mod tests {
     fn what_the_original_can_and_this_cannot_is_refused() {
         let refused = |line: &str| translate(&words(line)).unwrap_err();
         for (line, part) in [
-            ("m -mode arch_race -configs c", "mode `arch_race` is not available yet"),
             ("m -mode zzz", "mode `zzz` does not exist"),
             ("m -config c -safetensors s -quantize int8", "`-quantize` is not available yet"),
             ("m -config c -checkpoint-every 5", "`-checkpoint-every` is not available yet"),
