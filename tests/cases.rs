@@ -62,13 +62,15 @@ fn what_users_have_met_stays_mended() {
                 loop {
                     let case = next.lock().unwrap().next();
                     let Some(case) = case else { break };
-                    if let Err(message) = run(&case) {
-                        failed.lock().unwrap().push(message);
+                    if run(&case).is_err() {
+                        failed.lock().unwrap().push(case);
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap();
+    // Scripts have limits of time, which side by side on few cores are less than they say.
+    let again = failed.into_inner().unwrap();
+    let failed: Vec<_> = again.iter().filter_map(|case| run(case).err()).collect();
     assert!(failed.is_empty(), "{} cases fail:\n{}", failed.len(), failed.join("\n"));
 }
