@@ -157,7 +157,7 @@ fn losses(plan: Arc<Plan>) -> Vec<f64> {
     let device = Default::default();
     let model = Model::<Autodiff<Flex>>::init(plan, &device);
     let mut losses = Vec::new();
-    let trained = train(Trainer::new(model, &device), run, |event| {
+    let trained = train(&mut Trainer::new(model, &device), run, |event| {
         if let Event::Logged(logged) = event {
             losses.push(logged.loss);
         }

@@ -9,6 +9,9 @@ pub enum TrainError {
     /// There was no batch, or none that fits the model.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Saving(#[from] Box<dyn std::error::Error + Send + Sync>),
     /// The loss is not a number.
     #[error(
         "the loss is NaN at step `{step}` (it was last read at step `{last}`, as `{loss}`)\n  hint: lower `training.lr`, or set `training.grad_clip` to `1`"

@@ -4,12 +4,14 @@
 //! part of a field's path is the weight's name. In files a weight is called `w{index}_{name}`.
 
 mod init;
+mod quantize;
 mod safetensors;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 pub use init::{WeightInit, initialize};
+pub use quantize::{Clip, Levels, Quantization};
 pub use safetensors::{Metadata, WeightError, load, save};
 
 /// Which optimizer group updates a weight.

@@ -98,7 +98,8 @@ impl<K: Block> Job for Train<'_, K> {
         let mut view =
             View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
         let mut failed = None;
-        let trained = train(Trainer::new(model, &device), feed.run, |event| {
+        let mut trainer = Trainer::new(model, &device);
+        let trained = train(&mut trainer, feed.run, |event| {
             if let Err(error) = view.event(event) {
                 failed = Some(error);
                 return ControlFlow::Break(());
@@ -113,7 +114,10 @@ impl<K: Block> Job for Train<'_, K> {
             return Err(error);
         }
         if let Some(path) = &options.safetensors {
-            export(&trained.model, path, &plan)?;
+            match trainer.averaged() {
+                Some(average) => export(&average, path, &plan)?,
+                None => export(trainer.model(), path, &plan)?,
+            }
         }
         let summary = view.log.summary(&trained, start.elapsed());
         view.metrics.end(&trained)?;
@@ -187,6 +191,12 @@ impl<K: Block> View<'_, K> {
                 plan.training.target_val_loss.unwrap_or_default(),
                 logged.step,
                 logged.val_loss.unwrap_or_default()
+            )),
+            Event::OutOfPatience(logged) => self.say(format!(
+                "  [{}] no better val loss in {} validations at step {}, stopping early",
+                plan.name,
+                plan.training.patience.unwrap_or_default(),
+                logged.step
             )),
             _ => {}
         }

@@ -76,6 +76,9 @@ impl Metrics {
         if let Some(val_loss) = logged.val_loss {
             line["val_loss"] = val_loss.into();
         }
+        if let Some(val_loss) = logged.average_val_loss {
+            line["average_val_loss"] = val_loss.into();
+        }
         if logged.skipped > 0 {
             line["skipped"] = logged.skipped.into();
         }
@@ -83,7 +86,7 @@ impl Metrics {
     }
 
     /// The last line of a run.
-    pub fn end<M>(&mut self, trained: &Trained<M>) -> anyhow::Result<()> {
+    pub fn end(&mut self, trained: &Trained) -> anyhow::Result<()> {
         self.write(json!({
             "event": "end",
             "steps": trained.steps,
