@@ -20,6 +20,7 @@
 use core::fmt::{self, Display, Formatter};
 
 use burn::tensor::{DType, Shape, TensorMetadata};
+use smallvec::SmallVec;
 
 use crate::Op;
 
@@ -73,7 +74,8 @@ impl Mismatch {
 /// The axes of an op's inputs, by their letters.
 #[derive(Clone, Debug, Default)]
 pub struct Axes {
-    known: Vec<(&'static str, usize)>,
+    /// Rules have few letters: a rule that is checked for each execution allocates nothing for them.
+    known: SmallVec<[(&'static str, usize); 8]>,
 }
 
 impl Axes {
