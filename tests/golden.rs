@@ -18,7 +18,7 @@ use mixlab_burn::plan::{Plan, TestTimeMode};
 use mixlab_burn::train::{
     Adapters, Event, Logged, OptimizerPlan, Run, TestTimeTraining, Trainer, fake_quantized, train,
 };
-use mixlab_burn::weights::{self, Metadata, layout, values};
+use mixlab_burn::weights::{self, Clip, Levels, Metadata, Quantization, layout, values};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -488,5 +488,26 @@ fn adapters_end_where_those_of_the_original_end_and_score_the_same() {
         let got = mean_loss(&model, std::slice::from_ref(batch), &Default::default());
         let expected = case.trace["ttt"]["loss_lora_ttt"][number].as_f64().unwrap();
         assert!((got - expected).abs() < 1e-5, "{got} instead of {expected}");
+    }
+}
+
+#[test]
+fn quantized_files_are_those_of_the_original_byte_for_byte() {
+    let case = Case::open("quantize").unwrap();
+    let model = weights::load(case.model::<Flex>(), &case.path("final.safetensors")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.safetensors");
+    let deviations = Clip::StandardDeviations { k: 12.85, k_embed: 20.0 };
+    for (levels, clip, file) in [
+        (Levels::Int8, Clip::Quantile, "quant_int8_quantile.safetensors"),
+        (Levels::Int8, deviations, "quant_int8_sdclip.safetensors"),
+        (Levels::Int6, Clip::Quantile, "quant_int6_quantile.safetensors"),
+        (Levels::Int6, deviations, "quant_int6_sdclip.safetensors"),
+    ] {
+        let how = Quantization { levels, clip, legacy_floor: true, packed: false };
+        weights::save_quantized(&model, &path, &case.plan.metadata(), &how).unwrap();
+        let expected = fs::read(case.path(file)).unwrap();
+        assert!(fs::read(&path).unwrap() == expected, "{file} differs");
+        weights::load(case.model::<Flex>(), &path).unwrap();
     }
 }

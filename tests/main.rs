@@ -4,6 +4,7 @@ mod backends;
 mod batches;
 mod bounds;
 mod cases;
+mod checkpoints;
 mod cli;
 mod custom;
 mod docs;

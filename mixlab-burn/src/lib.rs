@@ -37,6 +37,7 @@ pub mod model;
 pub mod plan;
 pub mod program;
 pub mod random;
+pub mod runs;
 pub mod train;
 pub mod weights;
 

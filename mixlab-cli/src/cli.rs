@@ -1,10 +1,14 @@
 //! The command line as clap sees it.
 
+mod training;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::backend::{Compute, PrecisionName};
+
+pub use training::{Checkpoints, Every, Quantize, WarmStart};
 
 /// Explore language-model architectures from one JSON file.
 #[derive(Parser)]
@@ -55,9 +59,12 @@ pub struct Arch {
     /// Write the trained weights here
     #[arg(long, value_name = "FILE")]
     pub safetensors: Option<PathBuf>,
-    /// Start from these weights
-    #[arg(long, value_name = "FILE")]
-    pub safetensors_load: Option<PathBuf>,
+    #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
+    pub start: WarmStart,
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
     /// Append one JSON object a logged step
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,

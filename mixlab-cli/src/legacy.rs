@@ -186,11 +186,8 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
     }
     let active = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
     let trains = target.get_name() == "arch";
-    let exports = flags.iter().any(|(name, _)| name == "safetensors");
     let wanted = [
-        ("quantize", trains && exports && active("quantize", &["none"])),
         ("eval", trains && active("eval", &OFF)),
-        ("checkpoint-every", trains && active("checkpoint-every", &["0"])),
         ("cpuprofile", active("cpuprofile", &[])),
         ("memprofile", active("memprofile", &[])),
     ];

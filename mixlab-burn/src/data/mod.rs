@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod bpb;
 pub mod demo;
+pub mod identity;
 pub mod pattern;
 mod position;
 pub mod prefetch;

@@ -292,7 +292,7 @@ fn a_frozen_weight_keeps_its_bits_and_has_no_state() {
     let same = fill(model(&plan), |i, _| Some(weights[i].clone()));
     let mut resumed = Trainer::with_optimizer(same, &Default::default(), freeze).unwrap();
     resumed.restore(state.clone()).unwrap();
-    [&mut run, &mut resumed].map(|run| run.step(batch(3)).unwrap());
+    [&mut run, &mut resumed].into_iter().for_each(|run| run.step(batch(3)).unwrap());
     assert_eq!(bits(resumed.model()), bits(run.model()));
     state.tensors.retain(|name, _| name != "w1_head.m");
     let missing = resumed.restore(state).unwrap_err();
@@ -345,7 +345,7 @@ fn groups_may_differ_in_every_number() {
         let again = fill(model(&plan), |i, _| Some(weights[i].clone()));
         let mut again = Trainer::with_optimizer(again, &Default::default(), change).unwrap();
         again.restore(state).unwrap();
-        [&mut run, &mut again].map(|run| run.step(batch(3)).unwrap());
+        [&mut run, &mut again].into_iter().for_each(|run| run.step(batch(3)).unwrap());
         assert_eq!(bits(again.model()), bits(run.model()));
         bits(run.model())
     };

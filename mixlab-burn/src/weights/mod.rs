@@ -5,14 +5,19 @@
 
 mod init;
 mod quantize;
+mod quantized;
 mod safetensors;
+mod transfer;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 pub use init::{WeightInit, initialize};
 pub use quantize::{Clip, Levels, Quantization};
+pub use quantized::{Quantized, save_quantized};
+pub(crate) use safetensors::header;
 pub use safetensors::{Metadata, WeightError, load, save};
+pub use transfer::{Transfer, transfer};
 
 /// Which optimizer group updates a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! `arch`: train the model of one config.
 
+mod checkpoints;
 mod data;
+mod export;
 mod metrics;
+mod start;
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -14,18 +16,20 @@ use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
-use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
-use mixlab_burn::train::{Event, Logged, Schedule, Trainer, train};
-use mixlab_burn::weights;
+use mixlab_burn::runs::{About, Checkpoint};
+use mixlab_burn::train::{Event, Logged, Schedule, train_and_save};
+use mixlab_burn::weights::Quantization;
+use serde_json::{Value, json};
 
 use crate::backend::{self, Job, Place};
 use crate::cli;
-use crate::error::Interrupted;
+use crate::error::{Interrupted, Request};
 use crate::kernels;
 use crate::report::{self, Log};
+use checkpoints::{Saver, Teller};
 use metrics::{Metrics, Start};
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
@@ -34,8 +38,20 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
-    let feed = data::open(options, &plan)?;
-    backend::run(&options.compute, Train { options, plan, config, feed })
+    let quantization = options.quantize.rule().map_err(Request)?;
+    let found = checkpoints::found(&options.checkpoints)?;
+    let sources = data::Sources::of(options, plan.vocab)?;
+    let saves = found.is_some() || checkpoints::folder(&options.checkpoints)?.is_some();
+    let identity = if saves { sources.identity()? } else { Value::Null };
+    let mut position = None;
+    if let Some(found) = &found {
+        let allowed = &options.checkpoints.resume_allow;
+        let other_data = checkpoints::check(found, &config, &identity, allowed)?;
+        position = if other_data { None } else { found.state.position()? };
+    }
+    let feed = data::open(options, &plan, sources, position.as_ref())?;
+    let train = Train { options, plan, config, feed, identity, found, quantization };
+    backend::run(&options.compute, train)
 }
 
 /// One training run, ready to go to a backend.
@@ -44,6 +60,11 @@ struct Train<'a, K: Block> {
     plan: Arc<Plan<K>>,
     config: serde_json::Value,
     feed: data::Feed,
+    /// The shards, if the run is saved or goes on.
+    identity: Value,
+    /// What it goes on from.
+    found: Option<Checkpoint>,
+    quantization: Option<Quantization>,
 }
 
 impl<K: Block> Job for Train<'_, K> {
@@ -51,7 +72,7 @@ impl<K: Block> Job for Train<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let Self { options, plan, config, feed } = self;
+        let Self { options, plan, config, feed, identity, found, quantization } = self;
         let name = &plan.name;
         let say = |line: String| {
             if !options.quiet {
@@ -71,18 +92,20 @@ impl<K: Block> Job for Train<'_, K> {
         }
         let waiting = kernels::explain_wait(place);
         let start = Instant::now();
-        let mut model = Model::<A, K>::new(plan.clone(), &device);
-        match &options.safetensors_load {
-            Some(path) => {
-                model = weights::load(model, path)?;
-                say(format!(
-                    "  [{name}] loaded {} weights from {}",
-                    counts.weights,
-                    path.display()
-                ));
-            }
-            None => model = Model::init(plan.clone(), &device),
-        }
+        let mut trainer = match found {
+            Some(found) => start::resumed::<A, K>(&plan, found, &device, &say)?,
+            None => start::fresh::<A, K>(&plan, &options.start, &device, &say)?,
+        };
+        let about = About {
+            config: config.clone(),
+            data: identity,
+            place: json!({"backend": place.kind, "precision": precision.to_string()}),
+            metadata: plan.metadata(),
+        };
+        let teller = Teller { name, quiet: options.quiet, bar: bar.clone(), failed: None };
+        let memory = memory(place, counts.parameters);
+        let mut saver = Saver::start(&options.checkpoints, about, memory, teller)?;
+        let validation = feed.run.validation.clone();
         if let Some(reason) = &feed.no_validation {
             say(format!("  [{name}] no val set: {reason}"));
         }
@@ -98,8 +121,7 @@ impl<K: Block> Job for Train<'_, K> {
         let mut view =
             View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
         let mut failed = None;
-        let mut trainer = Trainer::new(model, &device);
-        let trained = train(&mut trainer, feed.run, |event| {
+        let observe = |event| {
             if let Err(error) = view.event(event) {
                 failed = Some(error);
                 return ControlFlow::Break(());
@@ -108,16 +130,23 @@ impl<K: Block> Job for Train<'_, K> {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
+        };
+        let trained = train_and_save(&mut trainer, feed.run, observe, |pause| {
+            if let Some(saver) = &mut saver {
+                saver.pause(&pause);
+            }
+            Ok(())
         })?;
+        let saved = saver.map_or(Ok(()), Saver::finish);
         view.bar.finish_and_clear();
         if let Some(error) = failed {
             return Err(error);
         }
         if let Some(path) = &options.safetensors {
-            match trainer.averaged() {
-                Some(average) => export(&average, path, &plan)?,
-                None => export(trainer.model(), path, &plan)?,
-            }
+            let average = trainer.averaged();
+            let model = average.as_ref().unwrap_or_else(|| trainer.model());
+            let export = export::Export { path, quantization, validation: &validation };
+            export.write(model, &device, &say)?;
         }
         let summary = view.log.summary(&trained, start.elapsed());
         view.metrics.end(&trained)?;
@@ -125,6 +154,7 @@ impl<K: Block> Job for Train<'_, K> {
         println!();
         println!("=== ARCH RESULT ===");
         println!("{summary}");
+        saved?;
         if stop.load(Ordering::Relaxed) {
             return Err(Interrupted.into());
         }
@@ -132,14 +162,12 @@ impl<K: Block> Job for Train<'_, K> {
     }
 }
 
-fn export<A, K>(model: &Model<A, K>, path: &Path, plan: &Plan<K>) -> anyhow::Result<()>
-where
-    A: burn::tensor::backend::Backend,
-    K: Block,
-{
-    let count = weights::save(model, path, &plan.metadata())?;
-    println!("exported safetensors to {} ({count} tensors)", path.display());
-    Ok(())
+/// Bytes of a checkpoint that may wait for the disk: where the model lies in host memory already, a
+/// tenth of it and its moments, lest it be there twice.
+fn memory(place: &Place, parameters: usize) -> usize {
+    const LEAST: usize = 64 << 20;
+    const BYTES: usize = 3 * 4;
+    if place.gpu { usize::MAX } else { (parameters * BYTES / 10).max(LEAST) }
 }
 
 /// What the user sees of a run.

@@ -2,9 +2,10 @@
 
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::batch::validation_batches;
-use mixlab_burn::data::{Loader, LoaderConfig, Prefetch, demo, pattern};
+use mixlab_burn::data::{Loader, LoaderConfig, Position, Prefetch, demo, identity, pattern};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::train::Run;
+use serde_json::{Value, json};
 
 use crate::cli;
 use crate::error::Request;
@@ -22,10 +23,39 @@ pub struct Feed {
     pub floor: Option<f64>,
 }
 
-/// Opens the shards that `options` names.
-pub fn open<K: Block>(options: &cli::Arch, plan: &Plan<K>) -> anyhow::Result<Feed> {
-    let (train, derived, floor) = sources(options, plan.vocab)?;
-    let val = if options.val.is_empty() { derived } else { options.val.clone() };
+/// The shards that a run reads, by their patterns.
+pub struct Sources {
+    train: Vec<String>,
+    val: Vec<String>,
+    floor: Option<f64>,
+}
+
+impl Sources {
+    /// Those that `options` name.
+    pub fn of(options: &cli::Arch, vocab: usize) -> anyhow::Result<Self> {
+        let (train, derived, floor) = sources(options, vocab)?;
+        let val = if options.val.is_empty() { derived } else { options.val.clone() };
+        Ok(Self { train, val, floor })
+    }
+
+    /// What tells them from others.
+    pub fn identity(&self) -> anyhow::Result<Value> {
+        let val = match pattern::expand(&self.val) {
+            Ok(_) => identity::identity(&self.val)?,
+            Err(_) => json!([]),
+        };
+        Ok(json!({"train": identity::identity(&self.train)?, "val": val}))
+    }
+}
+
+/// Opens the shards of `sources`, at `position` if there is one.
+pub fn open<K: Block>(
+    options: &cli::Arch,
+    plan: &Plan<K>,
+    sources: Sources,
+    position: Option<&Position>,
+) -> anyhow::Result<Feed> {
+    let Sources { train, val, floor } = sources;
     let loader = |patterns: &[String]| LoaderConfig {
         patterns: patterns.to_vec(),
         batch_tokens: plan.training.batch_tokens,
@@ -34,7 +64,10 @@ pub fn open<K: Block>(options: &cli::Arch, plan: &Plan<K>) -> anyhow::Result<Fee
         seed: plan.training.seed,
         vocab_size: plan.vocab,
     };
-    let batches = Prefetch::start(Loader::new(&loader(&train))?);
+    let batches = Prefetch::start(match position {
+        Some(position) => Loader::resume(&loader(&train), position)?,
+        None => Loader::new(&loader(&train))?,
+    });
     let (validation, no_validation) = match pattern::expand(&val) {
         // A given pattern that matches nothing is a mistake; a derived one only means no data.
         Err(error) if !options.val.is_empty() => return Err(error.into()),
