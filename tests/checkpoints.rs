@@ -158,5 +158,5 @@ fn a_folder_with_checkpoints_is_not_taken_by_a_new_run_and_signals_write_one() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(folder.path().join("final.st").exists());
     let newest = fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
-    assert!((newest - 1) % 3 == 0, "{newest} files are not whole checkpoints and a lock");
+    assert!((newest - 1).is_multiple_of(3), "{newest} files are not whole checkpoints and a lock");
 }

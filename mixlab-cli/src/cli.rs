@@ -21,7 +21,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Train the model of a config
-    Arch(Arch),
+    Arch(Box<Arch>),
     /// Count parameters, operations and FLOPs of a config
     Count(Count),
     /// Check that a backend works, and how fast
