@@ -68,6 +68,9 @@ pub struct Arch {
     /// Append one JSON object a logged step
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// Write when data, steps, validation and checkpoints took place, for Perfetto or Chrome
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Steps between log lines
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
     pub log_every: usize,

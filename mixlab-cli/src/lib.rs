@@ -17,6 +17,7 @@ mod error;
 mod kernels;
 mod legacy;
 mod report;
+mod trace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -53,6 +53,8 @@ pub struct Logged {
 pub enum Event {
     /// A phase of the schedule begins: its number, from 0.
     Phase(usize),
+    /// The batch of a step was loaded.
+    Loaded(usize),
     /// A step was submitted.
     Step(usize),
     /// A step's loss was read.

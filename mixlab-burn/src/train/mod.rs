@@ -134,6 +134,7 @@ where
         let begin = Instant::now();
         let batch = run.batches.next_batch()?;
         let data = begin.elapsed();
+        let _ = observe(Event::Loaded(step));
         trainer.step(batch)?;
         let submit = begin.elapsed() - data;
         let mut stop = observe(Event::Step(step)).is_break();

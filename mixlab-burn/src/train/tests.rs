@@ -125,7 +125,9 @@ fn a_state_tells_of_what_is_missing_wrong_or_too_much() {
     let message = resume(&other).to_string();
     let expected = "`w0_embed.m` in the state of the run is F32 [28, 16], not F32 [29, 16]";
     assert!(message.starts_with(expected), "{message}");
-    let more = |state: &mut State| drop(state.numbers.insert("epoch".into(), 3));
+    let more = |state: &mut State| {
+        state.numbers.insert("epoch".into(), 3);
+    };
     assert!(matches!(resume(&more), StateError::Unknown { name } if name == "epoch"));
 }
 
@@ -209,7 +211,7 @@ fn the_loop_trains_on_any_batches_and_says_when_they_end() {
     (0..STEPS).for_each(|number| by_hand.step(batch(number)).unwrap());
     assert_eq!(bits(by_loop.model()), bits(by_hand.model()));
     let (failed, _, by_loop) = run(3);
-    let error = failed.err().expect("too few batches");
+    let error = failed.expect_err("too few batches");
     assert!(matches!(error, super::TrainError::Data(DataError::Exhausted)), "{error}");
     assert_eq!(by_loop.steps(), 3, "what was trained is still there");
 }

@@ -16,7 +16,8 @@ pub enum Levels {
 pub enum Clip {
     /// The 0.9999-quantile of its absolute values.
     Quantile,
-    /// A multiple of its standard deviation, never more than its largest value.
+    /// A multiple of its standard deviation beyond its mean, never more than its largest value. (Mixlab
+    /// 0.10.1 counts from 0, and knows no largest value.)
     StandardDeviations {
         /// The multiple.
         k: f32,
@@ -70,8 +71,12 @@ impl Quantization {
             Clip::Quantile => quantile(row),
             Clip::StandardDeviations { k, k_embed } => {
                 let k = if name.to_lowercase().contains("embed") { k_embed } else { k };
-                let clip = (f64::from(k) * deviation(row)) as f32;
-                if self.legacy_floor { clip.max(LEGACY_FLOOR) } else { clip.min(largest) }
+                let (mean, deviation) = moments(row);
+                let far = f64::from(k) * deviation;
+                match self.legacy_floor {
+                    true => (far as f32).max(LEGACY_FLOOR),
+                    false => ((mean.abs() + far) as f32).min(largest),
+                }
             }
         }
     }
@@ -116,13 +121,13 @@ fn quantile(row: &[f32]) -> f32 {
     }
 }
 
-/// The standard deviation of the values, which are the whole population.
-fn deviation(row: &[f32]) -> f64 {
+/// Mean and standard deviation of the values, which are the whole population.
+fn moments(row: &[f32]) -> (f64, f64) {
     let count = row.len() as f64;
     let sum = |f: &dyn Fn(f64) -> f64| row.iter().map(|v| f(f64::from(*v))).sum::<f64>();
     let mean = sum(&|v| v) / count;
     // Rounding can make this less than 0 for values that are all the same.
-    (sum(&|v| v * v) / count - mean * mean).max(0.0).sqrt()
+    (mean, (sum(&|v| v * v) / count - mean * mean).max(0.0).sqrt())
 }
 
 /// Multiples of 4 in −128…124 with six bits each, four of them in three bytes, low bits first; the
@@ -224,8 +229,11 @@ mod tests {
             let error = (f32::from(q[0]) * scale - value).abs();
             assert!(error <= 1e-6 * value.abs() + 1e-43, "{value}");
         }
-        let (q, scale) = legacy(Levels::Int8, K).row("w", &[0.1; 300]);
-        assert!(scale.is_finite() && q.iter().all(|q| *q == q.clamp(&-127, &127).to_owned()));
+        let close = Quantization { clip: K, ..how };
+        let (q, scale) = close.row("w", &[0.1; 300]);
+        assert!(q.iter().all(|q| (f32::from(*q) * scale - 0.1).abs() < 1e-6));
+        // Where the original makes a scale that is no number.
+        assert!(legacy(Levels::Int8, K).row("w", &[0.1; 300]).1 > 0.0);
     }
 
     #[test]

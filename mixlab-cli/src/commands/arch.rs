@@ -29,6 +29,7 @@ use crate::cli;
 use crate::error::{Interrupted, Request};
 use crate::kernels;
 use crate::report::{self, Log};
+use crate::trace::Trace;
 use checkpoints::{Saver, Teller};
 use metrics::{Metrics, Start};
 
@@ -106,6 +107,7 @@ impl<K: Block> Job for Train<'_, K> {
         let memory = memory(place, counts.parameters);
         let mut saver = Saver::start(&options.checkpoints, about, memory, teller)?;
         let validation = feed.run.validation.clone();
+        let trace = Trace::open(options.trace.as_deref())?;
         if let Some(reason) = &feed.no_validation {
             say(format!("  [{name}] no val set: {reason}"));
         }
@@ -118,8 +120,17 @@ impl<K: Block> Job for Train<'_, K> {
             precision,
         })?;
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
-        let mut view =
-            View { options, bar, log, metrics, waiting: Some(waiting), before: None, told: 0 };
+        let mut view = View {
+            options,
+            bar,
+            log,
+            metrics,
+            waiting: Some(waiting),
+            before: None,
+            told: 0,
+            trace: trace.clone(),
+            since: Instant::now(),
+        };
         let mut failed = None;
         let observe = |event| {
             if let Err(error) = view.event(event) {
@@ -133,7 +144,11 @@ impl<K: Block> Job for Train<'_, K> {
         };
         let trained = train_and_save(&mut trainer, feed.run, observe, |pause| {
             if let Some(saver) = &mut saver {
-                saver.pause(&pause);
+                let begin = Instant::now();
+                if saver.pause(&pause) {
+                    let step = pause.trainer.steps() - 1;
+                    trace.slice("training", "checkpoint", step, [begin, Instant::now()]);
+                }
             }
             Ok(())
         })?;
@@ -182,11 +197,15 @@ struct View<'a, K: Block> {
     before: Option<Logged>,
     /// Notes about slow paths that were printed.
     told: usize,
+    trace: Trace,
+    /// When the event before was.
+    since: Instant,
 }
 
 impl<K: Block> View<'_, K> {
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
         let plan = self.log.plan;
+        self.trace(&event);
         match event {
             Event::Step(step) => self.bar.set_position(step as u64 + 1),
             Event::Phase(index) => {
@@ -229,6 +248,27 @@ impl<K: Block> View<'_, K> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Adds to the trace what took place since the event before.
+    fn trace(&mut self, event: &Event) {
+        let now = Instant::now();
+        let mut slice = |name, step, until| {
+            self.trace.slice("training", name, step, [self.since, until]);
+            self.since = until;
+        };
+        match event {
+            Event::Loaded(step) => slice("data", *step, now),
+            Event::Step(step) => slice("submit", *step, now),
+            Event::Logged(logged) => {
+                let validated = now.checked_sub(logged.timing.validation).unwrap_or(now);
+                slice("wait", logged.step, validated);
+                if logged.val_loss.is_some() {
+                    slice("validation", logged.step, now);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn tell_of_slow_paths(&mut self) {

@@ -114,8 +114,9 @@ impl<'a> Saver<'a> {
         Ok(Some(Self { writer, every: options.checkpoint_every, last: Instant::now(), teller }))
     }
 
-    /// Writes a checkpoint if one is due, and tells of those that were written meanwhile.
-    pub fn pause<A, K>(&mut self, pause: &Pause<'_, A, K>)
+    /// Copies a checkpoint if one is due, and tells of those that were written meanwhile; whether one was
+    /// due.
+    pub fn pause<A, K>(&mut self, pause: &Pause<'_, A, K>) -> bool
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
         K: Block,
@@ -125,7 +126,8 @@ impl<'a> Saver<'a> {
             Every::Steps(every) => pause.trainer.steps().is_multiple_of(every),
             Every::Time(every) => self.last.elapsed() >= every,
         };
-        if due || pause.last {
+        let due = due || pause.last;
+        if due {
             let mut snapshot = pause.trainer.snapshot();
             if let Some(position) = &pause.position {
                 snapshot.set_position(position);
@@ -134,6 +136,7 @@ impl<'a> Saver<'a> {
             self.last = Instant::now();
         }
         self.writer.outcomes().into_iter().for_each(|outcome| self.teller.tell(outcome));
+        due
     }
 
     /// Waits for what is being written.
