@@ -6,8 +6,15 @@ use std::sync::{Arc, Condvar, Mutex};
 /// Bytes that are on their way, and who waits for them to become fewer.
 #[derive(Default)]
 struct Load {
-    bytes: Mutex<usize>,
+    bytes: Mutex<Bytes>,
     fewer: Condvar,
+}
+
+#[derive(Default)]
+struct Bytes {
+    held: usize,
+    /// Nobody takes anything any more.
+    closed: bool,
 }
 
 /// The end where things go in.
@@ -36,11 +43,16 @@ impl<T> Entrance<T> {
     /// # Errors
     /// If the other end is gone.
     pub fn put(&self, thing: T, bytes: usize) -> Result<(), SendError<()>> {
-        let held = self.load.bytes.lock().expect("nothing panics with it");
-        let full = |held: &mut usize| *held > 0 && *held + bytes > self.most;
-        let mut held = self.load.fewer.wait_while(held, full).expect("nothing panics with it");
-        *held += bytes;
-        drop(held);
+        let now = self.load.bytes.lock().expect("nothing panics with it");
+        let full = |now: &mut Bytes| {
+            !now.closed && now.held > 0 && now.held.saturating_add(bytes) > self.most
+        };
+        let mut now = self.load.fewer.wait_while(now, full).expect("nothing panics with it");
+        if now.closed {
+            return Err(SendError(()));
+        }
+        now.held += bytes;
+        drop(now);
         self.sender.send((thing, bytes)).map_err(|_| SendError(()))
     }
 }
@@ -51,7 +63,7 @@ impl<T> Exit<T> {
     pub fn take<R>(&self, use_it: impl FnOnce(T) -> R) -> Option<R> {
         let (thing, bytes) = self.receiver.recv().ok()?;
         let result = use_it(thing);
-        *self.load.bytes.lock().expect("nothing panics with it") -= bytes;
+        self.load.bytes.lock().expect("nothing panics with it").held -= bytes;
         self.load.fewer.notify_all();
         Some(result)
     }
@@ -61,7 +73,7 @@ impl<T> Drop for Exit<T> {
     /// Nobody waits for a thread that is gone.
     fn drop(&mut self) {
         if let Ok(mut bytes) = self.load.bytes.lock() {
-            *bytes = 0;
+            bytes.closed = true;
         }
         self.load.fewer.notify_all();
     }
@@ -81,7 +93,7 @@ mod tests {
         let reader = std::thread::spawn(move || {
             let mut sum = 0;
             while let Some(n) = exit.take(|n| {
-                seen.fetch_max(*load.bytes.lock().unwrap(), Ordering::SeqCst);
+                seen.fetch_max(load.bytes.lock().unwrap().held, Ordering::SeqCst);
                 n
             }) {
                 sum += n;
