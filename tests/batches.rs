@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixlab_burn::data::batch::{Batch, Loader, LoaderConfig, validation_batches};
+use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{Batches, Prefetch, pattern};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -42,6 +43,7 @@ fn loader_config(case: &Path) -> LoaderConfig {
         chunk: number(&training["shuffle_chunk_tokens"]).unwrap_or(0),
         seed: training["seed"].as_i64().unwrap(),
         vocab_size: number(&config["vocab_size"]).unwrap(),
+        layout: Layout::Header,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
+use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{Loader, LoaderConfig, Prefetch};
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
@@ -45,7 +46,7 @@ fn plan(name: &str) -> Result<Arc<Plan>, String> {
 
 fn plan_with(name: &str, overrides: &[String]) -> Result<Arc<Plan>, String> {
     let path = root().join("examples").join(format!("{name}.json"));
-    let planned = Plan::read(&path.display().to_string(), overrides).map_err(|e| e.to_string())?;
+    let planned = Plan::read(&path, overrides).map_err(|e| e.to_string())?;
     match planned.plan.name == name {
         true => Ok(Arc::new(planned.plan)),
         false => Err(format!("{name}.json: its `name` is `{}`", planned.plan.name)),
@@ -151,6 +152,7 @@ fn losses(plan: Arc<Plan>) -> Vec<f64> {
         chunk: plan.training.shuffle_chunk_tokens,
         seed: plan.training.seed,
         vocab_size: plan.vocab,
+        layout: Layout::Header,
     };
     let batches = Prefetch::start(Loader::new(&loader).unwrap());
     let run = Run { batches, validation: Vec::new(), log_every: 1, val_every: 1 };
@@ -210,7 +212,7 @@ type Start = [(usize, [f32; 3]); 2];
 fn assert_start(overrides: &[&str], start: Start) {
     let overrides: Vec<_> = overrides.iter().map(|text| (*text).to_owned()).collect();
     let path = root().join("examples/plain_3L.json");
-    let planned = Plan::read(&path.display().to_string(), &overrides).unwrap();
+    let planned = Plan::read(&path, &overrides).unwrap();
     let model: Model<Flex> = Model::init(Arc::new(planned.plan), &Default::default());
     let values = values(&model);
     for (index, expected) in start {

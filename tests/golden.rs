@@ -11,6 +11,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
 use mixlab_burn::blocks::{Builtin, DropoutKey};
+use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{Batch, Batches, Loader, LoaderConfig, Prefetch};
 use mixlab_burn::eval::mean_loss;
 use mixlab_burn::model::Model;
@@ -83,6 +84,7 @@ impl Case {
             chunk: training.shuffle_chunk_tokens,
             seed: training.seed,
             vocab_size: self.plan.vocab,
+            layout: Layout::Header,
         }
     }
 
@@ -276,7 +278,8 @@ fn run(case: &Case, model: Model<Train>) -> (Model<Train>, Vec<Logged>) {
         log_every: 1,
         val_every: case.plan.training.steps,
     };
-    let (mut logged, mut trainer) = (Vec::new(), Trainer::new(model, &Default::default()));
+    let mut logged = Vec::new();
+    let mut trainer = Trainer::new(model, &Default::default());
     let trained = train(&mut trainer, run, |event| {
         if let Event::Logged(step) = event {
             logged.push(step);

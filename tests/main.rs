@@ -1,5 +1,6 @@
 //! Everything that spans crates, in one binary.
 
+mod attack;
 mod backends;
 mod batches;
 mod bounds;
@@ -9,9 +10,13 @@ mod cli;
 mod custom;
 mod docs;
 mod examples;
+mod faults;
 mod floors;
 mod golden;
+mod inference;
 mod isolation;
 mod program;
+mod race;
 mod recipe;
 mod streaming;
+mod trained;

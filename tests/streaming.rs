@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use burn_flex::Flex;
+use mixlab_burn::blocks::Memory;
 use mixlab_burn::data::Batch;
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
@@ -15,6 +16,20 @@ use crate::isolation::model;
 const VOCAB: usize = 31;
 const SEQ: usize = 17;
 const ROWS: usize = 2;
+/// Prompts of 1, 2, 7 and all but one token, and then one by one or three by three; and others.
+const CUTS: [&[usize]; 11] = [
+    &[1],
+    &[1, 3],
+    &[2, 1],
+    &[2, 3],
+    &[7, 1],
+    &[7, 3],
+    &[SEQ - 1, 1],
+    &[3],
+    &[1, SEQ - 1],
+    &[5, 1, 7, 2],
+    &[SEQ],
+];
 
 fn plan(blocks: &str, options: &str) -> Plan {
     let json = format!(
@@ -46,8 +61,7 @@ fn whole(model: &Model<Flex>) -> Vec<f32> {
 }
 
 /// The same in pieces of these lengths, the last one repeated until the row is over.
-fn in_pieces(model: &Model<Flex>, lengths: &[usize]) -> Vec<f32> {
-    let mut memory = model.memory().expect("a model whose blocks stream");
+fn in_pieces(model: &Model<Flex>, lengths: &[usize], mut memory: Memory<Flex>) -> Vec<f32> {
     let mut lengths = lengths.iter().copied();
     let (mut at, mut length, mut parts) = (0, 1, Vec::new());
     while at < SEQ {
@@ -70,11 +84,14 @@ fn check_plan(name: &str, plan: &Plan) {
     let expected = whole(&model);
     let largest = expected.iter().fold(0f32, |most, z| most.max(z.abs()));
     assert!(largest > 1e-3, "{name}");
-    for lengths in [&[1][..], &[3], &[SEQ - 1, 1], &[1, SEQ - 1], &[5, 1, 7, 2], &[SEQ]] {
-        let got = in_pieces(&model, lengths);
-        let error = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-        let error = error / largest;
-        assert!(error <= 1e-5, "pieces of {lengths:?}: off by {error:e} in {name}");
+    let memory = || model.memory().expect("a model whose blocks stream");
+    for lengths in CUTS {
+        for memory in [memory(), memory().with_room()] {
+            let got = in_pieces(&model, lengths, memory);
+            let error = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            let error = error / largest;
+            assert!(error <= 1e-5, "pieces of {lengths:?}: off by {error:e} in {name}");
+        }
     }
 }
 
@@ -155,6 +172,15 @@ fn a_clone_of_a_memory_is_a_fork() {
     let before = on(memory.clone());
     model.advance(upload(3..8), memory.clone());
     assert_eq!(on(memory), before);
+    // With room for more, two forks write to the same place.
+    let (_, memory) = model.advance(upload(0..9), model.memory().unwrap().with_room());
+    let (_, other) = model.advance(upload(3..8), memory.clone());
+    let before = on(other.clone());
+    on(memory.clone());
+    assert_eq!(on(other), before);
+    model.advance(upload(3..8), memory.clone());
+    let exact = model.advance(upload(0..9), model.memory().unwrap()).1;
+    assert_eq!(on(memory), on(exact));
 }
 
 #[test]

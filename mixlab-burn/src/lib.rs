@@ -1,7 +1,7 @@
 //! From one JSON file to a trained language model, on any Burn backend.
 //!
 //! ```text
-//! JSON text → Config (what was written) → Plan (what is true) → Model<B> → train · eval
+//! JSON text → Config (what was written) → Plan (what is true) → Model<B> → train · eval · inference
 //!                                                └→ Model<Capture> → Program → count · FLOPs
 //! ```
 //!
@@ -33,9 +33,13 @@ pub mod config;
 pub mod data;
 pub mod eval;
 pub mod files;
+pub mod inference;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod plan;
 pub mod program;
+pub mod race;
 pub mod random;
 pub mod runs;
 pub mod train;

@@ -1,8 +1,8 @@
 //! Which backend computes: the only place that matches on its name.
 
 use std::fmt;
+use std::sync::OnceLock;
 
-use anyhow::Context;
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Args, ValueEnum};
@@ -20,8 +20,18 @@ pub struct Compute {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub device: usize,
     /// Threads of the CPU backend [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// More than any machine has cores for, and fewer than a system refuses.
+const MOST_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=MOST_THREADS) => Ok(n),
+        _ => Err(format!("expected a number from 1 to {MOST_THREADS}")),
+    }
 }
 
 /// Value of `--backend`.
@@ -56,11 +66,58 @@ pub enum PrecisionName {
     Bf16,
 }
 
+impl BackendName {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+            Self::Candle => "candle",
+        }
+    }
+
+    /// The backend itself, where it says `auto`.
+    ///
+    /// # Errors
+    /// If this build has none that runs on this machine.
+    pub fn resolve(self) -> anyhow::Result<Self> {
+        match self {
+            Self::Auto => fastest(),
+            name => Ok(name),
+        }
+    }
+
+    /// Devices that jobs are spread over: those of CUDA are known; others are taken to be as many as
+    /// there are jobs.
+    ///
+    /// # Errors
+    /// As [`BackendName::resolve`].
+    pub fn devices(self) -> anyhow::Result<usize> {
+        match self.resolve()? {
+            Self::Cuda => Ok(cuda_devices().map_err(|why| no_device("cuda", &why))?.max(1)),
+            _ => Ok(usize::MAX),
+        }
+    }
+}
+
 impl PrecisionName {
     /// The override of a config that asks for it.
     pub fn setting(self) -> String {
-        let value = self.to_possible_value().expect("no value is hidden");
-        format!("training.compute_dtype={}", value.get_name())
+        format!("training.compute_dtype={}", self.name())
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
     }
 }
 
@@ -85,8 +142,19 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// Bytes of memory that tensors may take here, if they are known.
+    pub fn memory(&self) -> Option<u64> {
+        match self.kind {
+            "cuda" => self.device.parse().ok().and_then(cuda_memory),
+            _ if !self.gpu => crate::memory::of_the_machine(),
+            _ => None,
+        }
+    }
+}
+
 /// A computation that runs on any backend.
-pub trait Job {
+pub trait Job: Send {
     /// Runs on `device`, which is at `place`.
     ///
     /// # Errors
@@ -128,6 +196,21 @@ fn keep_memory() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
         }
     }
+}
+
+/// Limits this process to `--threads`. Only the first call counts: it comes before anything that
+/// computes.
+///
+/// # Errors
+/// If the system does not give so many.
+pub fn use_threads(compute: &Compute) -> anyhow::Result<()> {
+    static SET: OnceLock<()> = OnceLock::new();
+    let (Some(threads), Ok(())) = (compute.threads, SET.set(())) else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|error| {
+        let hint = "leave `--threads` out, or give fewer";
+        anyhow::anyhow!("`{threads}` threads cannot be had: {error}\n  hint: {hint}")
+    })
 }
 
 /// Runs `job` on the backend that `compute` asks for.
@@ -184,13 +267,11 @@ fn no_device(name: &str, looked_for: &str) -> anyhow::Error {
 #[cfg(feature = "cpu")]
 fn cpu(compute: &Compute, job: impl Job) -> anyhow::Result<()> {
     only_device("cpu", compute.device)?;
-    if let Some(threads) = compute.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        pool.context("the thread pool is already set up")?;
-    }
+    use_threads(compute)?;
     let device = format!("flex, {} threads", rayon::current_num_threads());
     let place = Place { kind: "cpu", device, gpu: false };
-    job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &place)
+    // A thread of the pool hands out work sooner than one outside of it, and takes its share.
+    rayon::scope(|_| job.run::<Autodiff<burn_flex::Flex>>(burn_flex::FlexDevice, &place))
 }
 
 #[cfg(not(feature = "cpu"))]
@@ -203,7 +284,9 @@ fn only_device(name: &str, device: usize) -> anyhow::Result<()> {
     if device == 0 {
         return Ok(());
     }
-    let message = format!("`--device {device}`: the `{name}` backend has only device `0`");
+    let message = format!(
+        "`--device {device}`: the `{name}` backend has only device `0`\n  hint: leave `--device` out"
+    );
     Err(Request(message).into())
 }
 
@@ -231,6 +314,20 @@ fn cuda_devices() -> Result<usize, String> {
     result::init().map_err(|e| format!("the NVIDIA driver does not start: {e}"))?;
     let count = result::device::get_count().map_err(|e| format!("no device is listed: {e}"))?;
     Ok(count as usize)
+}
+
+/// Bytes of memory of a CUDA device.
+#[cfg(feature = "cuda")]
+fn cuda_memory(device: usize) -> Option<u64> {
+    use cudarc::driver::result;
+    let device = result::device::get(device.try_into().ok()?).ok()?;
+    // SAFETY: the device is one that the driver has just named.
+    unsafe { result::device::total_mem(device) }.ok().map(|bytes| bytes as u64)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_memory(_: usize) -> Option<u64> {
+    None
 }
 
 #[cfg(not(feature = "cuda"))]

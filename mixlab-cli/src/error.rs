@@ -1,14 +1,36 @@
 //! How a command ends that did not do what it was asked for: its exit code and its message.
 
+use mixlab_burn::inference::SessionError;
+
 /// A request that cannot be carried out as it was made; exits with code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Request(pub String);
 
+/// The answer of a session to what a user asked for: some refusals are about the request.
+pub fn answer<T>(result: Result<T, SessionError>) -> anyhow::Result<T> {
+    use SessionError::{Sampling, Stride, TooLong};
+    result.map_err(|error| match error {
+        Sampling { .. } | Stride { .. } | TooLong { .. } => Request(error.to_string()).into(),
+        error => error.into(),
+    })
+}
+
 /// A run that was interrupted by a signal; exits with code [`Interrupted::CODE`].
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
+
+/// Work that was stopped or that somebody else is at: another try may do it. Exits with code
+/// [`Stopped::CODE`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
+
+impl Stopped {
+    /// `EX_TEMPFAIL`, which schedulers take for an invitation to try again.
+    pub const CODE: u8 = 75;
+}
 
 impl Interrupted {
     /// 128 and the number of SIGINT, as shells count.

@@ -1,14 +1,10 @@
 //! How many kernels a run needs, and a word to who waits for them.
 
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::Sender;
 
 use crate::backend::Place;
-
-/// Compiling for longer than this is worth a line.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::out;
 
 static COMPILED: AtomicUsize = AtomicUsize::new(0);
 static CACHED: AtomicUsize = AtomicUsize::new(0);
@@ -52,17 +48,7 @@ pub fn counted() -> Option<(usize, usize)> {
 
 /// Says on stderr that kernels are being compiled if `place` compiles some and needs longer than two
 /// seconds until the returned sender is used or dropped.
-pub fn explain_wait(place: &Place) -> Sender<()> {
-    let (done, wait) = channel();
-    if place.gpu {
-        let clear = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-        std::thread::spawn(move || {
-            if wait.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                eprintln!(
-                    "{clear}compiling kernels for this device; they are kept for the next run"
-                );
-            }
-        });
-    }
-    done
+pub fn explain_wait(place: &Place) -> Option<Sender<()>> {
+    let text = "compiling kernels for this device; they are kept for the next run";
+    place.gpu.then(|| out::if_long(text.into()))
 }

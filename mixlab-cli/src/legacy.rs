@@ -65,9 +65,6 @@ const CHECKED: [(&str, &[&str]); 2] =
 /// Values of a switch.
 const ON: [&str; 6] = ["1", "t", "T", "true", "TRUE", "True"];
 const OFF: [&str; 6] = ["0", "f", "F", "false", "FALSE", "False"];
-/// Modes of the original.
-const MODES: [&str; 8] =
-    ["arch", "arch_race", "smoke", "prepare", "count", "eval", "hiddenstats", "generate"];
 
 /// The arguments with the original's spelling rewritten; others are returned as they are.
 ///
@@ -115,6 +112,10 @@ pub fn stray(argument: &str) -> String {
     )
 }
 
+fn needs_value(name: &str) -> String {
+    format!("flag `-{name}` needs a value\n  hint: write it after the flag, as in `-{name} VALUE`")
+}
+
 type Flag = (String, Option<String>);
 
 fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
@@ -131,7 +132,7 @@ fn read(arguments: &[String]) -> Result<Vec<Flag>, String> {
         };
         let value = match value {
             None if takes_value(name) => {
-                Some(rest.next().cloned().ok_or_else(|| format!("flag `-{name}` needs a value"))?)
+                Some(rest.next().cloned().ok_or_else(|| needs_value(name))?)
             }
             value => value,
         };
@@ -164,8 +165,7 @@ fn last_of_each(flags: Vec<Flag>) -> Vec<Flag> {
 
 fn unknown_mode(mode: &str, cli: &Command) -> String {
     let known: Vec<_> = cli.get_subcommands().map(Command::get_name).collect();
-    let problem = if MODES.contains(&mode) { "is not available yet" } else { "does not exist" };
-    format!("mode `{mode}` {problem}\n  hint: use one of `{}`", known.join("`, `"))
+    format!("mode `{mode}` does not exist\n  hint: use one of `{}`", known.join("`, `"))
 }
 
 fn has(command: &Command, flag: &str) -> bool {
@@ -185,9 +185,11 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
         }
     }
     let active = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
-    let trains = target.get_name() == "arch";
+    let trains = ["arch", "arch_race"].contains(&target.get_name());
+    let exports = flags.iter().any(|(name, _)| name == "safetensors");
     let wanted = [
-        ("eval", trains && active("eval", &OFF)),
+        ("quantize", trains && exports && active("quantize", &["none"])),
+        ("checkpoint-every", trains && active("checkpoint-every", &["0"])),
         ("cpuprofile", active("cpuprofile", &[])),
         ("memprofile", active("memprofile", &[])),
     ];
@@ -266,7 +268,7 @@ mod tests {
         for flags in [
             "-quantize none -quant-method quantile -quant-k 12 -checkpoint-every=0",
             "-quantize int8 -quant-method= -checkpoint-dir d",
-            "-eval=false -lut-dir d -max-tokens 9 -temperature 1 -top-k 4 -prompt p",
+            "-eval=false -max-tokens 9 -temperature 1 -top-k 4 -prompt p",
             "-logprobs-out o -configs c -input i -cpuprofile= -memprofile=",
             "-safetensors= -safetensors-load=",
         ] {
@@ -284,9 +286,7 @@ mod tests {
     fn what_the_original_can_and_this_cannot_is_refused() {
         let refused = |line: &str| translate(&words(line)).unwrap_err();
         for (line, part) in [
-            ("m -mode generate -config c", "mode `generate` is not available yet"),
             ("m -mode zzz", "mode `zzz` does not exist"),
-            ("m -config c -eval", "`-eval` is not available yet"),
             ("m -config c -safetensors s -quantize int8", "`-quantize` is not available yet"),
             ("m -config c -checkpoint-every 5", "`-checkpoint-every` is not available yet"),
             ("m -mode count -cpuprofile p", "`-cpuprofile` is not available yet"),

@@ -10,12 +10,18 @@
 //! ```
 #![warn(missing_docs)]
 
+#[macro_use]
+mod out;
+
 pub mod backend;
 mod cli;
 mod commands;
 mod error;
+mod interrupt;
 mod kernels;
 mod legacy;
+mod memory;
+mod outputs;
 mod report;
 mod trace;
 
@@ -25,12 +31,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mixlab_burn::blocks::{Block, Builtin};
-use mixlab_burn::config::ConfigError;
+use mixlab_burn::config::{ConfigError, shortened};
 
 use cli::{Cli, Command};
-use error::Interrupted;
+use error::{Interrupted, Stopped};
 
 pub use error::Request;
+pub use memory::Allocator;
 
 /// Runs the command line of this process with the built-in blocks.
 pub fn builtin() -> ExitCode {
@@ -39,12 +46,16 @@ pub fn builtin() -> ExitCode {
 
 /// Runs the command line of this process with blocks of type `K`.
 pub fn run<K: Block>() -> ExitCode {
+    out::limits_are_errors();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match execute::<K>(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(Interrupted::CODE),
         Err(error) => {
             eprintln!("error: {}", error::message(&error));
+            if error.is::<Stopped>() {
+                return ExitCode::from(Stopped::CODE);
+            }
             let request = error.is::<Request>() || error.is::<ConfigError>();
             ExitCode::from(if request { 2 } else { 1 })
         }
@@ -54,22 +65,44 @@ pub fn run<K: Block>() -> ExitCode {
 fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
     let cli = Cli::try_parse_from(arguments).map_err(refused)?;
+    if let Some(compute) = cli.command.compute() {
+        backend::use_threads(compute)?;
+    }
     match cli.command {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),
+        Command::Export(options) => commands::export::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
+        Command::Race(options) => commands::race::run::<K>(&options),
+        Command::Validate(options) => commands::validate::run::<K>(&options),
+        Command::Completions(options) => {
+            commands::completions::run(&options);
+            Ok(())
+        }
+        Command::Man(options) => commands::man::run(&options),
+        Command::Eval(options) => commands::eval::run::<K>(&options),
+        Command::Hiddenstats(options) => commands::hiddenstats::run::<K>(&options),
+        Command::Generate(options) => commands::generate::run::<K>(&options),
     }
 }
 
-/// A stray argument as a [`Request`]; all else clap says itself, and ends the process.
+/// What clap says as a [`Request`] with a hint; help it prints itself, and ends the process.
 fn refused(error: clap::Error) -> Request {
-    let argument = match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) => argument,
-        _ => error.exit(),
-    };
-    if argument.starts_with('-') {
-        error.exit()
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && !argument.starts_with('-')
+    {
+        return Request(legacy::stray(&shortened(argument)));
     }
-    Request(legacy::stray(argument))
+    let text = error.render().to_string();
+    let Some(text) = text.strip_prefix("error: ") else { error.exit() };
+    let (what, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let what: Vec<String> = what.lines().map(shortened).collect();
+    let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let hint = tip.unwrap_or(match error.kind() {
+        ErrorKind::InvalidUtf8 => "`*` and `?` in patterns stand for such characters",
+        _ => "`mixlab-cli --help` lists the commands, and `--help` after one its flags",
+    });
+    Request(format!("{}\n  hint: {}", what.join("\n"), shortened(hint)))
 }

@@ -34,8 +34,8 @@ pub fn duration(time: Duration, unit: Duration) -> String {
         return format!("{}ms", nanos / 1_000_000);
     }
     let whole = nanos / 1_000_000_000;
-    let millis = nanos / 1_000_000 % 1000;
-    let seconds = (whole % 60) as f64 + millis as f64 / 1000.0;
+    // One division: a sum of two floats may print more than three decimals.
+    let seconds = (nanos / 1_000_000 % 60_000) as f64 / 1000.0;
     let (hours, minutes) = (whole / 3600, whole / 60 % 60);
     match (hours, minutes) {
         (0, 0) => format!("{seconds}s"),
@@ -74,6 +74,18 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.chars().map(escaped).collect::<String>())
 }
 
+/// The line about a loaded model.
+pub fn model<K: Block>(plan: &Plan<K>) -> String {
+    format!(
+        "loaded config {}: model_dim={} vocab_size={} seq_len={} blocks={}",
+        quoted(&plan.name),
+        plan.dim,
+        plan.vocab,
+        plan.seq_len,
+        plan.steps.len(),
+    )
+}
+
 /// The two lines about a loaded config.
 pub fn config<K: Block>(plan: &Plan<K>) -> String {
     let t = &plan.training;
@@ -82,13 +94,8 @@ pub fn config<K: Block>(plan: &Plan<K>) -> String {
         n => (format!("phases={n} "), format!("steps={}", t.steps)),
     };
     format!(
-        "loaded config {}: model_dim={} vocab_size={} seq_len={} blocks={}\n  \
-         training: {sizes}{steps} grad_clip={} weight_decay={} seed={} batch_tokens={}",
-        quoted(&plan.name),
-        plan.dim,
-        plan.vocab,
-        plan.seq_len,
-        plan.steps.len(),
+        "{}\n  training: {sizes}{steps} grad_clip={} weight_decay={} seed={} batch_tokens={}",
+        model(plan),
         shortest_f32(t.grad_clip.unwrap_or(0.0)),
         shortest_f32(t.weight_decay),
         t.seed,
@@ -242,6 +249,10 @@ mod tests {
             assert_eq!(duration(time, ms(1)), text);
         }
         assert_eq!(duration(ms(33_600), ms(1000)), "34s");
+        for millis in 1000..60_000 {
+            let text = duration(ms(millis), ms(1));
+            assert!(text.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 4), "{text}");
+        }
     }
 
     #[test]

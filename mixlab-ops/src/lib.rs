@@ -50,6 +50,7 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod gradient_norm;
+mod insert;
 mod linear;
 mod muon;
 mod rms_norm;
@@ -67,6 +68,7 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy
 pub use dropout::{Dropout, dropout};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
+pub use insert::{Insert, insert};
 pub use linear::{Linear, LinearGradient, linear, linear_to};
 pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
 pub use op::{Backend, Op, Tape};

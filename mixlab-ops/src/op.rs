@@ -97,6 +97,17 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
         None
     }
 
+    /// [`Op::cpu`] for an op that writes over an input which nobody else holds. What it does not take
+    /// it gives back, and the reference runs.
+    #[cfg(feature = "cpu")]
+    fn cpu_owned(
+        &self,
+        inputs: [FlexTensor; N],
+        ints: &[FlexTensor],
+    ) -> Result<Vec<FlexTensor>, [FlexTensor; N]> {
+        self.cpu(&inputs, ints).ok_or(inputs)
+    }
+
     /// Why [`Op::cube`] cannot take these inputs, so that the reference runs; [`fallbacks`] lists
     /// it. `None` if it can.
     ///

@@ -17,6 +17,7 @@ mod node;
 mod path;
 mod problem;
 mod read;
+mod shorten;
 mod source;
 mod text;
 mod training;
@@ -27,12 +28,14 @@ pub use fields::{Field, Kind, Rule};
 pub use model::Config;
 pub use node::{Node, Origin, Value};
 pub use problem::{ConfigError, Finding, Problem, Problems, Reported, nearest, nearest_hint};
+pub use shorten::shortened;
 pub use source::Source;
 pub use training::{PhaseSpec, TrainingSpec};
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::files;
 use read::{FromNode, Reader};
 
 impl Config {
@@ -60,8 +63,13 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::parse`], or if the file cannot be read.
-    pub fn read(path: &str, overrides: &[String]) -> Result<(Self, Source), ConfigError> {
+    pub fn read(
+        path: impl AsRef<Path>,
+        overrides: &[String],
+    ) -> Result<(Self, Source), ConfigError> {
+        let path = path.as_ref();
         let (bytes, found) = read_file(path)?;
+        let found = found.display().to_string();
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -70,7 +78,7 @@ impl Config {
             ConfigError::at(format!("{found}:{line}"), problem)
         })?;
         let (mut config, source) = parse(&text, &found, overrides)?;
-        config.name_after(path);
+        config.name_after(&path.display().to_string());
         Ok((config, source))
     }
 
@@ -84,7 +92,7 @@ impl Config {
 fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source), ConfigError> {
     let mut root = text::parse_file(text).map_err(|error| {
         let (line, column) = text::line_and_column(text, error.offset);
-        let problem = Problem { hint: error.hint, ..Problem::new("", error.message) };
+        let problem = Problem::new("", error.message).with_hint(error.hint);
         ConfigError::at(format!("{name}:{line}:{column}"), problem)
     })?;
     let refused: Vec<_> = overrides
@@ -105,31 +113,36 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source
 }
 
 /// The bytes of a file and the path under which it was found.
-fn read_file(path: &str) -> Result<(Vec<u8>, String), ConfigError> {
-    let unreadable = |problem: String| ConfigError::at(path, Problem::new("", problem));
-    if path.is_empty() {
-        return Err(ConfigError::at(
-            "config",
-            Problem::new("", "the path of the config file is empty"),
-        ));
+fn read_file(path: &Path) -> Result<(Vec<u8>, PathBuf), ConfigError> {
+    let unreadable = |problem: String, hint: &str| {
+        let problem = Problem::new("", problem).with_hint(hint);
+        ConfigError::at(path.display().to_string(), problem)
+    };
+    if path.as_os_str().is_empty() {
+        let problem = Problem::new("", "the path of the config file is empty");
+        return Err(ConfigError::at("config", problem.with_hint("name a file of JSON")));
     }
     let error = match std::fs::read(path) {
         Ok(bytes) => return Ok((bytes, path.to_owned())),
         Err(error) => error,
     };
-    if error.kind() != ErrorKind::NotFound || Path::new(path).is_absolute() {
-        return Err(unreadable(format!("cannot read the config file: {error}")));
+    let hint = files::hint(&error);
+    if error.kind() != ErrorKind::NotFound || path.is_absolute() {
+        return Err(unreadable(format!("cannot read the config file: {error}"), hint));
     }
-    let above = format!("../{path}");
-    match std::fs::read(&above) {
-        Ok(bytes) => Ok((bytes, above)),
-        Err(again) if again.kind() == ErrorKind::NotFound => {
-            Err(unreadable(format!("there is no such config file, and no `{above}` either")))
+    let above = Path::new("..").join(path);
+    let error = match std::fs::read(&above) {
+        Ok(bytes) => return Ok((bytes, above)),
+        Err(error) => error,
+    };
+    let above = above.display();
+    let problem = match error.kind() {
+        ErrorKind::NotFound => {
+            format!("there is no such config file, and no `{above}` either")
         }
-        Err(again) => Err(unreadable(format!(
-            "there is no such config file, and `{above}` cannot be read: {again}"
-        ))),
-    }
+        _ => format!("there is no such config file, and `{above}` cannot be read: {error}"),
+    };
+    Err(unreadable(problem, files::hint(&error)))
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(super) fn apply_override(root: &mut Node, text: &str, number: usize) -> Resu
     for (depth, step) in steps.iter().enumerate() {
         node = descend(node, *step, origin).map_err(|why| {
             let around = name(&steps[..depth]);
-            Problem::new("", format!("`{around}` {why}"))
+            Problem::new("", format!("`{around}` {why}")).with_hint(example)
         })?;
     }
     let string = || Node { origin, value: Value::String(value.to_owned()) };

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use super::shorten::{self, shortened};
+
 /// One thing that is wrong, or only odd, in a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -132,10 +134,10 @@ impl fmt::Display for Finding {
         let Problem { path, message, hint, .. } = &self.problem;
         write!(f, "{}: ", self.place)?;
         if !path.is_empty() {
-            write!(f, "{path}: ")?;
+            write!(f, "{}: ", shortened(&shorten::value(path)))?;
         }
-        f.write_str(message)?;
-        hint.iter().try_for_each(|hint| write!(f, "\n  hint: {hint}"))
+        f.write_str(&shortened(message))?;
+        hint.iter().try_for_each(|hint| write!(f, "\n  hint: {}", shortened(hint)))
     }
 }
 

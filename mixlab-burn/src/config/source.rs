@@ -4,6 +4,7 @@
 use super::node::{Node, Origin};
 use super::path::nearest_node;
 use super::problem::{ConfigError, Finding, Problems};
+use super::shorten::{self, shortened};
 
 /// The text behind a config, and what was found wrong with it so far.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +65,7 @@ impl Source {
 
 /// How an override is named in errors.
 pub(super) fn override_place(text: &str) -> String {
-    format!("--set {text}")
+    format!("--set {}", shortened(&shorten::value(text)))
 }
 
 #[cfg(test)]

@@ -195,17 +195,17 @@ fn a_file_is_read_under_its_path_and_its_faults_named() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("good.json"), BASE.replace("\"name\": \"base\", ", "")).unwrap();
     std::fs::write(path("latin.json"), b"{\n\"name\": \"\xe9\"}").unwrap();
-    let (config, source) = Config::read(&path("good.json"), &[]).unwrap();
+    let (config, source) = Config::read(path("good.json"), &[]).unwrap();
     assert_eq!(
         (config.name, source.place("model_dim")),
         (path("good.json"), format!("{}:2", path("good.json")))
     );
-    let error = Config::read(&path("latin.json"), &[]).unwrap_err().to_string();
+    let error = Config::read(path("latin.json"), &[]).unwrap_err().to_string();
     assert!(
         error.starts_with(&format!("{}:2: the text is not UTF-8", path("latin.json"))),
         "{error}"
     );
-    let error = Config::read(&path("nope.json"), &[]).unwrap_err().to_string();
+    let error = Config::read(path("nope.json"), &[]).unwrap_err().to_string();
     assert!(
         error.starts_with(&format!("{}: cannot read the config file", path("nope.json"))),
         "{error}"
@@ -222,10 +222,10 @@ fn a_relative_path_is_looked_for_above_the_working_directory_too() {
     let error = Config::read("no/such.json", &[]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "no/such.json: there is no such config file, and no `../no/such.json` either"
+        "no/such.json: there is no such config file, and no `../no/such.json` either\n  hint: check the path"
     );
     assert_eq!(
         Config::read("", &[]).unwrap_err().to_string(),
-        "config: the path of the config file is empty"
+        "config: the path of the config file is empty\n  hint: name a file of JSON"
     );
 }

@@ -13,6 +13,10 @@ use super::node::{Node, Origin, Value};
 /// Deepest nesting that is read; a config needs six levels.
 const MAX_DEPTH: usize = 64;
 
+const AN_OBJECT: &str = "a config is one JSON object, `{ … }`";
+const NUMBERS: &str = "numbers are written like `12`, `-3`, `0.5` or `1e-4`: without `+`, with a digit before the point, and with no `0` in front";
+const WORDS: &str = "outside of quotes there are only numbers, `true`, `false` and `null`, in small letters; JSON has no NaN and no Infinity";
+
 /// What JSON counts as space, which is less than what Unicode does.
 const JSON_SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
@@ -22,12 +26,11 @@ pub(super) struct SyntaxError {
     /// Byte offset into the original text.
     pub offset: usize,
     pub message: String,
-    pub hint: Option<String>,
+    pub hint: &'static str,
 }
 
 impl SyntaxError {
-    fn new(offset: usize, message: impl Into<String>, hint: &str) -> Self {
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+    fn new(offset: usize, message: impl Into<String>, hint: &'static str) -> Self {
         Self { offset, message: message.into(), hint }
     }
 }
@@ -53,7 +56,7 @@ pub(super) fn parse_file(text: &str) -> Result<Node, SyntaxError> {
     if clean.trim_matches(JSON_SPACE).is_empty() {
         let empty = text.trim_matches(JSON_SPACE).is_empty();
         let message = if empty { "the text is empty" } else { "there is nothing but comments" };
-        return Err(SyntaxError::new(0, message, "a config is one JSON object, `{ … }`"));
+        return Err(SyntaxError::new(0, message, AN_OBJECT));
     }
     let node = parse_located(&clean)?;
     match node.value {
@@ -61,7 +64,7 @@ pub(super) fn parse_file(text: &str) -> Result<Node, SyntaxError> {
         _ => Err(SyntaxError::new(
             clean.len() - clean.trim_start_matches(JSON_SPACE).len(),
             format!("expected an object at the top level, found {}", node.describe()),
-            "a config is one JSON object, `{ … }`",
+            AN_OBJECT,
         )),
     }
 }
@@ -103,7 +106,7 @@ fn parse_located(text: &str) -> Result<Node, SyntaxError> {
     let raw = match values.next() {
         Some(Ok(raw)) => raw,
         Some(Err(error)) => return Err(syntax_error(text, text, &error)),
-        None => return Err(SyntaxError::new(0, "the text is empty", "")),
+        None => return Err(SyntaxError::new(0, "the text is empty", AN_OBJECT)),
     };
     let end = values.byte_offset();
     let rest = text[end..].trim_start_matches(JSON_SPACE);
@@ -131,7 +134,11 @@ fn build(whole: Located<'_>, raw: &RawValue, depth: usize) -> Result<Node, Synta
     let part = raw.get();
     let offset = part.as_ptr() as usize - whole.text.as_ptr() as usize;
     if depth == MAX_DEPTH {
-        return Err(SyntaxError::new(offset, format!("nested deeper than {MAX_DEPTH} levels"), ""));
+        return Err(SyntaxError::new(
+            offset,
+            format!("nested deeper than {MAX_DEPTH} levels"),
+            "a config needs six levels; look for a bracket too many",
+        ));
     }
     let failed = |error| syntax_error(whole.text, part, &error);
     let inner = |raw| build(whole, raw, depth + 1);
@@ -180,23 +187,33 @@ fn syntax_error(text: &str, part: &str, error: &serde_json::Error) -> SyntaxErro
     }
     let full = error.to_string();
     let message = full.split(" at line ").next().unwrap_or(&full);
-    SyntaxError::new(
-        offset,
-        message,
-        syntax_hint(&text.as_bytes()[..offset], &text.as_bytes()[offset..]),
-    )
+    let hint = syntax_hint(message, &text.as_bytes()[..offset], &text.as_bytes()[offset..]);
+    SyntaxError::new(offset, message, hint)
 }
 
 /// The usual slip behind a syntax error, from what stands around it.
-fn syntax_hint(before: &[u8], rest: &[u8]) -> &'static str {
+fn syntax_hint(message: &str, before: &[u8], rest: &[u8]) -> &'static str {
     let previous = before.iter().rfind(|byte| !byte.is_ascii_whitespace());
-    match (rest.first(), previous) {
-        (Some(b'/' | b'#'), _) => "comments begin with `//` and end with the line",
-        (Some(b'}' | b']'), Some(b',')) => "remove the comma before it",
-        (Some(b'}' | b','), Some(b':')) => "a value is missing after the colon",
-        (Some(b'\''), _) => "strings stand in double quotes",
-        (Some(b'"'), _) => "a comma is missing before it",
-        _ => "",
+    let next = rest.first();
+    match (message, next, previous) {
+        (_, Some(b'/' | b'#'), _) => "comments begin with `//` and end with the line",
+        (_, Some(b'}' | b']'), Some(b',')) => "remove the comma before it",
+        (_, Some(b'}' | b','), Some(b':')) => "a value is missing after the colon",
+        (_, Some(b'\''), _) => "strings stand in double quotes",
+        ("expected `:`", ..) => "a colon is missing before it",
+        ("key must be a string", ..) => "keys stand in double quotes",
+        ("invalid escape", ..) => "a backslash in a string is written twice: `\\\\`",
+        ("invalid number", ..) => NUMBERS,
+        ("expected value", Some(b'+' | b'.' | b'-'), _) => NUMBERS,
+        ("expected value" | "expected ident", Some(byte), _) if byte.is_ascii_alphabetic() => WORDS,
+        (m, ..) if m.starts_with("expected `,`") => "a comma is missing before it",
+        (m, ..) if m.starts_with("control character") => {
+            "a string ends on its line; a line break in it is written `\\n`"
+        }
+        (m, ..) if m.contains("surrogate") || m.contains("hex escape") => {
+            "write the character itself instead of its escape"
+        }
+        _ => "a config is JSON with `//` comments; a checker of JSON may say more",
     }
 }
 
@@ -207,7 +224,8 @@ mod tests {
     fn error(text: &str) -> (usize, usize, String, String) {
         let error = parse_file(text).expect_err("the text is wrong");
         let (line, column) = line_and_column(text, error.offset);
-        (line, column, error.message, error.hint.unwrap_or_default())
+        assert!(!error.hint.is_empty());
+        (line, column, error.message, error.hint.to_owned())
     }
 
     fn line_of(node: &Node, key: &str) -> usize {
@@ -262,9 +280,35 @@ mod tests {
             (line, message.as_str()),
             (2, "control character (\\u0000-\\u001F) found while parsing a string")
         );
-        assert!(hint.is_empty());
+        assert!(hint.contains("a line break"), "{hint}");
         assert_eq!(error("{\"a\": [1,\n2").0, 2);
         assert_eq!(error("{\"a\": [1,\n2").2, "the text ends within a value");
+    }
+
+    #[test]
+    fn what_only_looks_like_json_is_told_apart() {
+        for (text, part) in [
+            (r#"{"a": 01}"#, "numbers are written"),
+            (r#"{"a": +1}"#, "numbers are written"),
+            (r#"{"a": .5}"#, "numbers are written"),
+            (r#"{"a": -}"#, "numbers are written"),
+            (r#"{"a": 1.}"#, "numbers are written"),
+            (r#"{"a": NaN}"#, "no NaN"),
+            (r#"{"a": -Infinity}"#, "numbers are written"),
+            (r#"{"a": True}"#, "small letters"),
+            (r#"{"a": nil}"#, "small letters"),
+            (r#"{a: 1}"#, "keys stand in double quotes"),
+            (r#"{1: 1}"#, "keys stand in double quotes"),
+            (r#"{"a" 1}"#, "a colon is missing"),
+            (r#"{"a" "b"}"#, "a colon is missing"),
+            (r#"{"a": 1 2}"#, "a comma is missing"),
+            (r#"{"a": [1 "b"]}"#, "a comma is missing"),
+            (r#"{"a": "\x"}"#, "a backslash in a string"),
+            (r#"{"a": "\ud800"}"#, "the character itself"),
+        ] {
+            let (.., hint) = error(text);
+            assert!(hint.contains(part), "{text}: {hint}");
+        }
     }
 
     #[test]

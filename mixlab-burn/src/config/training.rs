@@ -2,15 +2,19 @@
 
 use super::fields::{Rule, fields};
 
+/// Rates are kept with 32 bits while training.
+const LARGEST_RATE: f64 = 3.4e38;
+
 fields! {
     /// Training as it was written. What 0 means stands at each field and is decided by the plan.
     TrainingSpec {
         /// Number of optimizer steps; 0 and below mean the default. With `phases`, their sum counts
         /// instead.
         steps: Option<i64> = "200";
-        /// Peak learning rate; 0 and below mean the default.
-        lr: Option<f64> = "3e-4";
-        /// Stretches of constant learning rate that replace the schedule.
+        /// Peak learning rate, to which the first 100 steps (or all, if there are fewer) rise from 0;
+        /// 0 and below mean the default.
+        lr: Option<f64> = "3e-4", Rule::AtMost(LARGEST_RATE);
+        /// Stretches of constant learning rate that replace the schedule and its warmup.
         phases: Vec<PhaseSpec> = "[]";
         /// Number of last steps over which the learning rate falls linearly; 0 means none.
         warmdown_steps: Option<i64> = "0", Rule::AtLeast(0.0);
@@ -40,11 +44,11 @@ fields! {
         /// Decoupled weight decay of the groups that set none; never acts on vectors.
         weight_decay: Option<f32> = "0.01", Rule::AtLeast(0.0);
         /// Decay of the first moment in AdamW; 0 means the default.
-        beta1: Option<f32> = "0.9";
+        beta1: Option<f32> = "0.9", Rule::Below(0.0, 1.0);
         /// Decay of the second moment in AdamW; 0 means the default.
-        beta2: Option<f32> = "0.95";
+        beta2: Option<f32> = "0.95", Rule::Below(0.0, 1.0);
         /// Term that keeps AdamW from dividing by zero; 0 means the default.
-        epsilon: Option<f32> = "1e-8";
+        epsilon: Option<f32> = "1e-8", Rule::AtLeast(0.0);
         /// Seed of initial weights, batches and dropout; 0 and below mean the default.
         seed: Option<i64> = "42";
         /// Tokens per step (B·T), a multiple of `seq_len`; 0 and below mean the default.
@@ -60,7 +64,7 @@ fields! {
         /// Learning rate of the output head; 0 means the default.
         head_lr: Option<f32> = "`lr`", Rule::AtLeast(0.0);
         /// Momentum of the matrices, with either optimizer; 0 means the default.
-        muon_momentum: Option<f32> = "`beta1`", Rule::AtLeast(0.0);
+        muon_momentum: Option<f32> = "`beta1`", Rule::Below(0.0, 1.0);
         /// Newton–Schulz iterations of Muon; 0 and below mean the default.
         muon_backend_steps: Option<i64> = "5";
         /// Nesterov momentum in Muon.
@@ -103,7 +107,7 @@ fields! {
         /// Number of steps.
         steps: i64 = required, Rule::Above(0.0);
         /// Learning rate.
-        lr: f64 = required, Rule::Above(0.0);
+        lr: f64 = required, Rule::UpTo(0.0, LARGEST_RATE);
         /// Name in the log.
         label: Option<String> = "none";
     }
@@ -118,7 +122,7 @@ mod tests {
     fn each_range_of_training_is_checked() {
         let at_least_zero = "warmdown_steps target_val_loss ttt_steps ttt_lr ttt_rank \
             hardware_tflops grad_clip weight_decay embed_lr matrix_lr scalar_lr head_lr \
-            muon_momentum qat_start embed_weight_decay matrix_weight_decay \
+            epsilon qat_start embed_weight_decay matrix_weight_decay \
             scalar_weight_decay head_weight_decay swa_start";
         for field in at_least_zero.split_whitespace() {
             assert_eq!(
@@ -127,29 +131,26 @@ mod tests {
             );
             assert_eq!(errors(BASE, &[&format!("training.{field}=0")]), [""; 0]);
         }
-        for (field, value) in [("swa_decay", "1.0"), ("swa_decay", "-0.1")] {
-            let message = error(&format!("training.{field}={value}"));
-            assert_eq!(
-                message,
-                format!("training.{field}: expected a value ≥ 0 and < 1, found `{value}`")
-            );
+        for field in ["swa_decay", "beta1", "beta2", "muon_momentum"] {
+            for value in ["1.0", "-0.1", "1.5", "1"] {
+                let message = error(&format!("training.{field}={value}"));
+                let expected = "expected a value ≥ 0 and < 1";
+                assert_eq!(message, format!("training.{field}: {expected}, found `{value}`"));
+            }
+            assert_eq!(errors(BASE, &[&format!("training.{field}=0.999")]), [""; 0]);
         }
-        for phase in ["[{\"steps\": 0, \"lr\": 1}]", "[{\"steps\": 1, \"lr\": 0}]"] {
+        for (phase, range) in [
+            ("[{\"steps\": 0, \"lr\": 1}]", "> 0"),
+            ("[{\"steps\": 1, \"lr\": 0}]", "> 0 and ≤ 3.4e38"),
+        ] {
+            let message = error(&format!("training.phases={phase}"));
             assert!(
-                error(&format!("training.phases={phase}"))
-                    .ends_with("expected a value > 0, found `0`")
+                message.ends_with(&format!("expected a value {range}, found `0`")),
+                "{message}"
             );
         }
-        let free = [
-            "steps",
-            "lr",
-            "beta1",
-            "beta2",
-            "epsilon",
-            "seed",
-            "batch_tokens",
-            "shuffle_chunk_tokens",
-        ];
+        assert!(error("training.lr=1e39").ends_with("expected a value ≤ 3.4e38, found `1e39`"));
+        let free = ["steps", "lr", "seed", "batch_tokens", "shuffle_chunk_tokens"];
         let more = ["muon_backend_steps", "weight_init_std", "swa_interval"];
         for field in free.iter().chain(&more) {
             assert_eq!(errors(BASE, &[&format!("training.{field}=-1")]), [""; 0], "{field}");

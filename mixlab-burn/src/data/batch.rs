@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::pattern::expand;
-use super::shard::Shard;
+use super::shard::{Layout, Shard, check_vocabulary};
 use super::stream::{StreamConfig, TokenStream};
 use super::{DataError, Position};
 
@@ -65,7 +65,7 @@ impl Batch {
     pub fn check(&self, seq_len: usize, vocab: usize) -> Result<(), DataError> {
         let &Self { batch, seq, .. } = self;
         let fail = |problem| Err(DataError::Batch { batch, seq, problem });
-        if batch == 0 || seq != seq_len {
+        if batch == 0 || seq == 0 || seq != seq_len {
             return fail(format!("is none of the model's\n  hint: give rows of `{seq_len}`"));
         }
         let lengths = [self.x.len(), self.y.len(), self.prev.len()];
@@ -128,6 +128,8 @@ pub struct LoaderConfig {
     pub seed: i64,
     /// Every token must be below this.
     pub vocab_size: usize,
+    /// What stands before the tokens of each shard.
+    pub layout: Layout,
 }
 
 /// An endless source of batches.
@@ -158,10 +160,10 @@ impl Loader {
         config: &LoaderConfig,
         open: impl FnOnce(&[PathBuf], StreamConfig) -> Result<TokenStream, DataError>,
     ) -> Result<Self, DataError> {
-        let &LoaderConfig { batch_tokens, seq_len, chunk, seed, vocab_size, .. } = config;
+        let &LoaderConfig { batch_tokens, seq_len, chunk, seed, vocab_size, layout, .. } = config;
         rows(batch_tokens, seq_len)?;
         let chunk = if chunk == 0 { seq_len } else { chunk };
-        let order = StreamConfig { chunk, seed, vocab_size };
+        let order = StreamConfig { chunk, seed, vocab_size, layout };
         let stream = open(&expand(&config.patterns)?, order)?;
         Ok(Self { stream, batch_tokens, seq_len })
     }
@@ -171,7 +173,7 @@ impl Batches for Loader {
     /// The next batch. It takes B·T + 1 tokens: none of them comes again in the batch after.
     ///
     /// # Errors
-    /// If a shard that is reached for the first time has an id outside the vocabulary.
+    /// If a shard cannot be read any more, or has become another one.
     fn next_batch(&mut self) -> Result<Batch, DataError> {
         let tokens = self.stream.read(self.batch_tokens + 1)?;
         Batch::from_tokens(&tokens, self.seq_len)
@@ -191,6 +193,25 @@ pub fn validation_batches(config: &LoaderConfig) -> Result<Vec<Batch>, DataError
     (0..VALIDATION_BATCHES).map(|_| loader.next_batch()).collect()
 }
 
+/// All tokens of shards, in their order.
+///
+/// # Errors
+/// If a shard cannot be used.
+pub fn all_tokens(
+    shards: &[PathBuf],
+    vocab_size: usize,
+    layout: Layout,
+) -> Result<Vec<u16>, DataError> {
+    let shards = shards.iter().map(|path| Shard::open(path, layout));
+    let shards: Vec<_> = shards.collect::<Result<_, _>>()?;
+    check_vocabulary(&shards, vocab_size)?;
+    let mut tokens = Vec::new();
+    for shard in &shards {
+        shard.reader()?.read(0..shard.len(), &mut tokens)?;
+    }
+    Ok(tokens)
+}
+
 /// The full validation set: all shards in sorted order, cut to whole rows of `seq_len` tokens
 /// and one more token, the last target.
 ///
@@ -200,13 +221,9 @@ pub fn full_validation(
     patterns: &[String],
     seq_len: usize,
     vocab_size: usize,
+    layout: Layout,
 ) -> Result<Vec<u16>, DataError> {
-    let mut tokens = Vec::new();
-    for path in expand(patterns)? {
-        let shard = Shard::open(&path)?;
-        shard.check_vocabulary(vocab_size)?;
-        tokens.extend(shard.tokens(0..shard.len()));
-    }
+    let mut tokens = all_tokens(&expand(patterns)?, vocab_size, layout)?;
     let pairs = tokens.len().saturating_sub(1);
     let whole = pairs.checked_div(seq_len).unwrap_or(0) * seq_len;
     if whole == 0 {
@@ -239,6 +256,7 @@ mod tests {
             chunk: 0,
             seed: 1,
             vocab_size: 30,
+            layout: Layout::Header,
         };
         (folder, config)
     }
@@ -332,13 +350,13 @@ mod tests {
     #[test]
     fn the_full_set_is_in_order_and_cut_to_whole_rows() {
         let (_folder, config) = small();
-        let all = full_validation(&config.patterns, 4, 30).unwrap();
+        let all = full_validation(&config.patterns, 4, 30, Layout::Header).unwrap();
         assert_eq!(all, (0..29).collect::<Vec<_>>());
-        let row = full_validation(&config.patterns, 29, 30).unwrap();
+        let row = full_validation(&config.patterns, 29, 30, Layout::Header).unwrap();
         assert_eq!(row.len(), 30);
-        let error = full_validation(&config.patterns, 30, 30).unwrap_err();
+        let error = full_validation(&config.patterns, 30, 30, Layout::Header).unwrap_err();
         assert!(matches!(error, DataError::ShortValidation { tokens: 30, .. }));
-        let error = full_validation(&config.patterns, 4, 29).unwrap_err();
+        let error = full_validation(&config.patterns, 4, 29, Layout::Header).unwrap_err();
         assert!(error.to_string().contains("id `29` at position `4`"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A token's space in front is counted apart: after a special token it does not count.
 
-mod spelling;
+pub(super) mod spelling;
 
 use std::fs;
 use std::io::{self, Write};
@@ -122,6 +122,11 @@ impl ByteTables {
                 .map_err(|source| TableError::Io { path, source })?;
         }
         Ok(())
+    }
+
+    /// Whether `folder` has the first of the three files.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(BYTES).is_file()
     }
 
     /// Reads the three files of a folder.

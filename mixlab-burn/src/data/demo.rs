@@ -75,6 +75,8 @@ pub struct Demo {
     pub train: String,
     /// Pattern of the validation shards.
     pub val: String,
+    /// The tokenizer of both.
+    pub tokenizer: PathBuf,
     /// The floor of the loss, in nats per token.
     pub entropy_per_token: f64,
 }
@@ -127,6 +129,7 @@ fn open(folder: &Path) -> io::Result<Demo> {
     Ok(Demo {
         train: format!("{name}/train_*.bin"),
         val: format!("{name}/val_*.bin"),
+        tokenizer: folder.join("tokenizer.json"),
         entropy_per_token: entropy
             .ok_or_else(|| invalid("meta.json has no number `entropy_per_token`"))?,
     })
@@ -187,6 +190,7 @@ mod tests {
     use super::*;
     use crate::data::batch::full_validation;
     use crate::data::bpb::ByteTables;
+    use crate::data::shard::Layout;
     use std::collections::HashSet;
 
     /// Little text: enough for every word, and quick.
@@ -236,7 +240,7 @@ mod tests {
         let folder = cache.path().join(format!("mixlab/demo-{VERSION}-v600"));
         let all = [demo.val, demo.train].map(|pattern| {
             let pattern = std::slice::from_ref(&pattern);
-            full_validation(pattern, 1, 600).unwrap()
+            full_validation(pattern, 1, 600, Layout::Header).unwrap()
         });
         let tables = ByteTables::read(&folder, 600).unwrap();
         let bytes = |id: &u16| tables.bytes(*id, *id).unwrap() as usize;
@@ -269,7 +273,7 @@ mod tests {
         let below = prepare(minimum - 1);
         assert!(matches!(below, Err(DemoError::SmallVocabulary { .. })));
         let demo = prepare(minimum).unwrap();
-        assert!(full_validation(&[demo.val], 8, minimum).is_ok());
+        assert!(full_validation(&[demo.val], 8, minimum, Layout::Header).is_ok());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! ```text
 //! text ─ prepare ─► shards (*.bin) ─ pattern ─► shard ─► stream ─► batch ─ prefetch ─► the loop
 //! demo ───────────►       └► bpb tables, prepared.json
+//! text ─ text ─► tokens ─ a model ─► tokens ─ text ─► text
+//!                              └► logprobs · tensors (files)
 //! ```
 //!
 //! Order and shuffling follow mixlab 0.10.1 token by token: the same shards, seed and sizes give
@@ -12,6 +14,7 @@ pub mod batch;
 pub mod bpb;
 pub mod demo;
 pub mod identity;
+pub mod logprobs;
 pub mod pattern;
 mod position;
 pub mod prefetch;
@@ -19,6 +22,8 @@ pub mod prepare;
 pub mod prepared;
 pub mod shard;
 pub mod stream;
+pub mod tensors;
+pub mod text;
 
 pub use batch::{Batch, Batches, Loader, LoaderConfig};
 pub use position::Position;
@@ -100,6 +105,6 @@ pub enum DataError {
     #[error("there are no more batches\n  hint: give more data, or set fewer `training.steps`")]
     Exhausted,
     /// A batch was asked for after the loader had failed.
-    #[error("the loader has stopped after an earlier error")]
+    #[error("the loader has stopped after an earlier error\n  hint: look for that error")]
     Stopped,
 }

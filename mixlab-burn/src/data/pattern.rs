@@ -4,7 +4,13 @@
 //! that is meant literally (not on Windows, where it separates folders). `**` is no more than `*`.
 
 use std::collections::HashSet;
-use std::path::{MAIN_SEPARATOR, PathBuf};
+use std::ops::Range;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+
+use crate::files;
+
+/// What validation shards are called where training shards have `train` or `training`.
+const VALIDATION: [&str; 5] = ["val", "valid", "validation", "dev", "eval"];
 
 /// Why a pattern names no files.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +19,9 @@ pub enum PatternError {
     #[error("no shard pattern was given\n  hint: name the shards, for example `data/train_*.bin`")]
     None,
     /// The pattern is not well-formed.
-    #[error("pattern `{pattern}` is malformed: {reason}")]
+    #[error(
+        "pattern `{pattern}` is malformed: {reason}\n  hint: a character that is meant literally stands in brackets: `[[]`, `[*]`, `[?]`"
+    )]
     Malformed {
         /// As it was given.
         pattern: String,
@@ -29,7 +37,7 @@ pub enum PatternError {
         pattern: String,
     },
     /// A folder on the way could not be read.
-    #[error("cannot search for `{pattern}`: {source}")]
+    #[error("cannot search for `{pattern}`: {source}\n  hint: {}", files::hint(source.error()))]
     Unreadable {
         /// As it was given.
         pattern: String,
@@ -134,22 +142,62 @@ pub fn literal(path: &str) -> String {
     out
 }
 
+/// The pattern that `given` stands for: a folder stands for the shards in it that are called after
+/// their `part`, such as `train`.
+pub fn in_folder(given: &str, part: &str) -> String {
+    match Path::new(given).is_dir() {
+        true => format!("{}/{part}*.bin", literal(given.trim_end_matches('/'))),
+        false => given.to_owned(),
+    }
+}
+
 /// The validation pattern of a training pattern: `train` becomes `val` in the file name, or in the
 /// innermost folder that has it. Without any `train` both are equal (see [`overlap`]).
 pub fn validation(train: &str) -> String {
-    let is_separator = |c: char| c == '/' || c == MAIN_SEPARATOR;
-    let mut end = train.len();
-    loop {
-        let start = train[..end].rfind(is_separator).map_or(0, |i| i + 1);
-        let (head, name, tail) = (&train[..start], &train[start..end], &train[end..]);
-        if name.contains("train") {
-            return format!("{head}{}{tail}", name.replacen("train", "val", 1));
-        }
-        if start == 0 {
-            return train.to_owned();
-        }
-        end = start - 1;
+    match named(train, "train") {
+        Some(place) => format!("{}val{}", &train[..place.start], &train[place.end..]),
+        None => train.to_owned(),
     }
+}
+
+/// [`validation`], and the patterns of validation shards by their other usual names.
+pub fn validations(train: &str) -> Vec<String> {
+    let mut patterns = vec![validation(train)];
+    // The same letters in the same places: only their case is another.
+    let lower = train.to_ascii_lowercase();
+    for place in ["training", "train"].iter().filter_map(|word| named(&lower, word)) {
+        let (head, word, tail) =
+            (&train[..place.start], &train[place.clone()], &train[place.end..]);
+        patterns.extend(VALIDATION.map(|name| format!("{head}{}{tail}", cased(name, word))));
+    }
+    let mut seen = HashSet::new();
+    patterns.retain(|pattern| seen.insert(pattern.clone()));
+    patterns
+}
+
+/// Where `word` first stands in the file name, or in the innermost folder that has it.
+fn named(path: &str, word: &str) -> Option<Range<usize>> {
+    let is_separator = |c: char| c == '/' || c == MAIN_SEPARATOR;
+    let mut end = path.len();
+    loop {
+        let start = path[..end].rfind(is_separator).map_or(0, |i| i + 1);
+        if let Some(at) = path[start..end].find(word) {
+            return Some(start + at..start + at + word.len());
+        }
+        end = start.checked_sub(1)?;
+    }
+}
+
+/// `name` in the case of `word`.
+fn cased(name: &str, word: &str) -> String {
+    let is_upper = |byte: &u8| byte.is_ascii_uppercase();
+    let mut cased = name.to_owned();
+    match word.bytes().filter(is_upper).count() {
+        0 => {}
+        all if all == word.len() => cased.make_ascii_uppercase(),
+        _ => cased[..1].make_ascii_uppercase(),
+    }
+    cased
 }
 
 /// Looks for shards that serve both for training and for validation.
@@ -249,6 +297,35 @@ mod tests {
         assert_eq!(validation("/train/trainer/x.bin"), "/train/valer/x.bin");
         assert_eq!(validation("strain/a/x.bin"), "sval/a/x.bin");
         assert_eq!(validation("data/*.bin"), "data/*.bin");
+    }
+
+    #[test]
+    fn validation_shards_have_several_usual_names() {
+        let found = validations("data/training_*.bin");
+        assert_eq!(found[0], "data/valing_*.bin", "that of the original comes first");
+        assert!(found.contains(&"data/validation_*.bin".to_owned()), "{found:?}");
+        let found = validations("train/x.bin");
+        assert_eq!(
+            found,
+            ["val", "valid", "validation", "dev", "eval"].map(|n| format!("{n}/x.bin"))
+        );
+        assert!(validations("É/Train_*.bin").contains(&"É/Valid_*.bin".to_owned()));
+        assert!(validations("d/TRAIN.bin").contains(&"d/DEV.bin".to_owned()));
+        assert_eq!(validations("data/*.bin"), ["data/*.bin"]);
+    }
+
+    #[test]
+    fn a_folder_stands_for_its_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d [1]");
+        fs::create_dir(&path).unwrap();
+        for name in ["train_0.bin", "train.bin", "val_0.bin", "bytes_per_token.bin"] {
+            fs::write(path.join(name), "").unwrap();
+        }
+        let given = format!("{}/", path.display());
+        let found = expand(&[in_folder(&given, "train")]).unwrap();
+        assert_eq!(found, ["train.bin", "train_0.bin"].map(|name| path.join(name)));
+        assert_eq!(in_folder("data/train_*.bin", "train"), "data/train_*.bin");
     }
 
     #[test]

@@ -19,10 +19,13 @@ use std::path::PathBuf;
 
 pub use error::PrepareError;
 pub use event::{Activity, Event, Finding, LeftOut, Listener, Progress};
+pub(super) use guard::guarded;
 pub use options::PrepareOptions;
 pub use output::{ShardReport, Split};
 use source::Source;
+pub(super) use source::{Format, format_of};
 use stage::Stage;
+pub(super) use tokens::load;
 use tokens::{Encoded, Tokens};
 
 use super::bpb::ByteTables;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::files::replace_file;
+use crate::files::{self, replace_file};
 
 /// The name of the file.
 pub const NAME: &str = "prepared.json";
@@ -15,7 +15,7 @@ const VERSION: u64 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum PreparedError {
     /// The file cannot be read or written.
-    #[error("cannot access `{}`: {source}", path.display())]
+    #[error("cannot access `{}`: {source}\n  hint: {}", path.display(), files::hint(source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::shard::Shard;
+use super::shard::{Layout, Reader, Shard, check_vocabulary};
 use super::{DataError, Position};
 use crate::random::Generator;
 
@@ -26,14 +26,18 @@ pub struct StreamConfig {
     pub seed: i64,
     /// Every token must be below this.
     pub vocab_size: usize,
+    /// What stands before the tokens of each shard.
+    pub layout: Layout,
 }
 
 /// The endless stream.
 pub struct TokenStream {
     config: StreamConfig,
     generator: Generator,
-    /// Shards in the order of reading, and whether their ids have been checked.
-    shards: Vec<(Shard, bool)>,
+    /// Shards in the order of reading.
+    shards: Vec<Shard>,
+    /// The current one.
+    reader: Option<Reader>,
     /// Shards begun before the current one.
     visit: usize,
     /// The generator as it was when the current shard was begun.
@@ -45,10 +49,11 @@ pub struct TokenStream {
 }
 
 impl TokenStream {
-    /// Opens the shards (sorted paths) and goes to the first token.
+    /// Opens the shards (sorted paths), reads all of them once to check their ids, and goes to the
+    /// first token.
     ///
     /// # Errors
-    /// If a shard cannot be used or all are empty.
+    /// If a shard cannot be used, has an id outside the vocabulary, or all are empty.
     ///
     /// # Panics
     /// If `config.chunk` is 0.
@@ -59,8 +64,8 @@ impl TokenStream {
         Ok(stream)
     }
 
-    /// Opens the shards and goes to where a stream over them stood, in the time that it takes to
-    /// begin one shard.
+    /// Opens and checks the shards and goes to where a stream over them stood, in the time that it
+    /// takes to begin one shard.
     ///
     /// # Errors
     /// As [`Self::open`], and if these cannot be the shards that the stream read.
@@ -102,18 +107,20 @@ impl TokenStream {
     /// The shards in their order of reading; none is begun.
     fn shuffled(paths: &[PathBuf], config: StreamConfig) -> Result<Self, DataError> {
         assert!(config.chunk > 0, "a chunk has at least one token");
-        let shards = paths.iter().map(|path| Ok((Shard::open(path)?, false)));
-        let mut shards = shards.collect::<Result<Vec<_>, DataError>>()?;
-        if shards.iter().all(|(shard, _)| shard.is_empty()) {
+        let shards = paths.iter().map(|path| Shard::open(path, config.layout));
+        let mut shards = shards.collect::<Result<Vec<_>, _>>()?;
+        if shards.iter().all(Shard::is_empty) {
             return Err(DataError::Empty {
                 shards: shards.len(),
                 first: paths.first().cloned().unwrap_or_default(),
             });
         }
+        check_vocabulary(&shards, config.vocab_size)?;
         let mut generator = Generator::new(config.seed);
         generator.shuffle(shards.len(), |i, j| shards.swap(i, j));
         let begun = Arc::new(generator.clone());
-        Ok(Self { config, generator, shards, visit: 0, begun, order: Vec::new(), position: 0 })
+        let (reader, order) = (None, Vec::new());
+        Ok(Self { config, generator, shards, reader, visit: 0, begun, order, position: 0 })
     }
 
     /// Draws where in the first shard the stream starts.
@@ -123,17 +130,13 @@ impl TokenStream {
     }
 
     fn shard(&self) -> &Shard {
-        &self.shards[self.visit % self.shards.len()].0
+        &self.shards[self.visit % self.shards.len()]
     }
 
     /// Goes to the beginning of the shard of this visit and draws a new order of its chunks.
     fn enter(&mut self, visit: usize) -> Result<(), DataError> {
-        let index = visit % self.shards.len();
-        let (shard, checked) = &mut self.shards[index];
-        if !*checked {
-            shard.check_vocabulary(self.config.vocab_size)?;
-            *checked = true;
-        }
+        let shard = &self.shards[visit % self.shards.len()];
+        self.reader = Some(shard.reader()?);
         let begun = Arc::new(self.generator.clone());
         let mut order: Vec<_> = (0..shard.len() / self.config.chunk).collect();
         for i in (1..order.len()).rev() {
@@ -164,12 +167,13 @@ impl TokenStream {
     /// The next `count` tokens.
     ///
     /// # Errors
-    /// If a shard that is reached for the first time has an id outside the vocabulary.
+    /// If a shard cannot be read any more, or has become another one.
     pub fn read(&mut self, count: usize) -> Result<Vec<u16>, DataError> {
         let mut tokens = Vec::with_capacity(count);
         while tokens.len() < count {
             let run = self.next_run(count - tokens.len())?;
-            tokens.extend(self.shard().tokens(run));
+            let reader = self.reader.as_mut().expect("a shard has been begun");
+            reader.read(run, &mut tokens)?;
         }
         Ok(tokens)
     }
@@ -191,9 +195,10 @@ mod tests {
     }
 
     fn open(shards: &[Vec<u16>], chunk: usize) -> Result<TokenStream, DataError> {
-        let folder = tempfile::tempdir().unwrap();
-        let config = StreamConfig { chunk, seed: 42, vocab_size: 60_000 };
-        TokenStream::open(&write(folder.path(), shards), config)
+        // Stays: the stream opens each shard when it comes to it.
+        let folder = tempfile::tempdir().unwrap().keep();
+        let config = StreamConfig { chunk, seed: 42, vocab_size: 60_000, layout: Layout::Header };
+        TokenStream::open(&write(&folder, shards), config)
     }
 
     /// Three files of 12000 tokens; token i of file f is 20000 f + i.
@@ -240,7 +245,8 @@ mod tests {
     fn a_stream_goes_on_from_its_position() {
         let folder = tempfile::tempdir().unwrap();
         let paths = write(folder.path(), &three_files());
-        let config = StreamConfig { chunk: 128, seed: 42, vocab_size: 60_000 };
+        let config =
+            StreamConfig { chunk: 128, seed: 42, vocab_size: 60_000, layout: Layout::Header };
         let mut stream = TokenStream::open(&paths, config).unwrap();
         // At the start, within the first shard, and in later rounds.
         for count in [0, 700, 50_000, 3] {
@@ -256,7 +262,7 @@ mod tests {
     fn a_position_in_other_shards_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let paths = write(folder.path(), &[vec![1; 40], vec![2; 40], vec![3; 50]]);
-        let config = StreamConfig { chunk: 4, seed: 1, vocab_size: 10 };
+        let config = StreamConfig { chunk: 4, seed: 1, vocab_size: 10, layout: Layout::Header };
         let mut stream = TokenStream::open(&paths, config).unwrap();
         stream.read(35).unwrap();
         let position = stream.position();
@@ -291,12 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn an_id_outside_the_vocabulary_stops_the_stream_before_it_is_read() {
-        let mut stream = open(&[vec![1; 50], vec![60_000]], 4);
-        let error = match &mut stream {
-            Ok(stream) => stream.read(51).unwrap_err(),
-            Err(_) => stream.err().unwrap(),
-        };
+    fn an_id_outside_the_vocabulary_is_found_before_the_first_token_is_read() {
+        let error = open(&[vec![1; 50], vec![2; 50], vec![60_000]], 4).err().unwrap();
         assert!(error.to_string().contains("`vocab_size` is `60000`"));
     }
 }

@@ -133,6 +133,14 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         self.pass(tokens, &mut flow)
     }
 
+    /// The residual stream `[N, D]` as each block leaves it, and last the one after the final norm.
+    pub fn layers(&self, tokens: Tokens<B>) -> Vec<Tensor<B, 2>> {
+        let (mut flow, mut layers) = (self.flow(&tokens), Vec::new());
+        let last = self.pass_by(tokens, &mut flow, |x| layers.push(x.clone()));
+        layers.push(last);
+        layers
+    }
+
     /// The memory before the first token, for [`Model::advance`]. `None` if a block needs the whole
     /// row again for what comes next: [`Plan::is_streaming`].
     pub fn memory(&self) -> Option<Memory<B>> {
@@ -163,11 +171,21 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     }
 
     fn pass(&self, tokens: Tokens<B>, flow: &mut Flow<B>) -> Tensor<B, 2> {
+        self.pass_by(tokens, flow, |_| ())
+    }
+
+    /// The residual stream after the final norm; `see` is shown what each block leaves.
+    fn pass_by(
+        &self,
+        tokens: Tokens<B>,
+        flow: &mut Flow<B>,
+        see: impl FnMut(&Tensor<B, 2>),
+    ) -> Tensor<B, 2> {
         let device = tokens.ids.device();
         Part::Embedding.enter::<B>(&device);
         let x = self.embedded(tokens);
         flow.set_x0(x.clone());
-        let x = self.trunk(x, flow);
+        let x = self.trunk(x, flow, see);
         Part::Head.enter::<B>(&device);
         rms_norm(x, self.final_norm.val(), NORM_EPS)
     }
@@ -255,7 +273,12 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     }
 
     /// All blocks; in a U-Net, decoder block `d` first adds the output of encoder block `E−1−d`.
-    fn trunk(&self, mut x: Tensor<B, 2>, flow: &mut Flow<B>) -> Tensor<B, 2> {
+    fn trunk(
+        &self,
+        mut x: Tensor<B, 2>,
+        flow: &mut Flow<B>,
+        mut see: impl FnMut(&Tensor<B, 2>),
+    ) -> Tensor<B, 2> {
         let encoder_len = self.plan.encoder_len();
         let (weights, device) = (self.owned(), x.device());
         let mut encoded = Vec::with_capacity(encoder_len);
@@ -269,6 +292,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
             let weights = weights[step.owner].expect("an owner has weights");
             x = step.block.forward(weights, x, flow);
             label(&x, "x");
+            see(&x);
             if let Some(name) = &step.stream {
                 flow.publish_stream(name, x.clone());
             }

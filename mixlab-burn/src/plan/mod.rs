@@ -14,6 +14,8 @@ mod techniques;
 mod training;
 mod weights;
 
+use std::path::Path;
+
 use crate::blocks::{Block, Builtin, Scope, Time};
 use crate::config::{BlockSpec, Config, ConfigError, Finding, Problems, Reported, Source};
 use crate::weights::Metadata;
@@ -94,7 +96,7 @@ impl<K: Block> Plan<K> {
     ///
     /// # Errors
     /// All problems of the file at once, each with its line.
-    pub fn read(path: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
+    pub fn read(path: impl AsRef<Path>, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
         let (config, source) = Config::read(path, overrides)?;
         Self::of(&config, source)
     }

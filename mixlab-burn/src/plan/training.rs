@@ -1,10 +1,11 @@
 //! The training half of a plan: defaults that need other fields, and rules across fields.
 
-use super::sizes::size;
+use super::sizes::{MAX_ELEMENTS, size};
 use super::techniques::{Average, Qat, TestTime};
 use crate::config::{Problems, TrainingSpec};
 use mixlab_ops::Precision;
 
+use crate::train::Schedule;
 use crate::weights::WeightInit;
 
 /// Optimizer steps when a config gives none.
@@ -120,7 +121,7 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
     };
     check(spec, problems);
     warn_of_zero_decays(spec, decay, problems);
-    Training {
+    let training = Training {
         steps,
         lr,
         phases,
@@ -159,7 +160,58 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
             Some("bf16") => Some(Precision::Bf16),
             _ => None,
         },
+    };
+    check_decays(spec, &training, problems);
+    warn_of_low_rates(&training, problems);
+    training
+}
+
+/// Each update multiplies a weight by `1 − lr·decay`, which must not make it grow. Where the rate is
+/// to blame, the loss will tell; a decay above 1 has no other sense.
+fn check_decays(spec: &TrainingSpec, training: &Training, problems: &mut Problems) {
+    const HINT: &str = "learning rate times decay is at most 2, and usually far below";
+    let groups = [
+        ("embed_weight_decay", spec.embed_weight_decay, training.embed),
+        ("matrix_weight_decay", spec.matrix_weight_decay, training.matrix),
+        ("scalar_weight_decay", spec.scalar_weight_decay, training.scalar),
+        ("head_weight_decay", spec.head_weight_decay, training.head),
+    ];
+    for (field, written, Group { lr, weight_decay }) in groups {
+        let field = if nonzero(written).is_some() { field } else { "weight_decay" };
+        let path = format!("training.{field}");
+        let shrinks = f64::from(lr) * f64::from(weight_decay) <= 2.0;
+        if !shrinks && weight_decay > 1.0 && problems.check(&path).is_ok() {
+            let message = format!(
+                "`{weight_decay:e}` at a learning rate of `{lr:e}` makes weights grow instead of decay"
+            );
+            problems.report(path, message, HINT);
+        }
     }
+}
+
+/// Warmup and warmdown may leave no step at the rate that was asked for.
+fn warn_of_low_rates(training: &Training, problems: &mut Problems) {
+    const ENOUGH: f32 = 0.9;
+    let schedule = Schedule::new(training);
+    let (peak, lr) = (schedule.peak(), training.lr as f32);
+    if !training.phases.is_empty() || (peak >= ENOUGH * lr && lr > 0.0) {
+        return;
+    }
+    let (warmup, steps) = (schedule.warmup(), training.steps);
+    let warns_of_end = training.warmdown_steps > 0 && training.warmdown_steps + warmup > steps;
+    if lr == 0.0 {
+        let message = format!("`{:e}` is 0 in 32 bits: nothing is trained", training.lr);
+        problems.warn("training.lr", message).hint("make it larger, for example `3e-4`");
+        return;
+    }
+    let (field, hint) = match warns_of_end {
+        true => ("warmdown_steps", "make `warmdown_steps` smaller, or train more steps"),
+        false => ("steps", "train more steps, or give `phases`, which have no warmup"),
+    };
+    let message = format!(
+        "of `{steps}` steps the first `{warmup}` are warmup: the learning rate never exceeds `{peak:?}`, and `lr` is `{lr:?}`"
+    );
+    problems.warn(format!("training.{field}"), message).hint(hint);
 }
 
 /// The steps of all phases together, or those that are given.
@@ -205,7 +257,8 @@ fn batch_tokens(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) ->
     let tokens = size("training.batch_tokens", spec.batch_tokens, DEFAULT_BATCH_TOKENS, problems);
     let written = ["seq_len", "training.batch_tokens"].iter().try_for_each(|f| problems.check(f));
     if written.is_ok() && !tokens.is_multiple_of(seq_len) {
-        let nearest = tokens.div_ceil(seq_len) * seq_len;
+        let above = tokens.div_ceil(seq_len).saturating_mul(seq_len);
+        let nearest = if above <= MAX_ELEMENTS { above } else { above - seq_len };
         problems
             .error(
                 "training.batch_tokens",
@@ -306,6 +359,55 @@ mod tests {
     fn warnings(model: &str, training: &str) -> Vec<String> {
         let warnings = planned(model, training).warnings.into_iter();
         warnings.map(|w| format!("{}: {}", w.problem.path, w.problem.message)).collect()
+    }
+
+    #[test]
+    fn a_schedule_that_stays_below_its_rate_is_warned_about() {
+        let warned = |training: &str| {
+            let found = warnings("", training).into_iter().next().unwrap_or_default();
+            found.split(':').next().unwrap_or_default().to_owned()
+        };
+        for (training, field) in [
+            (r#""steps": 1"#, "training.steps"),
+            (r#""steps": 5"#, "training.steps"),
+            (r#""steps": 20"#, ""),
+            (r#""lr": 1e-60"#, "training.lr"),
+            (r#""steps": 200, "warmdown_steps": 200"#, "training.warmdown_steps"),
+            (r#""steps": 200, "warmdown_steps": 120"#, "training.warmdown_steps"),
+            (r#""steps": 200, "warmdown_steps": 100"#, ""),
+            (r#""steps": 1, "phases": [{"steps": 1, "lr": 1}]"#, ""),
+        ] {
+            assert_eq!(warned(training), field, "{training}");
+        }
+    }
+
+    #[test]
+    fn a_decay_that_makes_weights_grow_is_an_error_of_the_field_that_sets_it() {
+        let failed = |training: &str| {
+            let json = format!(
+                r#"{{"model_dim": 8, "vocab_size": 11, "blocks": [{{"type": "swiglu"}}],
+                    "training": {{{training}}}}}"#
+            );
+            let error = Plan::<Builtin>::parse(&json, "test.json", &[]).unwrap_err();
+            let paths: Vec<_> = error.problems().map(|problem| problem.path.clone()).collect();
+            assert!(error.problems().all(|problem| problem.hint.is_some()), "{error}");
+            paths
+        };
+        assert_eq!(failed(r#""weight_decay": 1e30"#), ["training.weight_decay"]);
+        assert_eq!(failed(r#""lr": 1, "head_weight_decay": 3"#), ["training.head_weight_decay"]);
+        assert_eq!(warnings("", r#""weight_decay": 1, "lr": 1"#), [""; 0]);
+    }
+
+    #[test]
+    fn a_hint_offers_a_size_that_can_be() {
+        for (tokens, offered) in [(1000, "1024"), (2_147_483_647i64, "2147483520")] {
+            let json = format!(
+                r#"{{"model_dim": 1, "vocab_size": 1, "blocks": [{{"type": "swiglu"}}],
+                    "training": {{"batch_tokens": {tokens}}}}}"#
+            );
+            let error = Plan::<Builtin>::parse(&json, "test.json", &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("use `{offered}`")), "{error}");
+        }
     }
 
     #[test]

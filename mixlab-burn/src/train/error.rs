@@ -12,6 +12,19 @@ pub enum TrainError {
     /// A checkpoint could not be written.
     #[error(transparent)]
     Saving(#[from] Box<dyn std::error::Error + Send + Sync>),
+    /// The loss or all gradients are not finite, and no update has ever been made: it is not the
+    /// training that does not work.
+    #[error("the loss is `{loss}` at step `{step}`, before any update: {cause}\n  hint: {hint}")]
+    BrokenStart {
+        /// The step at which this was found.
+        step: usize,
+        /// Its loss.
+        loss: f64,
+        /// What is known of the weights.
+        cause: String,
+        /// The way out.
+        hint: &'static str,
+    },
     /// The loss is not a number.
     #[error(
         "the loss is NaN at step `{step}` (it was last read at step `{last}`, as `{loss}`)\n  hint: lower `training.lr`, or set `training.grad_clip` to `1`"

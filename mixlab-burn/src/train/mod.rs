@@ -88,7 +88,7 @@ pub struct Pause<'a, A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Blo
 }
 
 /// Trains by the plan of the trainer's model, from the step that it stands at. `observe` sees every
-/// event and may break off after a step.
+/// event and may break off after a step. Whatever happens, the trainer then has what was trained.
 ///
 /// # Errors
 /// If a batch cannot be loaded, the loss becomes NaN, or gradients stay infinite or NaN.

@@ -4,6 +4,8 @@
 //! cosine to a tenth. A warmdown replaces the end by a straight line to a hundredth. With phases:
 //! constant rates, and the warmdown within the last phase. All in f32, as in mixlab 0.10.1.
 
+use std::fmt;
+
 use crate::plan::{Phase, Training};
 
 const WARMUP_STEPS: usize = 100;
@@ -25,7 +27,7 @@ impl Schedule {
         Self {
             base: training.lr as f32,
             steps: training.steps,
-            warmdown: training.warmdown_steps.min(longest),
+            warmdown: training.warmdown_steps.min(longest).min(training.steps),
             phases: training.phases.clone(),
         }
     }
@@ -44,6 +46,20 @@ impl Schedule {
         }
         let from = self.cosine(start);
         from + (self.base * 0.1 / 10.0 - from) * progress(step).min(1.0)
+    }
+
+    /// The largest learning rate of the run.
+    pub fn peak(&self) -> f32 {
+        // The rate rises until the warmup or the run ends; a warmdown may cut the warmup short.
+        let last = self.steps.saturating_sub(1);
+        let top = self.warmup().min(self.steps - self.warmdown).min(last);
+        let phases = self.phases.iter().map(|phase| phase.lr as f32);
+        phases.reduce(f32::max).unwrap_or_else(|| self.lr(top).max(self.lr(last)))
+    }
+
+    /// Steps at the start over which the learning rate rises; there are none with phases.
+    pub fn warmup(&self) -> usize {
+        if self.phases.is_empty() { WARMUP_STEPS.min(self.steps) } else { 0 }
     }
 
     /// Number (from 0) and settings of the phase that `step` is in.
@@ -82,6 +98,31 @@ impl Schedule {
     }
 }
 
+/// The schedule in words.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (warmup, base) = (self.warmup(), self.base);
+        let hold = HOLD_STEPS.min(self.steps - warmup);
+        for (index, phase) in self.phases.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", then " };
+            write!(f, "{comma}{} for {} steps", phase.lr, phase.steps)?;
+        }
+        if self.phases.is_empty() {
+            write!(f, "0 to {base} in {warmup} steps of warmup")?;
+            if hold > 0 {
+                write!(f, ", {base} for {hold} steps")?;
+            }
+            if self.steps > warmup + hold {
+                f.write_str(", then a cosine to a tenth of it")?;
+            }
+        }
+        match self.warmdown {
+            0 => Ok(()),
+            steps => write!(f, "; the last {steps} steps fall on a straight line"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +153,35 @@ mod tests {
         close(s.lr(4000), 0.000_196_840_3);
         close(s.lr(4500), 0.000_103_420_15);
         close(s.lr(4999), 1.018_683_5e-5);
+    }
+
+    #[test]
+    fn the_peak_is_what_the_largest_step_gets() {
+        for (steps, warmdown) in [
+            (1, 0),
+            (2, 0),
+            (20, 0),
+            (101, 0),
+            (200, 200),
+            (200, 150),
+            (200, 100),
+            (700, 650),
+            (1, 1),
+        ] {
+            let s = schedule(3e-4, steps, warmdown);
+            let largest = (0..steps).map(|step| s.lr(step)).fold(0.0, f32::max);
+            assert_eq!(s.peak(), largest, "{steps} {warmdown}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_says_that_it_has_a_warmup() {
+        let s = |steps, warmdown| schedule(3e-4, steps, warmdown).to_string();
+        assert_eq!(s(200, 0), "0 to 0.0003 in 100 steps of warmup, 0.0003 for 100 steps");
+        assert!(s(900, 50).ends_with(
+            "then a cosine to a tenth of it; the last 50 steps fall on a straight line"
+        ));
+        assert_eq!(s(5, 0), "0 to 0.0003 in 5 steps of warmup");
     }
 
     #[test]

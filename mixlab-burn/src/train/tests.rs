@@ -7,11 +7,11 @@ use burn_backend::ops::FloatTensorOps;
 use burn_flex::Flex;
 
 use super::{Optimizer, OptimizerGroup, OptimizerPlan, Run, State, StateError, Trainer, train};
-use crate::data::shard::write_shard;
+use crate::data::shard::{Layout, write_shard};
 use crate::data::{Batch, Batches, DataError, Loader, LoaderConfig, Prefetch};
 use crate::model::Model;
 use crate::plan::Plan;
-use crate::weights::{fill, values};
+use crate::weights::{Weight, fill, values};
 
 type Train = Autodiff<Flex>;
 
@@ -50,6 +50,7 @@ fn loader_config(folder: &Path) -> LoaderConfig {
         chunk: 0,
         seed: 3,
         vocab_size: 29,
+        layout: Layout::Header,
     }
 }
 
@@ -391,4 +392,28 @@ fn training_ends_when_validation_gets_no_better() {
     assert_eq!(stale, end);
     assert_eq!(trainer.steps(), end.map_or(STEPS, |step| step + 1));
     assert!(end.is_some(), "{losses:?}");
+}
+
+/// What `Trainer::read` says in the end of a run whose head begins as `value`.
+fn failed(value: f32) -> String {
+    let head = |_, weight: &Weight| (weight.name == "head").then(|| vec![value; weight.len()]);
+    let mut run = Trainer::new(fill(model(&plan("")), head), &Default::default());
+    let read = (0..STEPS).find_map(|number| {
+        run.step(batch(number)).unwrap();
+        run.read().err()
+    });
+    read.expect("the run breaks").to_string()
+}
+
+#[test]
+fn a_start_that_is_not_finite_is_the_fault_of_weights_and_not_of_the_learning_rate() {
+    for (value, part) in [
+        (f32::NAN, "_head` is not finite"),
+        (f32::INFINITY, "_head` is not finite"),
+        (1e38, "the largest is `1e38` in `w"),
+    ] {
+        let message = failed(value);
+        assert!(message.contains(part) && message.contains("before any update"), "{message}");
+        assert!(!message.contains("training.lr"), "{message}");
+    }
 }

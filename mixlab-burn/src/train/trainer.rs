@@ -7,7 +7,7 @@ use mixlab_ops::Backend;
 use std::time::Duration;
 
 use super::average::Averages;
-use super::health::{Found, Watch, culprit};
+use super::health::{Found, Watch, blame, culprit};
 use super::parameters::{Gradients, weights, with_weights};
 use super::patience::Best;
 use super::qat::fake_quantized;
@@ -245,13 +245,18 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     ///
     /// # Errors
     /// If the loss of a step since the last reading is NaN, or if three updates in a row were
-    /// skipped because the gradients were infinite or NaN.
+    /// skipped because the gradients were infinite or NaN; another error if there was never an update.
     pub fn read(&mut self) -> Result<Option<Logged>, TrainError> {
         let before = self.watch.last;
         let Some(step) = self.steps.checked_sub(1) else { return Ok(None) };
         let loss = match self.watch.read() {
             None => return Ok(None),
             Some(Found::Loss(loss)) => loss,
+            Some(Found::NotANumber(_) | Found::Broken) if self.watch.skipped == self.steps => {
+                let loss = self.watch.last.map_or(f64::NAN, |(_, loss)| loss);
+                let (cause, hint) = blame(self.model());
+                return Err(TrainError::BrokenStart { step, loss, cause, hint });
+            }
             Some(Found::NotANumber(step)) => {
                 let (last, loss) = before.unwrap_or((0, f64::NAN));
                 return Err(TrainError::NotANumber { step, last, loss });

@@ -7,9 +7,9 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 
 use super::quantize::{Clip, FEWEST_ELEMENTS, Quantization, pack6, packed_len};
-use super::safetensors::{Entry, Metadata, WeightError, header_of};
+use super::safetensors::{Entry, Metadata, WeightError, header_of, reserve};
 use super::{Weight, layout, values};
-use crate::files::replace_file;
+use crate::files::Replacement;
 
 /// A file of quantized weights, and how near they are to what they were.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,17 +50,27 @@ pub fn save_quantized<B: Backend, M: Module<B>>(
     metadata: &Metadata,
     how: &Quantization,
 ) -> Result<Quantized, WeightError> {
-    let failed = |source| WeightError::Io { action: "write", path: path.into(), source };
+    write_quantized(module, reserve(path)?, metadata, how)
+}
+
+/// As [`save_quantized`], to a place that was reserved.
+///
+/// # Errors
+/// If the file cannot be written; an existing one is then untouched.
+pub fn write_quantized<B: Backend, M: Module<B>>(
+    module: &M,
+    place: Replacement,
+    metadata: &Metadata,
+    how: &Quantization,
+) -> Result<Quantized, WeightError> {
+    let path = place.path().to_owned();
     let weights = layout(module);
     let entries: Vec<Entry> =
         weights.iter().enumerate().flat_map(|(i, weight)| entries(i, weight, how)).collect();
     let (tensors, payload) = (entries.len(), entries.iter().map(|e| e.bytes).sum::<usize>());
     let header = header_of(entries.into_iter(), metadata, &about(how));
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
     let (mut all, mut worst) = (Squares::default(), None::<(String, f64)>);
-    let written = replace_file(path, |file| {
+    let written = place.commit(|file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
         for (i, (weight, values)) in weights.iter().zip(values(module)).enumerate() {
@@ -76,7 +86,7 @@ pub fn save_quantized<B: Backend, M: Module<B>>(
         }
         Ok(())
     });
-    written.map_err(failed)?;
+    written.map_err(|source| WeightError::Io { action: "write", path, source })?;
     let float_bytes = weights.iter().map(|weight| 4 * weight.len()).sum();
     let bytes = 8 + header.len() + payload;
     Ok(Quantized { tensors, bytes, float_bytes, error: all.relative(), worst })

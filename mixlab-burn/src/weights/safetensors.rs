@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::quantize::{packed_len, unpack6};
 use super::{Weight, fill, layout, values};
-use crate::files::replace_file;
+use crate::files::{self, Replacement};
 
 /// One tensor of a file that is written.
 pub(super) struct Entry {
@@ -45,7 +45,7 @@ pub struct Metadata {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightError {
     /// The file system refused.
-    #[error("cannot {action} `{}`: {source}", .path.display())]
+    #[error("cannot {action} `{}`: {source}\n  hint: {}", .path.display(), files::hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -61,6 +61,18 @@ pub enum WeightError {
         path: PathBuf,
         /// What is wrong with it.
         source: SafeTensorError,
+    },
+    /// A tensor of the model has a number in the file that no model can compute with.
+    #[error("`{}`: tensor `{tensor}` holds `{value}` at position `{position}`\n  hint: the run that wrote it had broken down; take weights of an earlier one", .path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// Index of the first such number, row by row.
+        position: usize,
+        /// The number: NaN or infinite.
+        value: f32,
     },
     /// A tensor of the model is not in the file, or not as the model has it.
     #[error("`{}`: tensor `{tensor}` {problem}\n  hint: load weights with the config that they were trained with", .path.display())]
@@ -83,22 +95,40 @@ pub fn save<B: Backend, M: Module<B>>(
     path: &Path,
     metadata: &Metadata,
 ) -> Result<usize, WeightError> {
+    write(module, reserve(path)?, metadata)
+}
+
+/// Makes sure that weights can be written to `path`, before there are any.
+///
+/// # Errors
+/// If they cannot, or if another process is going to write there.
+pub fn reserve(path: &Path) -> Result<Replacement, WeightError> {
+    let failed = |source| WeightError::Io { action: "write", path: path.into(), source };
+    Replacement::begin(path).map_err(failed)
+}
+
+/// Writes the weights of `module` to a place that was reserved.
+///
+/// # Errors
+/// If the file cannot be written; an existing one is then untouched.
+pub fn write<B: Backend, M: Module<B>>(
+    module: &M,
+    place: Replacement,
+    metadata: &Metadata,
+) -> Result<usize, WeightError> {
     let weights = layout(module);
     let header = header(&weights, metadata);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let made = folder.map_or(Ok(()), std::fs::create_dir_all);
-    let written = made.and_then(|()| {
-        replace_file(path, |file| {
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(header.as_bytes())?;
-            for values in values(module) {
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                file.write_all(&bytes)?;
-            }
-            Ok(())
-        })
+    let path = place.path().to_owned();
+    let written = place.commit(|file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        for values in values(module) {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            file.write_all(&bytes)?;
+        }
+        Ok(())
     });
-    written.map_err(|source| WeightError::Io { action: "write", path: path.into(), source })?;
+    written.map_err(|source| WeightError::Io { action: "write", path, source })?;
     Ok(weights.len())
 }
 
@@ -148,7 +178,8 @@ pub(super) fn header_of(
 /// Tensors that the model does not have are ignored.
 ///
 /// # Errors
-/// If the file is not safetensors, or lacks a tensor, or has it in another shape or type.
+/// If the file is not safetensors, or lacks a tensor, or has it in another shape or type, or with
+/// numbers that are not finite.
 pub fn load<B: Backend, M: Module<B>>(module: M, path: &Path) -> Result<M, WeightError> {
     let io = |source| WeightError::Io { action: "read", path: path.into(), source };
     let bytes = std::fs::read(path).map_err(io)?;
@@ -157,14 +188,21 @@ pub fn load<B: Backend, M: Module<B>>(module: M, path: &Path) -> Result<M, Weigh
     let mut found = Vec::new();
     for (index, weight) in layout(&module).iter().enumerate() {
         let tensor = weight.file_name(index);
-        let values = read(&file, &tensor, weight);
-        found.push(values.map_err(|problem| WeightError::Tensor {
-            path: path.into(),
-            tensor,
-            problem,
-        })?);
+        let values = match read(&file, &tensor, weight) {
+            Ok(values) => values,
+            Err(problem) => return Err(WeightError::Tensor { path: path.into(), tensor, problem }),
+        };
+        check(&values, path, &tensor)?;
+        found.push(values);
     }
     Ok(fill(module, |index, _| Some(std::mem::take(&mut found[index]))))
+}
+
+/// Refuses `values` of `tensor` that no model can compute with.
+pub(super) fn check(values: &[f32], path: &Path, tensor: &str) -> Result<(), WeightError> {
+    let Some(position) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let (path, tensor, value) = (path.into(), tensor.into(), values[position]);
+    Err(WeightError::NotFinite { path, tensor, position, value })
 }
 
 pub(super) fn read(

@@ -6,7 +6,7 @@ use ::safetensors::SafeTensors;
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
-use super::safetensors::read;
+use super::safetensors::{check, read};
 use super::{WeightError, fill, layout};
 
 /// What of a file became weights of a model.
@@ -25,7 +25,8 @@ pub struct Transfer {
 /// not have, or in another shape, stay as they are.
 ///
 /// # Errors
-/// If the file is not safetensors, a rename names nothing, or without `partial` a weight is missing.
+/// If the file is not safetensors, a rename names nothing, or without `partial` a weight is missing;
+/// or if a number that would be loaded is not finite.
 pub fn transfer<B: Backend, M: Module<B>>(
     module: M,
     path: &Path,
@@ -61,6 +62,7 @@ pub fn transfer<B: Backend, M: Module<B>>(
         let source = renamed.map_or(name, |(old, _)| old);
         found.push(match read(&file, source, weight) {
             Ok(values) => {
+                check(&values, path, source)?;
                 used.push(source.clone());
                 Some(values)
             }
@@ -128,6 +130,21 @@ mod tests {
         let (_, done) = transfer(model(8, PLAIN), &path, &[], true).unwrap();
         assert_eq!(done.loaded, 0);
         assert!(done.kept[0].contains("has shape [37, 16], the model [37, 8]"), "{:?}", done.kept);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_refused_where_they_would_be_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.st");
+        let source = fill(model(16, PLAIN), |_, weight| {
+            (weight.name == "wq").then(|| vec![f32::NAN; weight.len()])
+        });
+        save(&source, &path, &source.plan().metadata()).unwrap();
+        for partial in [false, true] {
+            let error = transfer(model(16, PLAIN), &path, &[], partial).err().unwrap().to_string();
+            assert!(error.contains("tensor `w4_wq` holds `NaN`"), "{error}");
+        }
+        assert!(transfer(model(16, SWIGLU), &path, &[], true).is_ok());
     }
 
     #[test]

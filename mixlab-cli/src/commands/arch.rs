@@ -4,34 +4,41 @@ mod checkpoints;
 mod data;
 mod export;
 mod metrics;
+mod outputs;
 mod start;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
 
-use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
-use mixlab_burn::ops::Backend;
+use mixlab_burn::eval::Layout;
+use mixlab_burn::inference::Session;
+use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::runs::{About, Checkpoint};
-use mixlab_burn::train::{Event, Logged, Schedule, train_and_save};
-use mixlab_burn::weights::Quantization;
+use mixlab_burn::train::{Event, Logged, Schedule, TrainError, train_and_save};
 use serde_json::{Value, json};
 
+use super::full::{FullData, Teller};
+use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli;
 use crate::error::{Interrupted, Request};
+use crate::interrupt;
 use crate::kernels;
+use crate::memory;
 use crate::report::{self, Log};
 use crate::trace::Trace;
-use checkpoints::{Saver, Teller};
+use checkpoints::Saver;
+use data::Feed;
 use metrics::{Metrics, Start};
+use outputs::Outputs;
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     let precision = options.precision.map(|precision| precision.setting());
@@ -41,8 +48,11 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     }
     let quantization = options.quantize.rule().map_err(Request)?;
     let found = checkpoints::found(&options.checkpoints)?;
-    let sources = data::Sources::of(options, plan.vocab)?;
     let saves = found.is_some() || checkpoints::folder(&options.checkpoints)?.is_some();
+    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let mut read = sources.paths();
+    read.extend(found.iter().map(|found| found.weights.clone()));
+    let outputs = Outputs::open(options, read, quantization)?;
     let identity = if saves { sources.identity()? } else { Value::Null };
     let mut position = None;
     if let Some(found) = &found {
@@ -50,9 +60,8 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
         let other_data = checkpoints::check(found, &config, &identity, allowed)?;
         position = if other_data { None } else { found.state.position()? };
     }
-    let feed = data::open(options, &plan, sources, position.as_ref())?;
-    let train = Train { options, plan, config, feed, identity, found, quantization };
-    backend::run(&options.compute, train)
+    let feed = data::open(sources, options, &plan, position.as_ref())?;
+    backend::run(&options.compute, Train { options, plan, config, feed, identity, found, outputs })
 }
 
 /// One training run, ready to go to a backend.
@@ -60,12 +69,12 @@ struct Train<'a, K: Block> {
     options: &'a cli::Arch,
     plan: Arc<Plan<K>>,
     config: serde_json::Value,
-    feed: data::Feed,
+    feed: Feed,
     /// The shards, if the run is saved or goes on.
     identity: Value,
     /// What it goes on from.
     found: Option<Checkpoint>,
-    quantization: Option<Quantization>,
+    outputs: Outputs,
 }
 
 impl<K: Block> Job for Train<'_, K> {
@@ -73,7 +82,7 @@ impl<K: Block> Job for Train<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let Self { options, plan, config, feed, identity, found, quantization } = self;
+        let Self { options, plan, config, feed, identity, found, mut outputs } = self;
         let name = &plan.name;
         let say = |line: String| {
             if !options.quiet {
@@ -81,8 +90,13 @@ impl<K: Block> Job for Train<'_, K> {
             }
         };
         let bar = bar(options, plan.training.steps);
-        let stop = interrupt_flag(bar.clone())?;
+        let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
+        if !options.force {
+            let half = || A::half(&device);
+            let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
+            memory::check(&plan, half, place)?;
+        }
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={place}, precision={precision}",
@@ -103,68 +117,73 @@ impl<K: Block> Job for Train<'_, K> {
             place: json!({"backend": place.kind, "precision": precision.to_string()}),
             metadata: plan.metadata(),
         };
-        let teller = Teller { name, quiet: options.quiet, bar: bar.clone(), failed: None };
+        let teller =
+            checkpoints::Teller { name, quiet: options.quiet, bar: bar.clone(), failed: None };
         let memory = memory(place, counts.parameters);
         let mut saver = Saver::start(&options.checkpoints, about, memory, teller)?;
         let validation = feed.run.validation.clone();
-        let trace = Trace::open(options.trace.as_deref())?;
         if let Some(reason) = &feed.no_validation {
             say(format!("  [{name}] no val set: {reason}"));
         }
-        let mut metrics = Metrics::open(options.metrics.as_deref())?;
-        metrics.start(&Start {
+        outputs.metrics.start(&Start {
             plan: &plan,
             config: &config,
             counts: &counts,
             place,
             precision,
-        })?;
+        });
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
         let mut view = View {
             options,
             bar,
             log,
-            metrics,
-            waiting: Some(waiting),
+            metrics: &mut outputs.metrics,
+            waiting,
             before: None,
             told: 0,
-            trace: trace.clone(),
+            trace: outputs.trace.clone(),
             since: Instant::now(),
         };
-        let mut failed = None;
         let observe = |event| {
-            if let Err(error) = view.event(event) {
-                failed = Some(error);
-                return ControlFlow::Break(());
+            view.event(event);
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
-            if stop.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
         };
         let trained = train_and_save(&mut trainer, feed.run, observe, |pause| {
             if let Some(saver) = &mut saver {
                 let begin = Instant::now();
                 if saver.pause(&pause) {
                     let step = pause.trainer.steps() - 1;
-                    trace.slice("training", "checkpoint", step, [begin, Instant::now()]);
+                    outputs.trace.slice("training", "checkpoint", step, [begin, Instant::now()]);
                 }
             }
             Ok(())
-        })?;
+        });
         let saved = saver.map_or(Ok(()), Saver::finish);
         view.bar.finish_and_clear();
-        if let Some(error) = failed {
-            return Err(error);
+        let summary = trained.as_ref().map(|trained| view.log.summary(trained, start.elapsed()));
+        let steps = trainer.steps();
+        let model = trainer.averaged().unwrap_or_else(|| trainer.into_model());
+        let (Ok(trained), Ok(summary)) = (&trained, summary) else {
+            let error = trained.map(drop).expect_err("there is no summary");
+            let untrained = matches!(error, TrainError::BrokenStart { .. }) || steps == 0;
+            if !untrained {
+                outputs.rescue(&model, steps, !matches!(error, TrainError::Data(_)));
+            }
+            return Err(error.into());
+        };
+        if let (Some(exported), Some(path)) = (outputs.export(&model)?, &options.safetensors)
+            && let Some(line) = exported.quality(&model, path, &validation, &device)?
+        {
+            say(format!("  [{name}] {line}"));
         }
-        if let Some(path) = &options.safetensors {
-            let average = trainer.averaged();
-            let model = average.as_ref().unwrap_or_else(|| trainer.model());
-            let export = export::Export { path, quantization, validation: &validation };
-            export.write(model, &device, &say)?;
-        }
-        let summary = view.log.summary(&trained, start.elapsed());
-        view.metrics.end(&trained)?;
+        outputs.metrics.end(trained);
+        let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
+            Some(data) => evaluate(Session::new(model, &device), &data, options),
+            None => Ok(()),
+        };
         println!("{summary}");
         println!();
         println!("=== ARCH RESULT ===");
@@ -173,7 +192,7 @@ impl<K: Block> Job for Train<'_, K> {
         if stop.load(Ordering::Relaxed) {
             return Err(Interrupted.into());
         }
-        Ok(())
+        evaluated
     }
 }
 
@@ -185,12 +204,32 @@ fn memory(place: &Place, parameters: usize) -> usize {
     if place.gpu { usize::MAX } else { (parameters * BYTES / 10).max(LEAST) }
 }
 
+/// Scores all validation data by the weights that are exported. A failure ends the command, when the
+/// run has been summed up.
+fn evaluate<B: Backend, K: Block>(
+    session: Session<B, K>,
+    data: &FullData,
+    options: &cli::Arch,
+) -> anyhow::Result<()> {
+    let name = &session.plan().name;
+    if !options.quiet {
+        println!("  [{name}] computing full validation BPB...");
+    }
+    let teller = Teller { name, label: "full_val", progress: !options.quiet };
+    let layout = Layout::of(session.plan(), data.tokens.len(), None)?;
+    let total = teller.score(&session, data, &layout, |_| ()).inspect_err(|error| {
+        println!("  [{name}] full validation BPB failed: {error}");
+    })?;
+    println!("{}", teller.line(&total));
+    Ok(())
+}
+
 /// What the user sees of a run.
 struct View<'a, K: Block> {
     options: &'a cli::Arch,
     bar: ProgressBar,
     log: Log<'a, K>,
-    metrics: Metrics,
+    metrics: &'a mut Metrics,
     /// Waits for the first loss.
     waiting: Option<Sender<()>>,
     /// The logged step before.
@@ -203,7 +242,7 @@ struct View<'a, K: Block> {
 }
 
 impl<K: Block> View<'_, K> {
-    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+    fn event(&mut self, event: Event) {
         let plan = self.log.plan;
         self.trace(&event);
         match event {
@@ -226,7 +265,7 @@ impl<K: Block> View<'_, K> {
                 let phase = Schedule::new(&plan.training).phase(logged.step).map(|(i, _)| i);
                 let before = self.before.replace(logged.clone());
                 self.say(self.log.line(&logged, before.as_ref(), phase));
-                self.metrics.step(&logged, before.as_ref())?;
+                self.metrics.step(&logged, before.as_ref());
                 if self.options.timing {
                     let (log, kernels) = (start.elapsed(), kernels::counted());
                     self.say(self.log.timing(&logged.timing, log, kernels));
@@ -247,7 +286,6 @@ impl<K: Block> View<'_, K> {
             )),
             _ => {}
         }
-        Ok(())
     }
 
     /// Adds to the trace what took place since the event before.
@@ -293,36 +331,4 @@ fn bar(options: &cli::Arch, steps: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {per_sec}, {eta} left");
     ProgressBar::new(steps as u64).with_style(style.expect("the template is well-formed"))
-}
-
-/// Set on Ctrl-C or SIGTERM; the running step is then finished. The second one ends the process: a
-/// step may take minutes, or never end.
-fn interrupt_flag(bar: ProgressBar) -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let handler = ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::Relaxed) {
-            end_now(bar.clone());
-        }
-    });
-    handler.context("cannot listen for Ctrl-C")?;
-    Ok(flag)
-}
-
-/// Ends the process without waiting for anything: the terminal may be stopped and the device hang.
-fn end_now(bar: ProgressBar) -> ! {
-    const TERMINAL: Duration = Duration::from_millis(200);
-    let (cleared, wait) = channel();
-    std::thread::spawn(move || {
-        bar.finish_and_clear();
-        let _ = cleared.send(());
-    });
-    let _ = wait.recv_timeout(TERMINAL);
-    // SAFETY: ends the process, without the exit handlers of drivers that `exit` runs.
-    #[cfg(unix)]
-    unsafe {
-        libc::_exit(Interrupted::CODE.into())
-    };
-    #[cfg(not(unix))]
-    std::process::exit(Interrupted::CODE.into());
 }

@@ -8,14 +8,18 @@ use mixlab_burn::files::replace_file;
 use mixlab_burn::model::Part;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::{Counts, describe, diagram};
+use mixlab_burn::train::Schedule;
 
-use crate::cli;
 use crate::report::flops;
+use crate::{cli, out, outputs};
 
 const MIB: f64 = 1_048_576.0;
 
 pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
     let (plan, _) = super::planned::<K>(&options.config, None)?;
+    if let Some(path) = &options.diagram {
+        outputs::check(&options.config.paths(), &[("--diagram", path)])?;
+    }
     let counts = Counts::of(&plan)?;
     let unique = counts.parameters;
     if counts.expanded == unique {
@@ -32,6 +36,7 @@ pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
     println!("Training step FLOPs: {}", flops(counts.training_flops()));
     println!("FLOPs per token: {}", flops(counts.flops_per_token()));
     println!("Total size (bfloat16, in MB): {:.2}", (2 * unique) as f64 / MIB);
+    println!("Learning rate: {}", Schedule::new(&plan.training));
     if options.blocks {
         print!("\n{}", by_part(&plan, &counts));
     }
@@ -40,12 +45,13 @@ pub fn run<K: Block>(options: &cli::Count) -> anyhow::Result<()> {
         print!("\n{}", described()?);
     }
     if let Some(path) = &options.diagram {
-        let failed = || format!("cannot write `{}`", path.display());
         let drawn = diagram(&plan, &described()?);
-        replace_file(path, |file| file.write_all(drawn.as_bytes())).with_context(failed)?;
+        replace_file(path, |file| file.write_all(drawn.as_bytes()))
+            .map_err(|error| outputs::unwritable(path, error))?;
         println!("drew {}", path.display());
     }
-    Ok(())
+    out::printed()
+        .context("the result cannot be printed\n  hint: look for what standard output leads to")
 }
 
 /// One line a part of the model: parameters, operations, FLOPs, what it is.

@@ -1,9 +1,19 @@
 //! One file a subcommand.
 
 pub mod arch;
+pub mod completions;
 pub mod count;
+pub mod eval;
+pub mod export;
+mod full;
+pub mod generate;
+pub mod hiddenstats;
+pub mod man;
 pub mod prepare;
+pub mod race;
+mod shards;
 pub mod smoke;
+pub mod validate;
 
 use std::sync::Arc;
 
@@ -11,7 +21,7 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::config::ConfigError;
 use mixlab_burn::plan::{Plan, Planned};
 
-use crate::cli::ConfigFile;
+use crate::cli::{ConfigFile, Trained};
 
 /// Warnings that are printed.
 const SHOWN_WARNINGS: usize = 50;
@@ -30,4 +40,10 @@ fn planned<K: Block>(
         eprintln!("warning: {rest} more like these");
     }
     Ok((Arc::new(plan), config))
+}
+
+/// The plan of the config that a command names for trained weights.
+fn trained<K: Block>(options: &Trained) -> Result<Arc<Plan<K>>, ConfigError> {
+    let precision = options.precision.map(|precision| precision.setting());
+    Ok(planned::<K>(&options.config, precision)?.0)
 }

@@ -14,6 +14,7 @@ use burn_std::device::Device;
 use burn_std::future::DynFut;
 
 use super::CaptureError;
+use super::ledger::bytes_of;
 use super::own::OwnOp;
 use super::recording::Recording;
 use super::slot::{POOL, Slot};
@@ -104,7 +105,13 @@ impl CaptureClient {
         id: impl FnOnce(&mut Recording) -> TensorId,
     ) -> RouterTensor<Self> {
         let (id, session) = self.record(|recording| Ok((id(recording), recording.session)));
-        RouterTensor::new(id, shape, dtype, Self::new(self.slot.clone(), session))
+        let tensor = RouterTensor::new(id, shape, dtype, Self::new(self.slot.clone(), session));
+        let bytes = bytes_of(&tensor);
+        self.record(|recording| {
+            recording.ledger.make(id, bytes);
+            Ok(())
+        });
+        tensor
     }
 }
 
@@ -114,6 +121,15 @@ impl CaptureClient {
         self.made(operation, |client, operation| {
             client.record(|recording| recording.operation(operation, Some(own)));
         })
+    }
+
+    /// Notes that nobody holds a tensor any more, if its session is still open.
+    fn drop(&self, tensor: TensorIr) {
+        let mut recording = self.slot.recording();
+        let open = recording.as_mut().filter(|open| self.session == Some(open.session));
+        if let Some(open) = open {
+            open.ledger.release(tensor.id);
+        }
     }
 
     /// The results of an operation that `register` records.
@@ -139,7 +155,7 @@ impl RunnerClient for CaptureClient {
     fn register_op(&self, operation: OperationIr) {
         match operation {
             // Tensors may be dropped at any time, also after their session.
-            OperationIr::Drop(_) => {}
+            OperationIr::Drop(tensor) => self.drop(tensor),
             // Announces what `register_tensor_data` has recorded.
             OperationIr::Init(_) => {}
             operation => self.record(|recording| recording.operation(operation, None)),
@@ -240,6 +256,11 @@ pub(crate) fn enter(device: &CaptureDevice, scope: usize) {
         recording.scope = Some(scope);
         Ok(())
     });
+}
+
+/// The type of activations in half width of what the session of `device` stands for.
+pub(crate) fn half(device: &CaptureDevice) -> Option<DType> {
+    get_client::<CaptureChannel>(device).record(|recording| Ok(recording.half))
 }
 
 /// Names the value of `x`.

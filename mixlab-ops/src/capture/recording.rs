@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use burn_backend::TensorData;
+use burn_backend::{DType, TensorData};
 use burn_ir::{OperationIr, TensorId, TensorIr};
 
 use super::CaptureError;
+use super::ledger::Ledger;
 use super::operations::name;
 use super::own::OwnOp;
 use super::prune::without_initialization;
@@ -40,6 +41,10 @@ pub(super) struct Recording {
     pub(super) fault: Option<CaptureError>,
     /// The part of the model that runs.
     pub(super) scope: Option<usize>,
+    /// The type of activations of the device that this stands for, where products are in half width.
+    pub(super) half: Option<DType>,
+    /// What its tensors would hold.
+    pub(super) ledger: Ledger,
     draft: Draft,
     next: u32,
     /// Place in `draft.parameters` of each tensor there.
@@ -54,6 +59,8 @@ impl Recording {
             session,
             fault: None,
             scope: None,
+            half: None,
+            ledger: Ledger::default(),
             draft: Draft::default(),
             next: 0,
             parameters: HashMap::new(),
@@ -78,6 +85,7 @@ impl Recording {
         if operation.inputs().any(|input| !self.owns(input)) {
             return Err(self.foreign(&name(&operation)));
         }
+        self.ledger.operation(&operation);
         self.draft.operations.push(Recorded { operation, own, scope: self.scope });
         Ok(())
     }

@@ -34,6 +34,15 @@ pub fn capture<M: Module<Capture>>(
     })
 }
 
+/// Opens a session, and returns what `act` tells of it: how much memory its tensors would take.
+///
+/// # Errors
+///
+/// As [`capture`], without those of [`Session::finish`].
+pub fn watch<T>(act: impl FnOnce(&Session) -> T) -> Result<T, CaptureError> {
+    Ok(Session::new()?.attempt(act)?.1)
+}
+
 /// An open recording on a device of its own.
 ///
 /// [`capture`] is the short way; a session is for several modules, or for modules that exist
@@ -65,6 +74,25 @@ impl Session {
     /// The device to build the module and its tensors on.
     pub fn device(&self) -> &CaptureDevice {
         &self.device
+    }
+
+    /// Says that activations are of type `half` on the device that this session stands for, where
+    /// matrix products have bfloat16 operands ([`Backend::half`](crate::Backend::half)).
+    pub fn set_half(&self, half: Option<DType>) {
+        if let Some(recording) = self.slot.recording().as_mut() {
+            recording.half = half;
+        }
+    }
+
+    /// Bytes of the tensors that somebody holds now, if they existed. A view takes none; the result
+    /// of an element-wise operation takes the place of an operand that nobody else holds.
+    pub fn held(&self) -> u64 {
+        self.slot.recording().as_ref().map_or(0, |recording| recording.ledger.held())
+    }
+
+    /// The most that [`Session::held`] was since the last call.
+    pub fn take_peak(&self) -> u64 {
+        self.slot.recording().as_mut().map_or(0, |recording| recording.ledger.take_peak())
     }
 
     pub(super) fn client(&self) -> &CaptureClient {
@@ -157,10 +185,16 @@ impl Session {
 
     /// The program of what `act` does, or why it panicked.
     pub(super) fn complete(self, act: impl FnOnce(&Self)) -> Result<Program, CaptureError> {
+        let (session, ()) = self.attempt(act)?;
+        session.finish()
+    }
+
+    /// What `act` returns, or why it panicked.
+    fn attempt<T>(self, act: impl FnOnce(&Self) -> T) -> Result<(Self, T), CaptureError> {
         // What a panic may leave half done is what `act` made, which ends there, and the recording,
         // which is thrown away.
         match catch_unwind(AssertUnwindSafe(|| act(&self))) {
-            Ok(()) => self.finish(),
+            Ok(result) => Ok((self, result)),
             Err(panic) => Err(self.explain(&*panic)),
         }
     }

@@ -14,8 +14,8 @@ impl Backend for burn_flex::Flex {
         let fused = inputs.iter().all(|x| x.dtype() == burn::tensor::DType::F32);
         #[cfg(test)]
         let fused = fused && !crate::testing::only_references();
-        let outputs = if fused { op.cpu(&inputs, &ints) } else { None };
-        outputs.unwrap_or_else(|| op.reference::<Self>(inputs, &ints))
+        let outputs = if fused { op.cpu_owned(inputs, &ints) } else { Err(inputs) };
+        outputs.unwrap_or_else(|inputs| op.reference::<Self>(inputs, &ints))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Capture: an op is one named node, which remembers the op.
 
+use burn::tensor::DType;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
-use crate::capture::{Capture, enter, label, record};
+use crate::capture::{Capture, enter, half, label, record};
 use crate::{Backend, Op, Spec};
 
 impl Backend for Capture {
@@ -17,6 +18,10 @@ impl Backend for Capture {
 
     fn enter(device: &Self::Device, scope: usize) {
         enter(device, scope);
+    }
+
+    fn half(device: &Self::Device) -> Option<DType> {
+        half(device)
     }
 
     fn label(x: &FloatTensor<Self>, name: &str) {

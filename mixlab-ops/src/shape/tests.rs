@@ -118,6 +118,10 @@ fn ops_on_heads_say_what_does_not_fit() {
         ),
         (against(rope(10), [q()], &[]), "`dims` should be an even number in 2..=8, and is `10`"),
         (
+            against(Insert { start: 3 }, [q(), f32([1, 4, 3, 8])], &[]),
+            "T = 3 from 3 on should be at most R = 5",
+        ),
+        (
             against(Xsa, [q(), f32([1, 2, 6, 8])], &[]),
             "`v` should be [B, Hk, T, hd] with B = 1, T = 5, hd = 8",
         ),

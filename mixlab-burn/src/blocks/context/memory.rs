@@ -10,12 +10,16 @@ use super::Flow;
 /// What one door keeps.
 pub type State<B> = Vec<FloatTensor<B>>;
 
-/// What the tokens of each row of a batch leave behind for those after them. A clone is a fork.
+/// What the tokens of each row of a batch leave behind for those after them.
+///
+/// A clone is a fork: both go on from here, and what they share is copied when one of them writes.
 #[derive(Clone, Debug)]
 pub struct Memory<B: Backend> {
     past: usize,
     /// Rows of the batch; none before the first token.
     batch: Option<usize>,
+    /// Whether what grows lies in buffers with room for more.
+    room: bool,
     /// By place of the block and door within it.
     kept: BTreeMap<(usize, usize), State<B>>,
 }
@@ -23,7 +27,15 @@ pub struct Memory<B: Backend> {
 impl<B: Backend> Memory<B> {
     /// The memory before the first token.
     pub(crate) fn new() -> Self {
-        Self { past: 0, batch: None, kept: BTreeMap::new() }
+        Self { past: 0, batch: None, room: false, kept: BTreeMap::new() }
+    }
+
+    /// The same, with keys and values in buffers that grow by doubling. A pass writes its own at the
+    /// end, in place unless a fork reads them too; without room it copies them all into new tensors of
+    /// just their size.
+    #[must_use]
+    pub fn with_room(self) -> Self {
+        Self { room: true, ..self }
     }
 
     /// Tokens of each row so far.
@@ -50,8 +62,8 @@ impl<B: Backend> Flow<B> {
 
     /// The memory after the tokens of this pass, if it keeps one.
     pub(crate) fn into_memory(self) -> Option<Memory<B>> {
-        let Memory { past, kept, .. } = self.memory?;
-        Some(Memory { past: past + self.seq, batch: Some(self.batch), kept })
+        let memory = self.memory?;
+        Some(Memory { past: memory.past + self.seq, batch: Some(self.batch), ..memory })
     }
 
     /// Turns to the block at `index`, which has the weights of the block at `owner`.
@@ -62,6 +74,11 @@ impl<B: Backend> Flow<B> {
     /// Tokens of each row before this pass.
     pub fn past(&self) -> usize {
         self.memory.as_ref().map_or(0, Memory::past)
+    }
+
+    /// Whether what grows lies in buffers with room for more.
+    pub(super) fn has_room(&self) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.room)
     }
 
     /// The one place that reads and writes memory: `run` is given what was left at this door, if

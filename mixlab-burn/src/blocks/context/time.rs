@@ -9,7 +9,7 @@
 use burn::tensor::{DType, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
-    attention, fading_max, full_attention, lift, lower, matrix_scan_from, retention, rope,
+    attention, fading_max, full_attention, insert, lift, lower, matrix_scan_from, retention, rope,
     scan_from, scan_tv_from,
 };
 
@@ -47,21 +47,6 @@ impl<B: Backend> Flow<B> {
         })
     }
 
-    /// Keys and values of all tokens so far, with those of this pass, `new`, at the end.
-    pub fn extend(&mut self, new: KeyValue<B>) -> KeyValue<B> {
-        self.through(|_, before| {
-            let all = match before.map(<[_; 2]>::try_from) {
-                Some(Ok([keys, values])) => KeyValue {
-                    keys: Tensor::cat(vec![lift(keys), new.keys], 2),
-                    values: Tensor::cat(vec![lift(values), new.values], 2),
-                },
-                _ => new,
-            };
-            let KeyValue { keys, values } = all.clone();
-            (all, || vec![lower(keys), lower(values)])
-        })
-    }
-
     /// Of `x` `[B, H, past + T, hd]` the tokens of this pass, `[B, H, T, hd]`.
     pub fn latest(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         match self.past() {
@@ -75,6 +60,47 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// The first `dims` channels of each head of `x` `[B, H, T, hd]`, turned by their position.
     pub fn rotate(&self, x: Tensor<B, 4>, dims: usize) -> Tensor<B, 4> {
         rope(x, dims, ROPE_BASE, self.past())
+    }
+
+    /// Keys and values of all tokens so far, with those of this pass, `new`, at the end.
+    pub fn extend(&mut self, new: KeyValue<B>) -> KeyValue<B> {
+        self.through(|flow, before| {
+            let mut before = before.into_iter().flatten().map(lift);
+            let mut extend = |new| flow.extended(before.next(), new);
+            let [(keys, kept_keys), (values, kept_values)] =
+                [new.keys, new.values].map(&mut extend);
+            (KeyValue { keys, values }, || vec![lower(kept_keys), lower(kept_values)])
+        })
+    }
+
+    /// `new` `[B, H, T, hd]` after what was kept of earlier passes; and what is kept for later ones:
+    /// the same, or a buffer that begins with it.
+    fn extended(
+        &self,
+        kept: Option<Tensor<B, 4>>,
+        new: Tensor<B, 4>,
+    ) -> (Tensor<B, 4>, Tensor<B, 4>) {
+        let past = self.past();
+        if !self.has_room() {
+            let all = match kept {
+                Some(kept) => Tensor::cat(vec![kept, new], 2),
+                None => new,
+            };
+            return (all.clone(), all);
+        }
+        let [b, h, t, hd] = new.dims();
+        let length = past + t;
+        let larger = || {
+            let room = length.next_power_of_two();
+            Tensor::zeros([b, h, room, hd], (&new.device(), new.dtype()))
+        };
+        let buffer = match kept {
+            None => larger(),
+            Some(kept) if kept.dims()[2] < length => insert(larger(), kept.narrow(2, 0, past), 0),
+            Some(kept) => kept,
+        };
+        let buffer = insert(buffer, new, past);
+        (buffer.clone().narrow(2, 0, length), buffer)
     }
 
     /// Causal attention of the queries `q` `[B, H, T, hd]` of this pass over all keys and values so

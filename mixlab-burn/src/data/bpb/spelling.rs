@@ -5,7 +5,7 @@ use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
 
 /// How the tokens of a tokenizer are spelled.
-pub(super) struct Spelling {
+pub(in crate::data) struct Spelling {
     /// With one character a byte.
     byte_level: bool,
     /// What stands for a space, as `▁`.
@@ -49,6 +49,11 @@ impl Spelling {
             ModelWrapper::WordLevel(_) => (None, None, false),
         };
         Self { byte_level, space, within, end, byte_fallback, words }
+    }
+
+    /// Whether tokens have one character a byte.
+    pub fn is_byte_level(&self) -> bool {
+        self.byte_level
     }
 
     /// Bytes of a token, and whether the first of them is a space.

@@ -4,15 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::LeftOut;
+use crate::config::shortened;
 use crate::data::bpb::TableError;
 use crate::data::prepared::PreparedError;
 use crate::data::shard::ShardError;
+use crate::files;
 
 /// Why the text cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// An option has a value that cannot work.
-    #[error("`{option}` is `{value}`, expected {expected}")]
+    #[error(
+        "`{option}` is `{value}`, expected {expected}\n  hint: `mixlab-cli prepare --help` says what it means"
+    )]
     Option {
         /// The option as it is called on the command line.
         option: &'static str,
@@ -22,7 +26,7 @@ pub enum PrepareError {
         expected: &'static str,
     },
     /// A file or folder cannot be read or written.
-    #[error("cannot access `{}`: {source}", path.display())]
+    #[error("cannot access `{}`: {source}\n  hint: {}", path.display(), files::hint(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -59,7 +63,10 @@ pub enum PrepareError {
         reason: String,
     },
     /// A Parquet file cannot be read.
-    #[error("cannot read Parquet file `{}`: {reason}", path.display())]
+    #[error(
+        "cannot read Parquet file `{}`: {}\n  hint: write it anew, or as JSON lines",
+        path.display(), shortened(reason)
+    )]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -68,8 +75,8 @@ pub enum PrepareError {
     },
     /// A record of a JSON file is not an object with text in its text field.
     #[error(
-        "line `{line}` of `{}`: {reason}\n  hint: mend or remove that line; a text that is no JSON is called `.txt`",
-        path.display()
+        "line `{line}` of `{}`: {}\n  hint: mend or remove that line; a text that is no JSON is called `.txt`",
+        path.display(), shortened(reason)
     )]
     Json {
         /// The file.
@@ -81,8 +88,8 @@ pub enum PrepareError {
     },
     /// The supplied tokenizer cannot be read, or fails at the text.
     #[error(
-        "cannot use tokenizer `{}`: {reason}\n  hint: `--tokenizer-path` takes a whole `tokenizer.json` of the tokenizers library",
-        path.display()
+        "cannot use tokenizer `{}`: {}\n  hint: `--tokenizer-path` takes a whole `tokenizer.json` of the tokenizers library",
+        path.display(), shortened(reason)
     )]
     TokenizerFile {
         /// The `tokenizer.json`.
@@ -91,16 +98,19 @@ pub enum PrepareError {
         reason: String,
     },
     /// Training the tokenizer failed.
-    #[error("the tokenizer cannot be trained: {0}")]
+    #[error("the tokenizer cannot be trained: {}\n  hint: give one with `--tokenizer-path`", shortened(.0))]
     Training(String),
     /// Reading has stopped, because its texts could not be encoded; that is the error to report.
     #[error("reading has stopped")]
     Stopped,
     /// A supplied tokenizer gave an id that no shard can hold.
     #[error(
-        "the tokenizer gave token id `{id}`, but shards hold ids up to `65535`\n  hint: use a tokenizer with a smaller vocabulary"
+        "tokenizer `{}` gave token id `{id}`, but shards hold ids up to `65535`\n  hint: use a tokenizer with a smaller vocabulary",
+        path.display()
     )]
     WideId {
+        /// The `tokenizer.json`.
+        path: PathBuf,
         /// The id.
         id: u32,
     },

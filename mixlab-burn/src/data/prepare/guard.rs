@@ -17,7 +17,7 @@ thread_local! {
 ///
 /// The first call of the process puts a panic hook before the present one, which goes on serving
 /// all other panics.
-pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(in crate::data) fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = panic::take_hook();

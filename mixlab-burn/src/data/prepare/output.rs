@@ -79,7 +79,7 @@ fn write_shards(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::shard::Shard;
+    use crate::data::shard::{Layout, Shard};
 
     fn split(tokens: u16, val_split: f64, tokens_per_shard: usize) -> (tempfile::TempDir, Split) {
         let folder = tempfile::tempdir().unwrap();
@@ -94,8 +94,8 @@ mod tests {
     }
 
     fn read(report: &ShardReport) -> Vec<u16> {
-        let shard = Shard::open(&report.path).unwrap();
-        shard.tokens(0..shard.len()).collect()
+        let shard = Shard::open(&report.path, Layout::Header).unwrap();
+        shard.read().unwrap()
     }
 
     #[test]

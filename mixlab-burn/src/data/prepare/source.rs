@@ -21,6 +21,8 @@ use super::{PrepareError, PrepareOptions};
 use json::{Looks, Stop};
 use open::{Opened, Stream};
 
+pub(in crate::data) use format::{Format, of as format_of};
+
 /// Bytes of text that are handed on at once.
 const BLOCK: usize = 1 << 18;
 
@@ -299,11 +301,6 @@ fn copied(path: &Path, spool: &Path, tell: Listener) -> Result<PathBuf, PrepareE
             copied => done += copied,
         }
     }
-}
-
-/// Whether two paths lead to one file.
-pub(super) fn same_file(a: &Path, b: &Path) -> bool {
-    folder::Identity::at(a).is_some_and(|a| folder::Identity::at(b) == Some(a))
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::PrepareError;
-use super::source::same_file;
 use crate::data::bpb;
 use crate::data::prepared;
+use crate::files::same_file;
 
 /// The folder in the folder aside for what is needed while the work goes on.
 const SPOOL: &str = ".spool";

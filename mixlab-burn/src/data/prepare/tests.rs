@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::shard::Shard;
+use crate::data::shard::{Layout, Shard};
 use serde_json::json;
 use std::fs;
 use std::sync::Mutex;
@@ -23,8 +23,8 @@ fn prepared(options: &PrepareOptions) -> Result<PrepareReport, PrepareError> {
 
 fn ids(shards: &[ShardReport]) -> Vec<u16> {
     let read = |report: &ShardReport| {
-        let shard = Shard::open(&report.path).unwrap();
-        shard.tokens(0..shard.len()).collect::<Vec<_>>()
+        let shard = Shard::open(&report.path, Layout::Header).unwrap();
+        shard.read().unwrap()
     };
     shards.iter().flat_map(read).collect()
 }

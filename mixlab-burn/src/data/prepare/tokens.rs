@@ -15,11 +15,11 @@ use tokenizers::Tokenizer;
 use super::PrepareError;
 
 pub(super) use encode::{Encoded, encode};
-pub(super) use load::load;
+pub(in crate::data) use load::load;
 pub(super) use train::train;
 
 /// A tokenizer and what its library does not tell of it.
-pub(super) struct Tokens {
+pub(in crate::data) struct Tokens {
     pub tokenizer: Tokenizer,
     /// Its file, as messages call it.
     pub path: PathBuf,

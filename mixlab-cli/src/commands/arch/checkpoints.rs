@@ -65,7 +65,9 @@ pub fn check(
 ) -> Result<bool, Request> {
     let mut all = changes("", &found.config, config);
     all.extend(changes("data", &found.data, data));
-    let other_data = all.iter().any(|change| change.path.starts_with("data.train"));
+    let other_data = all
+        .iter()
+        .any(|change| change.path.starts_with("data.train") || change.path == "data.raw_u16");
     let is_allowed = |change: &Change| allowed.iter().any(|name| change.is_called(name));
     let refused: Vec<_> = all.into_iter().filter(|change| !is_allowed(change)).collect();
     if refused.is_empty() {

@@ -2,52 +2,66 @@
 
 use std::path::Path;
 
+use burn::tensor::backend::Backend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::Batch;
 use mixlab_burn::eval::mean_loss;
+use mixlab_burn::files::Replacement;
 use mixlab_burn::model::Model;
-use mixlab_burn::ops::Backend;
-use mixlab_burn::weights::{self, Quantization, Quantized};
+use mixlab_burn::weights::{self, Quantization, Quantized, WeightError};
 
-/// Where weights go and how.
-pub struct Export<'a> {
-    /// The file.
-    pub path: &'a Path,
-    /// How they are quantized, if they are.
-    pub quantization: Option<Quantization>,
-    /// What quantized weights are scored on.
-    pub validation: &'a [Batch],
+/// A file that was written.
+pub enum Exported {
+    /// So many tensors as they are.
+    Plain(usize),
+    /// Tensors that are small integers now.
+    Quantized(Quantization, Quantized),
 }
 
-impl Export<'_> {
-    /// Writes the weights of `model`, and says what came of it.
-    pub fn write<A: Backend, K: Block>(
-        &self,
-        model: &Model<A, K>,
-        device: &A::Device,
-        say: &impl Fn(String),
-    ) -> anyhow::Result<()> {
-        let (plan, path) = (model.plan(), self.path);
-        let Some(how) = &self.quantization else {
-            let count = weights::save(model, path, &plan.metadata())?;
-            println!("exported safetensors to {} ({count} tensors)", path.display());
-            return Ok(());
+impl Exported {
+    /// Writes the weights of `model` to `place`, quantized if there is a rule for it.
+    pub fn write<B: Backend, K: Block>(
+        model: &Model<B, K>,
+        place: Replacement,
+        quantization: Option<Quantization>,
+    ) -> Result<Self, WeightError> {
+        let metadata = model.plan().metadata();
+        Ok(match quantization {
+            None => Self::Plain(weights::write(model, place, &metadata)?),
+            Some(how) => {
+                Self::Quantized(how, weights::write_quantized(model, place, &metadata, &how)?)
+            }
+        })
+    }
+
+    /// The line that says where it is.
+    pub fn line(&self, path: &Path) -> String {
+        let (kind, tensors) = match self {
+            Self::Plain(tensors) => (String::new(), *tensors),
+            Self::Quantized(how, file) => (format!("quantized ({}) ", how.levels), file.tensors),
         };
-        let file = weights::save_quantized(model, path, &plan.metadata(), how)?;
-        println!(
-            "exported quantized ({}) safetensors to {} ({} tensors)",
-            how.levels,
-            path.display(),
-            file.tensors
-        );
-        let mut line = format!("  [{}] {}", plan.name, summary(&file));
-        if !self.validation.is_empty() {
-            let loaded = weights::load(Model::<A, K>::new(plan.clone(), device), path)?;
-            let [before, after] = [model, &loaded].map(|m| mean_loss(m, self.validation, device));
+        format!("exported {kind}safetensors to {} ({tensors} tensors)", path.display())
+    }
+
+    /// What quantization did to `model`, whose file is at `path`: its size and error, and the
+    /// validation loss before and after.
+    pub fn quality<B: mixlab_burn::ops::Backend, K: Block>(
+        &self,
+        model: &Model<B, K>,
+        path: &Path,
+        validation: &[Batch],
+        device: &B::Device,
+    ) -> anyhow::Result<Option<String>> {
+        let Self::Quantized(_, file) = self else { return Ok(None) };
+        let mut line = summary(file);
+        // What has gone through a pipe cannot be read again.
+        if !validation.is_empty() && path.is_file() {
+            let blank = Model::<B, K>::new(model.plan().clone(), device);
+            let loaded = weights::load(blank, path)?;
+            let [before, after] = [model, &loaded].map(|m| mean_loss(m, validation, device));
             line += &format!(", val={before:.4} before, {after:.4} after");
         }
-        say(line);
-        Ok(())
+        Ok(Some(line))
     }
 }
 

@@ -1,10 +1,9 @@
-//! The `--metrics` file: one JSON object a line, flushed as it is written.
+//! The `--metrics` file: one JSON object a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::Context;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::ops::Precision;
 use mixlab_burn::plan::Plan;
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::backend::Place;
 use crate::report::rate;
+use crate::{out, outputs};
 
 /// What is known before the first step.
 pub struct Start<'a, K: Block> {
@@ -30,21 +30,22 @@ pub struct Start<'a, K: Block> {
     pub precision: Precision,
 }
 
-/// An open metrics file, or none.
-pub struct Metrics(Option<File>);
+/// An open metrics file, or none. A line that cannot be written is no reason to end a run.
+pub struct Metrics {
+    file: Option<File>,
+    /// Whether a failure has been told of.
+    warned: bool,
+}
 
 impl Metrics {
-    /// Opens `path` to append.
+    /// Opens `path` to append, on a line of its own.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let open = |path: &Path| {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            file.with_context(|| format!("cannot write `{}`", path.display()))
-        };
-        Ok(Self(path.map(open).transpose()?))
+        let file = path.map(append).transpose()?;
+        Ok(Self { file, warned: false })
     }
 
     /// The first line of a run.
-    pub fn start<K: Block>(&mut self, run: &Start<'_, K>) -> anyhow::Result<()> {
+    pub fn start<K: Block>(&mut self, run: &Start<'_, K>) {
         let Start { plan, config, counts, place, precision } = run;
         let digest = Sha256::digest(config.to_string());
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -58,11 +59,11 @@ impl Metrics {
             "seed": plan.training.seed,
             "params": counts.parameters,
             "version": env!("CARGO_PKG_VERSION"),
-        }))
+        }));
     }
 
     /// A logged step.
-    pub fn step(&mut self, logged: &Logged, before: Option<&Logged>) -> anyhow::Result<()> {
+    pub fn step(&mut self, logged: &Logged, before: Option<&Logged>) {
         let mut line = json!({
             "event": "step",
             "step": logged.step,
@@ -82,11 +83,11 @@ impl Metrics {
         if logged.skipped > 0 {
             line["skipped"] = logged.skipped.into();
         }
-        self.write(line)
+        self.write(line);
     }
 
     /// The last line of a run.
-    pub fn end(&mut self, trained: &Trained) -> anyhow::Result<()> {
+    pub fn end(&mut self, trained: &Trained) {
         self.write(json!({
             "event": "end",
             "steps": trained.steps,
@@ -97,15 +98,41 @@ impl Metrics {
             "first_step_seconds": trained.first_step.as_secs_f64(),
             "peak_memory_bytes": peak_memory(),
             "device_peak_bytes": trained.device_memory,
-        }))
+        }));
     }
 
-    fn write(&mut self, line: Value) -> anyhow::Result<()> {
-        let Some(file) = &mut self.0 else { return Ok(()) };
-        writeln!(file, "{line}")
-            .and_then(|()| file.flush())
-            .context("cannot write the metrics file")
+    /// One write a line: what several runs append stays whole.
+    fn write(&mut self, line: Value) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(error) = file.write_all(format!("{line}\n").as_bytes())
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            eprintln!("warning: the metrics file cannot be written: {error}");
+        }
     }
+}
+
+fn append(path: &Path) -> anyhow::Result<File> {
+    let failed = |error| outputs::unwritable(path, error);
+    let _wait = out::if_long(format!("waiting until somebody reads the pipe `{}`", path.display()));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+    if is_cut(path) {
+        file.write_all(b"\n").map_err(failed)?;
+    }
+    Ok(file)
+}
+
+/// Whether the last line has no end: a run was killed, or the disk full.
+fn is_cut(path: &Path) -> bool {
+    let last = || -> std::io::Result<u8> {
+        let (mut file, mut byte) = (File::open(path)?, [0]);
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut byte)?;
+        Ok(byte[0])
+    };
+    path.is_file() && last().is_ok_and(|byte| byte != b'\n')
 }
 
 /// The most memory this process has held, in bytes; only known on Linux.
@@ -114,4 +141,21 @@ fn peak_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_anew_after_one_that_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/m.jsonl");
+        let append = |line: &str| Metrics::open(Some(&path)).unwrap().write(json!(line));
+        append("a");
+        append("b");
+        std::fs::write(&path, "\"a\"\n{\"cut").unwrap();
+        append("c");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\"a\"\n{\"cut\n\"c\"\n");
+    }
 }

@@ -70,6 +70,7 @@ fn products(each: &mut impl Each) {
     for inverse in [false, true] {
         each.op(Rope { dims: 4, base: 1e4, start: 2, inverse }, [q], &[]);
     }
+    each.op(Insert { start: 2 }, [q, &[2, 4, 3, 6]], &[]);
     each.op(Xsa, [q, k], &[]);
     each.op(XsaGradient, [q, k, q], &[]);
 }
@@ -251,6 +252,7 @@ fn ops_without_a_product_are_these() {
         "mixlab.fading_max",
         "mixlab.gated",
         "mixlab.gated_gradient",
+        "mixlab.insert",
         "mixlab.matrix_scan",
         "mixlab.matrix_scan_gradient",
         "mixlab.momentum",

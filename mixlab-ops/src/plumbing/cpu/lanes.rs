@@ -67,6 +67,12 @@ pub(crate) fn sum(len: usize, add: impl Fn(f32, usize) -> f32) -> f32 {
     for i in whole..len {
         strands[i - whole] = add(strands[i - whole], i);
     }
+    total(strands)
+}
+
+/// The sum of all lanes.
+#[inline(always)]
+pub(super) fn total(strands: Lanes) -> f32 {
     halved(strands, |a, b| a + b)
 }
 

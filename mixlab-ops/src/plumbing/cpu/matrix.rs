@@ -1,9 +1,11 @@
-//! Matrix products on strided slices, by the `gemm` crate.
+//! Matrix products on strided slices, by the `gemm` crate unless the first has one row.
 
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
+
+use super::row;
 
 /// A matrix within a slice: element `(i, j)` is at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,9 @@ pub(crate) fn multiply(
         return;
     }
     assert!(a.fits() && b.fits() && n <= row_stride && (m - 1) * row_stride + n <= to.len());
+    if row::takes(a, b) {
+        return row::multiply(&mut to[..n], a, b, product);
+    }
     let parallelism = match product.threads && m * n * k >= LARGE {
         true => Parallelism::Rayon(0),
         false => Parallelism::None,

@@ -7,6 +7,7 @@
 mod heads;
 mod lanes;
 mod matrix;
+mod row;
 mod split;
 
 use burn::tensor::{DType, Shape};

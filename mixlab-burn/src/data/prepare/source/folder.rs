@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Name, PrepareError};
 use crate::data::prepare::LeftOut;
+use crate::files::Identity;
 
 /// The files in the order in which they are read, and what was left out.
 #[derive(Default)]
@@ -104,28 +105,6 @@ fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let ends = ["~", ".tmp", ".temp", ".swp", ".part", ".partial", ".crdownload", ".incomplete"];
     name.starts_with("~$") || ends.iter().any(|end| name.ends_with(end))
-}
-
-/// What two paths share if they lead to one file.
-#[derive(PartialEq, Eq, Hash)]
-pub(super) struct Identity(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
-
-impl Identity {
-    /// That of the file at `path`, if there is one.
-    pub fn at(path: &Path) -> Option<Self> {
-        Self::of(path, &fs::metadata(path).ok()?).ok()
-    }
-
-    #[cfg(unix)]
-    pub fn of(_: &Path, kind: &Metadata) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        Ok(Self((kind.dev(), kind.ino())))
-    }
-
-    #[cfg(not(unix))]
-    pub fn of(path: &Path, _: &Metadata) -> io::Result<Self> {
-        path.canonicalize().map(Self)
-    }
 }
 
 #[cfg(test)]

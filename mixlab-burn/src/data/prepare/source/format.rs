@@ -7,7 +7,7 @@ const ZERO_FREE: usize = 8000;
 
 /// What the first bytes say.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(in crate::data) enum Format {
     Gzip,
     Zstd,
     Parquet,
@@ -65,7 +65,7 @@ const SIGNATURES: [(usize, &[u8], &str, &str); 26] = [
 ];
 
 /// Finds out what `head` begins.
-pub(super) fn of(head: &[u8]) -> Format {
+pub(in crate::data) fn of(head: &[u8]) -> Format {
     let foreign = SIGNATURES.iter().find(|(at, bytes, ..)| {
         // `ORC` may begin a text as well, which has no zeros.
         head.get(*at..).is_some_and(|rest| rest.starts_with(bytes))

@@ -189,7 +189,8 @@ impl EncodedPiece {
             path: tokenizer.to_owned(),
             reason: error.to_string(),
         })?;
-        let narrow = |id: u32| u16::try_from(id).map_err(|_| PrepareError::WideId { id });
+        let too_wide = |id| PrepareError::WideId { path: tokenizer.to_owned(), id };
+        let narrow = |id: u32| u16::try_from(id).map_err(|_| too_wide(id));
         let ids = wide.into_iter().map(narrow).collect::<Result<_, _>>()?;
         let spelled = special.spelled(piece.text.as_bytes());
         Ok(Self { ids, bytes: piece.bytes as u64, spelled })

@@ -12,7 +12,7 @@ use super::{PrepareError, Tokens};
 
 /// Reads a tokenizer. What would lose text (truncation), add to it (padding) or give other tokens at
 /// every run (dropout) is left out, and special tokens are not looked for in the text.
-pub(in super::super) fn load(path: &Path, tell: Listener) -> Result<Tokens, PrepareError> {
+pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, PrepareError> {
     let wrong = |reason: String| PrepareError::TokenizerFile { path: path.to_owned(), reason };
     let bytes = fs::read(path).map_err(PrepareError::io(path))?;
     let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;

@@ -1,11 +1,19 @@
-//! Evaluation: the loss of a model on given batches, as data.
+//! Evaluation: losses of a model on given tokens, as data.
 
+mod bytes;
+mod full;
+mod layout;
+
+use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::blocks::Block;
 use crate::data::Batch;
 use crate::model::Model;
-use burn::module::Module;
+
+pub use bytes::{BytesError, TrueBytes};
+pub use full::{Scored, Total, score};
+pub use layout::{Layout, Row};
 
 /// Mean loss over `batches` in nats per token, without dropout or gradients. The device is read
 /// once.

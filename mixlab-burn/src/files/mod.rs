@@ -1,11 +1,18 @@
 //! Files that appear whole: written under another name, synced, renamed.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+mod identity;
+mod replacement;
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Replaces `path` by what `write` writes, or leaves it as it was. A link stays, and the file that it
-/// leads to is replaced; a pipe or device is written to.
+pub(crate) use identity::Identity;
+pub use identity::same_file;
+pub use replacement::Replacement;
+
+/// Replaces `path` by what `write` writes, or leaves it as it was: a [`Replacement`] from beginning
+/// to end. Waits for others who replace it.
 ///
 /// # Errors
 /// Those of `write`, or if the folder cannot be written to or a link leads nowhere.
@@ -13,24 +20,24 @@ pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    if path.metadata().is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
-        return write(&mut OpenOptions::new().write(true).open(path)?);
+    Replacement::of(path, true)?.commit(write)
+}
+
+/// The way out of an error of the file system.
+pub fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "check the path",
+        ErrorKind::PermissionDenied => "check who may read and write there",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on the disk",
+        ErrorKind::ReadOnlyFilesystem => "choose a place on a disk that can be written",
+        ErrorKind::IsADirectory => "it is a folder; name a file",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "a part of the path is a file where a folder is needed"
+        }
+        ErrorKind::ResourceBusy => "wait for the other run, or choose another name",
+        ErrorKind::UnexpectedEof => "the file is cut off; write it anew",
+        _ => "check the path, and whether the disk is in order",
     }
-    let real = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
-    let path = real.as_path();
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; this one becomes an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".writing-").tempfile_in(folder)?;
-    write(file.as_file_mut())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|failed| failed.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

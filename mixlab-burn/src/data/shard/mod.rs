@@ -1,0 +1,394 @@
+//! Shard files: a 1024-byte header, then tokens as 16-bit little-endian numbers.
+//!
+//! Header, all `i32` little-endian: magic 20240520, version 1, token count, zeros. nanoGPT and
+//! Megatron-LM write the numbers alone ([`Layout::Raw`]).
+//!
+//! Shards are read, not mapped: a file that somebody shortens is an error that names it, where a map
+//! would end the process.
+
+mod error;
+mod foreign;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+pub use error::ShardError;
+
+use super::MAX_VOCAB;
+use crate::files::replace_file;
+
+const HEADER_BYTES: usize = 1024;
+const MAGIC: i32 = 20_240_520;
+const VERSION: i32 = 1;
+
+/// What stands before the tokens of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// The header.
+    #[default]
+    Header,
+    /// Nothing.
+    Raw,
+}
+
+impl Layout {
+    fn header_bytes(self) -> usize {
+        match self {
+            Self::Header => HEADER_BYTES,
+            Self::Raw => 0,
+        }
+    }
+}
+
+/// A shard file, closed: there may be more of them than files that a process may open.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    path: PathBuf,
+    layout: Layout,
+    tokens: usize,
+}
+
+/// An open shard.
+#[derive(Debug)]
+pub struct Reader {
+    shard: Shard,
+    file: File,
+}
+
+impl Shard {
+    /// Looks at a shard and checks its header.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no shard of this size.
+    pub fn open(path: &Path, layout: Layout) -> Result<Self, ShardError> {
+        Ok(Reader::open(path, layout)?.shard)
+    }
+
+    /// Opens the shard anew.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or if it has another number of tokens now.
+    pub fn reader(&self) -> Result<Reader, ShardError> {
+        let reader = Reader::open(&self.path, self.layout)?;
+        match reader.shard.tokens {
+            now if now == self.tokens => Ok(reader),
+            now => Err(self.changed(now)),
+        }
+    }
+
+    /// All of its tokens.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(&self) -> Result<Vec<u16>, ShardError> {
+        let mut tokens = Vec::new();
+        self.reader()?.read(0..self.tokens, &mut tokens)?;
+        Ok(tokens)
+    }
+
+    /// Where the shard lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.tokens
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.tokens == 0
+    }
+
+    fn changed(&self, now: usize) -> ShardError {
+        ShardError::Changed { path: self.path.clone(), before: self.tokens, now }
+    }
+
+    /// Looks for an id outside the vocabulary among the tokens of `range`.
+    fn check(&self, range: Range<usize>, vocab_size: usize) -> Result<(), ShardError> {
+        let mut tokens = Vec::new();
+        self.reader()?.read(range.clone(), &mut tokens)?;
+        let largest = tokens.iter().fold(0, |largest, id| largest.max(*id));
+        if usize::from(largest) < vocab_size {
+            return Ok(());
+        }
+        let found = tokens.iter().position(|id| usize::from(*id) >= vocab_size);
+        let at = found.expect("the largest is outside");
+        Err(ShardError::Vocabulary {
+            path: self.path.clone(),
+            position: range.start + at,
+            id: tokens[at],
+            largest: self.read()?.into_iter().max().unwrap_or(largest),
+            vocab_size,
+        })
+    }
+}
+
+impl Reader {
+    fn open(path: &Path, layout: Layout) -> Result<Self, ShardError> {
+        let failed = || ShardError::io(path);
+        foreign::check_kind(path, &fs::metadata(path).map_err(failed())?)?;
+        let mut file = File::open(path).map_err(failed())?;
+        let bytes = file.metadata().map_err(failed())?.len();
+        let mut head = Vec::new();
+        Read::by_ref(&mut file)
+            .take(HEADER_BYTES as u64)
+            .read_to_end(&mut head)
+            .map_err(failed())?;
+        match layout {
+            Layout::Header => check_header(path, &head, bytes)?,
+            Layout::Raw => check_raw(path, &head, bytes)?,
+        }
+        let tokens = (bytes as usize - layout.header_bytes()) / 2;
+        Ok(Self { shard: Shard { path: path.to_owned(), layout, tokens }, file })
+    }
+
+    /// Adds the tokens of a range of positions to `tokens`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has become shorter.
+    pub fn read(&mut self, range: Range<usize>, tokens: &mut Vec<u16>) -> Result<(), ShardError> {
+        let Self { shard, file } = self;
+        let start = shard.layout.header_bytes() + 2 * range.start;
+        let mut bytes = vec![0; 2 * range.len()];
+        let read =
+            file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                let left = file.metadata().map_or(0, |kind| kind.len() as usize);
+                shard.changed(left.saturating_sub(shard.layout.header_bytes()) / 2)
+            }
+            _ => ShardError::io(&shard.path)(error),
+        })?;
+        tokens.extend(bytes.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair)));
+        Ok(())
+    }
+}
+
+/// Reads every token of `shards` once to see that it is below `vocab_size`: all cores at once, as
+/// fast as the disk gives them.
+///
+/// # Errors
+/// Names the first token that is not.
+pub fn check_vocabulary(shards: &[Shard], vocab_size: usize) -> Result<(), ShardError> {
+    /// Tokens that are read at once.
+    const PART: usize = 1 << 21;
+    if vocab_size >= MAX_VOCAB {
+        return Ok(());
+    }
+    let parts = shards.iter().flat_map(|shard| {
+        let starts = (0..shard.tokens).step_by(PART);
+        starts.map(move |start| (shard, start..shard.tokens.min(start + PART)))
+    });
+    let parts: Vec<_> = parts.collect();
+    let checked = parts.into_par_iter().map(|(shard, range)| shard.check(range, vocab_size));
+    checked.find_first(Result::is_err).unwrap_or(Ok(()))
+}
+
+fn check_raw(path: &Path, head: &[u8], bytes: u64) -> Result<(), ShardError> {
+    foreign::check_head(path, head)?;
+    let foreign = |what, hint| Err(ShardError::Foreign { path: path.to_owned(), what, hint });
+    if head.starts_with(&MAGIC.to_le_bytes()) {
+        return foreign("one with a header", "leave out `--raw-u16`");
+    }
+    if !bytes.is_multiple_of(2) {
+        return foreign("an odd number of bytes", "each id has two; write the file anew");
+    }
+    Ok(())
+}
+
+fn check_header(path: &Path, head: &[u8], bytes: u64) -> Result<(), ShardError> {
+    foreign::check_head(path, head)?;
+    if head.len() < HEADER_BYTES {
+        return Err(ShardError::NoHeader { path: path.to_owned(), bytes });
+    }
+    let word = |i: usize| i32::from_le_bytes(head.as_chunks().0[i]);
+    let fields = [("magic", word(0), MAGIC), ("version", word(1), VERSION)];
+    for (field, found, expected) in fields {
+        if found != expected {
+            return Err(ShardError::Header { path: path.to_owned(), field, found, expected });
+        }
+    }
+    let tokens = word(2);
+    let needed = HEADER_BYTES as i64 + 2 * i64::from(tokens);
+    if needed != bytes as i64 {
+        return Err(ShardError::Size { path: path.to_owned(), bytes, tokens, needed });
+    }
+    Ok(())
+}
+
+/// Writes a shard. A reader sees the old file or the whole new one, never a part.
+///
+/// # Errors
+/// If the file cannot be written or has more than 2³¹ − 1 tokens.
+pub fn write_shard(path: &Path, tokens: &[u16]) -> Result<(), ShardError> {
+    write_tokens(path, tokens.iter().copied())
+}
+
+/// [`write_shard`] for tokens that need not lie in memory.
+pub(crate) fn write_tokens(
+    path: &Path,
+    tokens: impl ExactSizeIterator<Item = u16>,
+) -> Result<(), ShardError> {
+    let Ok(count) = i32::try_from(tokens.len()) else {
+        return Err(ShardError::TooLong { path: path.to_owned(), tokens: tokens.len() });
+    };
+    let mut header = [0; HEADER_BYTES];
+    for (place, value) in header.as_chunks_mut().0.iter_mut().zip([MAGIC, VERSION, count]) {
+        *place = value.to_le_bytes();
+    }
+    let write = |file: &mut File| {
+        let mut file = BufWriter::new(file);
+        file.write_all(&header)?;
+        for token in tokens {
+            file.write_all(&token.to_le_bytes())?;
+        }
+        file.flush()
+    };
+    replace_file(path, write).map_err(ShardError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A valid shard of three tokens, changed by `change`, and what opening it says.
+    fn open_changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<Shard, ShardError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train_00000.bin");
+        write_shard(&path, &[7, 300, 65_535]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        Shard::open(&path, Layout::Header)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        write_shard(&path, &[7, 300, 65_535]).unwrap();
+        let shard = Shard::open(&path, Layout::Header).unwrap();
+        assert_eq!(shard.read().unwrap(), [7, 300, 65_535]);
+        let mut some = vec![1];
+        shard.reader().unwrap().read(1..2, &mut some).unwrap();
+        assert_eq!(some, [1, 300]);
+    }
+
+    #[test]
+    fn the_layout_is_header_zeros_then_little_endian_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        write_shard(&path, &[0x0102]).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes[..12], [0x88, 0xd8, 0x34, 1, 1, 0, 0, 0, 1, 0, 0, 0]);
+        assert!(bytes[12..1024].iter().all(|b| *b == 0));
+        assert_eq!(bytes[1024..], [2, 1]);
+    }
+
+    #[test]
+    fn a_shard_without_tokens_is_valid() {
+        let shard = open_changed(|bytes| {
+            bytes.truncate(HEADER_BYTES);
+            bytes[8] = 0;
+        });
+        assert!(shard.unwrap().is_empty());
+    }
+
+    #[test]
+    fn ignored_header_bytes_may_have_any_value() {
+        assert!(open_changed(|bytes| bytes[12..1024].fill(9)).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_magic_or_version_is_named() {
+        let error = open_changed(|bytes| bytes[0] ^= 1).unwrap_err().to_string();
+        assert!(error.contains("magic `20240521`"), "{error}");
+        let error = open_changed(|bytes| bytes[4] = 2).unwrap_err().to_string();
+        assert!(error.contains("version `2`"), "{error}");
+    }
+
+    #[test]
+    fn a_size_that_contradicts_the_count_is_an_error_either_way() {
+        let grown = open_changed(|bytes| bytes.push(0)).unwrap_err();
+        let (bytes, needed) = (1031, 1030);
+        assert!(
+            matches!(grown, ShardError::Size { bytes: b, needed: n, .. } if (b, n) == (bytes, needed))
+        );
+        let cut = open_changed(|bytes| bytes.truncate(1028)).unwrap_err();
+        assert!(matches!(cut, ShardError::Size { bytes: 1028, .. }));
+        let negative = open_changed(|bytes| bytes[8..12].fill(255)).unwrap_err();
+        assert!(matches!(negative, ShardError::Size { tokens: -1, .. }));
+    }
+
+    #[test]
+    fn a_file_shorter_than_the_header_is_an_error() {
+        let error = open_changed(|bytes| bytes.truncate(1023)).unwrap_err();
+        assert!(matches!(error, ShardError::NoHeader { bytes: 1023, .. }));
+    }
+
+    #[test]
+    fn ids_without_a_header_are_read_as_such_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.bin");
+        let ids: Vec<u8> = (0..900u16).flat_map(u16::to_le_bytes).collect();
+        let refused = |layout| Shard::open(&path, layout).unwrap_err().to_string();
+        std::fs::write(&path, &ids).unwrap();
+        assert!(refused(Layout::Header).contains("--raw-u16"));
+        let read = Shard::open(&path, Layout::Raw).unwrap().read().unwrap();
+        assert_eq!(read, (0..900).collect::<Vec<_>>());
+        std::fs::write(&path, &ids[..1799]).unwrap();
+        assert!(refused(Layout::Raw).contains("odd number"));
+        write_shard(&path, &[1, 2]).unwrap();
+        assert!(refused(Layout::Raw).contains("leave out"));
+    }
+
+    #[test]
+    fn a_shard_that_shrinks_is_named_and_ends_no_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train_7.bin");
+        write_shard(&path, &[5; 100]).unwrap();
+        let shard = Shard::open(&path, Layout::Header).unwrap();
+        let mut reader = shard.reader().unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(1024 + 80).unwrap();
+        let error = reader.read(30..60, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("train_7.bin` had `100` tokens"), "{error}");
+        assert!(error.contains("has `40`"), "{error}");
+        assert!(matches!(shard.reader(), Err(ShardError::Size { .. })));
+        write_shard(&path, &[5; 99]).unwrap();
+        assert!(matches!(shard.reader(), Err(ShardError::Changed { now: 99, .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_and_pipes_are_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("train_p.bin");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let refused = |path| Shard::open(path, Layout::Header).unwrap_err().to_string();
+        assert!(refused(&pipe).contains("train_p.bin` is no shard of token ids: it is a pipe"));
+        assert!(refused(folder.path()).contains("a folder"));
+    }
+
+    #[test]
+    fn the_first_id_outside_the_vocabulary_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [vec![1, 2], vec![7, 300, 65_535], vec![400]];
+        let shards = files.iter().enumerate().map(|(i, tokens)| {
+            let path = folder.path().join(format!("{i}.bin"));
+            write_shard(&path, tokens).unwrap();
+            Shard::open(&path, Layout::Header).unwrap()
+        });
+        let shards: Vec<_> = shards.collect();
+        assert!(check_vocabulary(&shards, 65_536).is_ok());
+        let error = check_vocabulary(&shards, 300).unwrap_err().to_string();
+        assert!(error.contains("1.bin` has token id `300` at position `1`"), "{error}");
+        assert!(error.contains("more than `65535`"), "{error}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Losses of every token of a run.
+
+use super::{Layout, TrueBytes};
+use crate::blocks::Block;
+use crate::inference::{Session, SessionError};
+
+/// What one batch scored: losses of consecutive tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The first of these tokens.
+    pub first: usize,
+    /// Their losses in nats.
+    pub losses: Vec<f32>,
+    /// Rows so far.
+    pub rows: usize,
+}
+
+/// Sums over scored tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Total {
+    /// Their losses in nats.
+    pub nats: f64,
+    /// How many there are.
+    pub tokens: usize,
+    /// The bytes of text that they stand for, if that is known.
+    pub bytes: Option<f64>,
+}
+
+impl Total {
+    /// Mean loss in nats per token.
+    pub fn nll(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// Bits per byte of text, if its bytes are known and there are some.
+    pub fn bpb(&self) -> Option<f64> {
+        let bytes = self.bytes.filter(|bytes| *bytes > 0.0)?;
+        Some(self.nats / std::f64::consts::LN_2 / bytes)
+    }
+}
+
+/// Scores `tokens` by the rows of `layout`, a batch at a time; `each` is given what a batch scored, in
+/// the order of the tokens.
+///
+/// # Errors
+/// If an id is unknown, a loss is infinite or NaN, or `each` fails.
+pub fn score<B, K, E>(
+    session: &Session<B, K>,
+    tokens: &[u16],
+    layout: &Layout,
+    mut each: impl FnMut(Scored) -> Result<(), E>,
+) -> Result<(), E>
+where
+    B: mixlab_ops::Backend,
+    K: Block,
+    E: From<SessionError>,
+{
+    let mut done = 0;
+    for rows in layout.rows.chunks(layout.batch.max(1)) {
+        let all = session.losses(layout.batch(rows, tokens))?;
+        let scored = all.chunks(layout.seq).zip(rows).flat_map(|(losses, row)| &losses[row.skip..]);
+        let first = rows[0].start + rows[0].skip + 1;
+        let losses: Vec<f32> = scored.copied().collect();
+        if let Some(at) = losses.iter().position(|loss| !loss.is_finite()) {
+            let (token, loss) = (first + at, losses[at]);
+            return Err(SessionError::NotFinite { token, loss }.into());
+        }
+        done += rows.len();
+        each(Scored { first, losses, rows: done })?;
+    }
+    Ok(())
+}
+
+impl Total {
+    /// Adds what a batch of `tokens` scored.
+    pub fn add(&mut self, scored: &Scored, tokens: &[u16], bytes: Option<&TrueBytes>) {
+        self.nats += scored.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
+        self.tokens += scored.losses.len();
+        if let Some(bytes) = bytes {
+            let scored = scored.first..scored.first + scored.losses.len();
+            *self.bytes.get_or_insert(0.0) += bytes.of(tokens, scored);
+        }
+    }
+}

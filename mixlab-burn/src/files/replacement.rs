@@ -1,0 +1,215 @@
+//! The right to replace a file, from before there is anything to write.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
+use super::identity::Identity;
+
+/// A file that is about to be replaced.
+///
+/// What replaces it grows in a hidden file beside it, `.writing-NAME`, on which this process holds a
+/// lock: two processes do not write one file, the lock ends with its process, and what a killed one
+/// has left is taken over by the next. Dropped without a [`commit`](Self::commit) it leaves the file
+/// as it was.
+pub struct Replacement {
+    path: PathBuf,
+    /// The file that grows, and its path; none for a pipe or device, which is written to.
+    aside: Option<(File, PathBuf)>,
+}
+
+impl Replacement {
+    /// Makes sure that `path` can be written, and that nobody else does. A link stays, and the file
+    /// that it leads to is replaced; missing folders are made.
+    ///
+    /// # Errors
+    /// If `path` is a folder, leads nowhere or cannot be written, or if another process replaces it.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        Self::of(path, false)
+    }
+
+    /// [`begin`](Self::begin) that waits for others.
+    pub(super) fn of(path: &Path, wait: bool) -> io::Result<Self> {
+        match path.metadata() {
+            Ok(kind) if kind.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+            Ok(kind) if !kind.is_file() => return Ok(Self { path: path.into(), aside: None }),
+            _ => {}
+        }
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let path = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
+        let Some(name) = path.file_name() else {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it names no file"));
+        };
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder)?;
+        let aside = folder.join(aside_of(&name.to_string_lossy()));
+        if !wait {
+            clear(folder);
+        }
+        Ok(Self { aside: Some((take(&aside, wait)?, aside)), path })
+    }
+
+    /// The file, after links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file by what `write` writes.
+    ///
+    /// # Errors
+    /// Those of `write` and of the file system; the file is then as it was.
+    pub fn commit(mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let Some((file, aside)) = &mut self.aside else {
+            return write(&mut OpenOptions::new().write(true).open(&self.path)?);
+        };
+        if !is_at(file, aside) {
+            // Somebody has tidied up.
+            return Self::begin(&self.path)?.commit(write);
+        }
+        write(file)?;
+        file.sync_all()?;
+        fs::rename(aside, &self.path)?;
+        self.aside = None;
+        Ok(())
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if let Some((file, aside)) = &self.aside
+            && is_at(file, aside)
+        {
+            let _ = fs::remove_file(aside);
+        }
+    }
+}
+
+const PREFIX: &str = ".writing-";
+
+/// `.writing-NAME`, as short as file systems want names.
+fn aside_of(name: &str) -> String {
+    const MOST: usize = 200;
+    let start = name.floor_char_boundary(MOST);
+    format!("{PREFIX}{}", &name[..start])
+}
+
+/// Removes what killed processes have left in `folder`: files aside that nobody has locked.
+fn clear(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_aside = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_file = is_aside && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Opens the file aside and locks it.
+fn take(aside: &Path, wait: bool) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(aside)?;
+        let locked = if wait { file.lock().map_err(TryLockError::Error) } else { file.try_lock() };
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            return Err(io::Error::new(
+                ErrorKind::ResourceBusy,
+                "another run is going to write it",
+            ));
+        }
+        // Another error says that the file system knows no locks, and then there are none.
+        if is_at(&file, aside) {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+        // Who had the lock before has moved the file to its place.
+    }
+}
+
+/// Whether the open file is the one at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    let open = file.metadata().and_then(|kind| Identity::of(path, &kind)).ok();
+    open.is_some_and(|open| Identity::at(path) == Some(open))
+}
+
+/// Whether the open file is the one at `path`; open files stay where they are.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_taken_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/w.st");
+        let first = Replacement::begin(&path).unwrap();
+        let refused = Replacement::begin(&path).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ResourceBusy);
+        assert!(Replacement::begin(&path.with_file_name("v.st")).is_ok());
+        assert!(!path.exists());
+        first.commit(|file| file.write_all(b"new")).unwrap();
+        assert_eq!(names(&folder.path().join("deep")), ["w.st"]);
+        drop(Replacement::begin(&path).unwrap());
+        assert_eq!(
+            (names(&folder.path().join("deep")), fs::read(&path).unwrap()),
+            (vec!["w.st".into()], b"new".into())
+        );
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".writing-w.st", ".writing-other.st", "writing-x"] {
+            fs::write(folder.path().join(name), "half of a long fi").unwrap();
+        }
+        let other = Replacement::begin(&folder.path().join("at work")).unwrap();
+        let path = folder.path().join("w.st");
+        Replacement::begin(&path).unwrap().commit(|file| file.write_all(b"whole")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        other.commit(|_| Ok(())).unwrap();
+        assert_eq!(names(folder.path()), ["at work", "w.st", "writing-x"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_somebody_tidies_up_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/w.st");
+        let begun = Replacement::begin(&path).unwrap();
+        fs::remove_dir_all(folder.path().join("run")).unwrap();
+        begun.commit(|file| file.write_all(b"kept")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        for name in ["", "file/w.st", "..", "new/"] {
+            assert!(Replacement::begin(&folder.path().join(name)).is_err(), "{name}");
+        }
+        assert!(Replacement::begin(Path::new("")).is_err());
+        let long = folder.path().join("n".repeat(255));
+        Replacement::begin(&long).unwrap().commit(|_| Ok(())).unwrap();
+        assert!(long.exists());
+    }
+}

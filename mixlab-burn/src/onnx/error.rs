@@ -1,0 +1,78 @@
+//! What can go wrong on the way to an ONNX file.
+
+use std::path::PathBuf;
+
+use mixlab_ops::capture::CaptureError;
+
+/// Why there is no ONNX file.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// The forward could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The forward does something else for other sizes.
+    #[error(
+        "the forward takes another course where {sizes}\n  \
+         hint: a graph has one course; make the axis a fixed size, or let the forward not branch on it"
+    )]
+    Structure {
+        /// The sizes at which it does.
+        sizes: String,
+    },
+    /// A size is no sum of products of the dynamic axes.
+    #[error(
+        "{what} of `{operation}` in {part} is {found:?} where the axes are {sizes}, which is no sum \
+         of products of axes\n  hint: make an axis a fixed size"
+    )]
+    Extent {
+        /// Which size of the operation.
+        what: String,
+        /// The operation.
+        operation: String,
+        /// The part of the model.
+        part: String,
+        /// Its values at all sizes.
+        found: Vec<i64>,
+        /// The sizes that it was captured at.
+        sizes: String,
+    },
+    /// An operation has no counterpart here.
+    #[error(
+        "`{operation}` in {part} cannot be exported: {reason}\n  \
+         hint: write it with other operations of Burn, or with an op that has such a reference"
+    )]
+    Unsupported {
+        /// The operation, as the program lists it.
+        operation: String,
+        /// The part of the model.
+        part: String,
+        /// Why not.
+        reason: String,
+    },
+    /// No input has an axis that the graph must know the length of.
+    #[error(
+        "no input has the axis `{axis}`, and the graph depends on its length\n  \
+         hint: declare an input with that axis"
+    )]
+    Axis {
+        /// Its name.
+        axis: String,
+    },
+    /// The model cannot be exported in the way that was asked for.
+    #[error("{0}")]
+    Model(String),
+    /// A parameter of the graph is not in the module that has the weights.
+    #[error(
+        "the module with the weights has no parameter `{0}` of the shape that was traced\n  \
+         hint: trace and write the same module"
+    )]
+    Weight(String),
+    /// The file system refused.
+    #[error("cannot write `{}`: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}

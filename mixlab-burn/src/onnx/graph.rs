@@ -1,0 +1,205 @@
+//! A graph in the making: nodes with names, constants, and lengths that are computed when it runs.
+
+use std::collections::HashMap;
+
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto};
+
+use burn::tensor::{DType, TensorData};
+
+/// Nodes in order. Those of the `prologue` run first and belong to no part: they compute lengths and
+/// tables that several parts read.
+#[derive(Default)]
+pub(super) struct Graph {
+    pub prologue: Vec<NodeProto>,
+    pub nodes: Vec<NodeProto>,
+    /// Constants of the module that are too large to repeat.
+    pub constants: Vec<TensorProto>,
+    /// Part of the nodes that come next; in the prologue if `None` within.
+    place: Place,
+    used: HashMap<String, usize>,
+    known: HashMap<(Place, Vec<u8>), String>,
+}
+
+/// Where nodes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    #[default]
+    Prologue,
+    Part(Option<usize>),
+}
+
+/// An attribute of a node.
+pub(super) enum Attribute {
+    Int(&'static str, i64),
+    Ints(&'static str, Vec<i64>),
+    Tensor(&'static str, TensorProto),
+    Graph(&'static str, GraphProto),
+}
+
+impl Attribute {
+    fn proto(self) -> AttributeProto {
+        let mut proto = AttributeProto::new();
+        let (name, kind) = match self {
+            Self::Int(name, value) => {
+                proto.i = value;
+                (name, AttributeType::INT)
+            }
+            Self::Ints(name, values) => {
+                proto.ints = values;
+                (name, AttributeType::INTS)
+            }
+            Self::Tensor(name, tensor) => {
+                proto.t = Some(tensor).into();
+                (name, AttributeType::TENSOR)
+            }
+            Self::Graph(name, graph) => {
+                proto.g = Some(graph).into();
+                (name, AttributeType::GRAPH)
+            }
+        };
+        proto.name = name.into();
+        proto.type_ = kind.into();
+        proto
+    }
+}
+
+impl Graph {
+    /// Nodes go to `place` from here on; returns where they went before.
+    pub fn turn_to(&mut self, place: Place) -> Place {
+        std::mem::replace(&mut self.place, place)
+    }
+
+    /// Adds a node with one result, whose name it returns.
+    pub fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<Attribute>) -> String {
+        let mut outputs = self.outputs(op, inputs, attributes, 1);
+        outputs.remove(0)
+    }
+
+    /// Adds a node with `count` results.
+    pub fn outputs(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<Attribute>,
+        count: usize,
+    ) -> Vec<String> {
+        let name = self.fresh(&op.to_lowercase());
+        let output = |i: usize| if i == 0 { name.clone() } else { format!("{name}.{i}") };
+        let node = NodeProto {
+            output: (0..count).map(output).collect(),
+            attribute: attributes.into_iter().map(Attribute::proto).collect(),
+            ..node_proto(op, name.clone(), inputs)
+        };
+        let outputs = node.output.clone();
+        self.push(node);
+        outputs
+    }
+
+    fn push(&mut self, node: NodeProto) {
+        match self.place {
+            Place::Prologue => self.prologue.push(node),
+            Place::Part(_) => self.nodes.push(node),
+        }
+    }
+
+    /// A name that nothing has yet: `hint` in the part of the model that nodes go to.
+    pub fn fresh(&mut self, hint: &str) -> String {
+        let prefix = match self.place {
+            Place::Part(Some(scope)) => format!("{}/", part_name(scope)),
+            Place::Part(None) => String::new(),
+            Place::Prologue => "shared/".into(),
+        };
+        let stem = format!("{prefix}{hint}");
+        let count = self.used.entry(stem.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { stem } else { format!("{stem}_{}", *count - 1) }
+    }
+
+    /// Takes `name` for a value of the caller.
+    pub fn reserve(&mut self, name: &str) {
+        self.used.insert(name.into(), 1);
+    }
+
+    /// A small constant; the same one again in the same part.
+    pub fn constant(&mut self, data: &TensorData) -> String {
+        let mut key = format!("{:?}{:?}", data.dtype, &data.shape[..]).into_bytes();
+        key.extend_from_slice(data.as_bytes());
+        let key = (self.place, key);
+        if let Some(name) = self.known.get(&key) {
+            return name.clone();
+        }
+        let value = vec![Attribute::Tensor("value", tensor_proto("", data))];
+        let name = self.node("Constant", &[], value);
+        self.known.insert(key, name.clone());
+        name
+    }
+
+    /// A one-dimensional constant of lengths or places.
+    pub fn ints(&mut self, values: &[i64]) -> String {
+        self.constant(&TensorData::new(values.to_vec(), [values.len()]))
+    }
+
+    /// What `make` adds to the prologue, once for each `key`.
+    pub fn shared(&mut self, key: String, make: impl FnOnce(&mut Self) -> String) -> String {
+        let key = (Place::Prologue, key.into_bytes());
+        if let Some(name) = self.known.get(&key) {
+            return name.clone();
+        }
+        let before = self.turn_to(Place::Prologue);
+        let name = make(self);
+        self.turn_to(before);
+        self.known.insert(key, name.clone());
+        name
+    }
+}
+
+/// A node without results and attributes.
+pub(super) fn node_proto(op: &str, name: String, inputs: &[&str]) -> NodeProto {
+    NodeProto {
+        op_type: op.into(),
+        name,
+        input: inputs.iter().map(|input| input.to_string()).collect(),
+        ..NodeProto::new()
+    }
+}
+
+/// The first part of the names in part `scope` of a model.
+pub(super) fn part_name(scope: usize) -> String {
+    match crate::model::Part::of(scope) {
+        crate::model::Part::Embedding => "embedding".into(),
+        crate::model::Part::Head => "head".into(),
+        crate::model::Part::Block(index) => format!("block{index}"),
+    }
+}
+
+/// `data` as ONNX stores it.
+pub(super) fn tensor_proto(name: &str, data: &TensorData) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: data.shape.iter().map(|n| *n as i64).collect(),
+        data_type: data_type(data.dtype).expect("captures have types that ONNX has"),
+        raw_data: data.as_bytes().to_vec(),
+        ..TensorProto::new()
+    }
+}
+
+/// The number of an element type in ONNX.
+pub(super) fn data_type(dtype: DType) -> Option<i32> {
+    Some(match dtype {
+        DType::F32 => 1,
+        DType::U8 => 2,
+        DType::I8 => 3,
+        DType::U16 => 4,
+        DType::I16 => 5,
+        DType::I32 => 6,
+        DType::I64 => 7,
+        DType::Bool(_) => 9,
+        DType::F16 => 10,
+        DType::F64 => 11,
+        DType::U32 => 12,
+        DType::U64 => 13,
+        DType::BF16 => 16,
+        _ => return None,
+    })
+}

@@ -1,0 +1,43 @@
+//! The forward of a language model from token ids to logits.
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor};
+use mixlab_ops::capture::Capture;
+
+use super::{Dim, OnnxError, Trace, Traced, trace};
+use crate::blocks::Block;
+use crate::model::{Model, Tokens};
+use crate::plan::Plan;
+
+/// Traces the model of a plan: `input_ids` `[batch, sequence]` to `logits`
+/// `[batch, sequence, vocab]`. Bigram ids are computed in the graph, each row by itself. Matrix
+/// products are exported in 32 bits, whatever the precision of the plan.
+///
+/// # Errors
+/// As [`trace()`].
+pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
+    let [batch, sequence] = ["batch", "sequence"].map(Dim::from);
+    trace(
+        &["batch", "sequence"],
+        |device| Model::<Capture, K>::new(plan.clone(), device),
+        |model, trace: &Trace<'_>| {
+            let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
+            let bigrams = plan.bigram.as_ref().map(|bigram| bigrams(ids.clone(), bigram.vocab));
+            let [rows, columns] = ids.dims();
+            let logits = model.forward(Tokens { ids, bigrams });
+            trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
+        },
+    )
+}
+
+/// [`bigram_ids`](crate::model::bigram_ids) of rows `[B, T]` without a token before them, as
+/// operations.
+fn bigrams(ids: Tensor<Capture, 2, Int>, vocab: usize) -> Tensor<Capture, 2, Int> {
+    let [rows, columns] = ids.dims();
+    let none = Tensor::full([rows, 1], -1, &ids.device());
+    let previous = Tensor::cat(vec![none, ids.clone()], 1).narrow(1, 0, columns);
+    let mixed = (ids * 36_313).bitwise_xor(previous.clone() * 27_191);
+    let modulus = vocab as i64 - 1;
+    mixed.remainder_scalar(modulus).mask_fill(previous.lower_elem(0), modulus)
+}

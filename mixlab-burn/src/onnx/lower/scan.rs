@@ -1,0 +1,127 @@
+//! Recurrences, as `Scan` over the axis of time.
+
+use burn::tensor::{DType, TensorData};
+use burn_ir::TensorIr;
+use mixlab_ops::capture::Node;
+use mixlab_ops::{FadingMax, MatrixScan, Recurrence, Scan, ScanFrom, ScanTv};
+use onnx_protobuf::{GraphProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
+
+use super::super::graph::{Attribute, data_type, node_proto, tensor_proto};
+use super::{Lowered, Site};
+
+/// What a step does to a state.
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    /// `h ← a_t h + x_t`.
+    Varying,
+    /// `h ← a h + x_t`.
+    Constant,
+    /// `h ← max(h + a, x_t)`.
+    Maximum,
+}
+
+impl Site<'_> {
+    /// The recurrence of `node`, if it is one.
+    pub(super) fn recurrence(&mut self, node: &Node) -> Option<Lowered> {
+        let of = if node.op::<Scan>().is_some() {
+            Recurrence::Scan
+        } else if node.op::<ScanTv>().is_some() {
+            Recurrence::ScanTv
+        } else if node.op::<MatrixScan>().is_some() {
+            Recurrence::MatrixScan
+        } else if node.op::<FadingMax>().is_some() {
+            return Some(self.fading_max(node));
+        } else {
+            node.op::<ScanFrom>()?.of
+        };
+        Some(self.states(node, of))
+    }
+
+    fn states(&mut self, node: &Node, of: Recurrence) -> Lowered {
+        let (u, gate) = (self.input(node.inputs[0])?, self.input(node.inputs[1])?);
+        let out = node.operation.outputs().next().expect("an op has a result").clone();
+        let state = match node.inputs.get(2) {
+            Some(state) => self.input(*state)?,
+            None => self.start(&out, 0.0)?,
+        };
+        match of {
+            Recurrence::MatrixScan => {
+                let last = self.graph.ints(&[-1]);
+                let gate = self.op("Unsqueeze", &[&gate, &last]);
+                Ok(self.scan(Step::Varying, [&state, &u, &gate], out.dtype))
+            }
+            Recurrence::Scan | Recurrence::ScanTv => {
+                let one = self.scalar(1.0, out.dtype);
+                let rest = self.op("Sub", &[&one, &gate]);
+                let x = self.op("Mul", &[&u, &rest]);
+                let step = if of == Recurrence::Scan { Step::Constant } else { Step::Varying };
+                Ok(self.scan(step, [&state, &x, &gate], out.dtype))
+            }
+        }
+    }
+
+    fn fading_max(&mut self, node: &Node) -> Lowered {
+        let (u, rate) = (self.input(node.inputs[0])?, self.input(node.inputs[1])?);
+        let out = node.operation.outputs().next().expect("an op has a result").clone();
+        // Below all that the op takes.
+        let start = self.start(&out, -1e30)?;
+        Ok(self.scan(Step::Maximum, [&start, &u, &rate], out.dtype))
+    }
+
+    /// A state for states like `out` `[B, T, …]` whose elements are all `value`.
+    fn start(&mut self, out: &TensorIr, value: f64) -> Lowered {
+        let mut extents = self.extents(out);
+        extents.remove(1);
+        let shape = super::shape::lengths(self.traced, self.graph, &extents)?;
+        let value = TensorData::new(vec![value], [1]).convert_dtype(out.dtype);
+        let value = vec![Attribute::Tensor("value", tensor_proto("", &value))];
+        Ok(self.graph.node("ConstantOfShape", &[&shape], value))
+    }
+
+    /// All states from `state` `[B, …]` on, for `x` `[B, T, …]` and `gate`.
+    fn scan(&mut self, step: Step, [state, x, gate]: [&str; 3], dtype: DType) -> String {
+        let varying = step == Step::Varying;
+        let body = body(step, gate, data_type(dtype).expect("captures have float types of ONNX"));
+        let inputs = if varying { vec![state, x, gate] } else { vec![state, x] };
+        let count = inputs.len() - 1;
+        let attributes = vec![
+            Attribute::Graph("body", body),
+            Attribute::Int("num_scan_inputs", count as i64),
+            Attribute::Ints("scan_input_axes", vec![1; count]),
+            Attribute::Ints("scan_output_axes", vec![1]),
+        ];
+        self.graph.outputs("Scan", &inputs, attributes, 2).remove(1)
+    }
+}
+
+/// One step; a gate that does not vary is read from the graph around it.
+fn body(step: Step, gate: &str, dtype: i32) -> GraphProto {
+    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
+        output: vec![output.into()],
+        ..node_proto(op, output.into(), inputs)
+    };
+    let gate = if step == Step::Varying { "a_t" } else { gate };
+    let [first, second] = match step {
+        Step::Maximum => ["Add", "Max"],
+        Step::Varying | Step::Constant => ["Mul", "Add"],
+    };
+    let value = |name: &str| {
+        let tensor = type_proto::Tensor { elem_type: dtype, ..type_proto::Tensor::new() };
+        let mut kind = TypeProto::new();
+        kind.set_tensor_type(tensor);
+        ValueInfoProto { name: name.into(), type_: Some(kind).into(), ..ValueInfoProto::new() }
+    };
+    let inputs = ["h", "x_t", "a_t"];
+    let count = if step == Step::Varying { 3 } else { 2 };
+    GraphProto {
+        name: "step".into(),
+        node: vec![
+            node(first, &["h", gate], "kept"),
+            node(second, &["kept", "x_t"], "h_t"),
+            node("Identity", &["h_t"], "y_t"),
+        ],
+        input: inputs[..count].iter().map(|name| value(name)).collect(),
+        output: vec![value("h_t"), value("y_t")],
+        ..GraphProto::new()
+    }
+}

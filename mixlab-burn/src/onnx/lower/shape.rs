@@ -1,0 +1,148 @@
+//! Lengths in a graph: as constants where they are, else computed from the shapes of inputs.
+
+use super::super::OnnxError;
+use super::super::extent::Extent;
+use super::super::graph::{Attribute, Graph, Place};
+use super::super::trace::Traced;
+
+/// The name of a tensor `[1]` with the value of `extent`.
+pub(super) fn length(
+    traced: &Traced,
+    graph: &mut Graph,
+    extent: &Extent,
+) -> Result<String, OnnxError> {
+    if let Some(value) = extent.constant() {
+        return Ok(graph.ints(&[value]));
+    }
+    let (constant, terms) = extent.terms();
+    let mut sum: Option<String> = None;
+    for (place, factor) in terms {
+        let mut term = product(traced, graph, place)?;
+        if factor != 1 {
+            term = shared(graph, "Mul", &term, factor);
+        }
+        sum = Some(match sum {
+            None => term,
+            Some(sum) => {
+                let key = format!("Add {sum} {term}");
+                graph.shared(key, |graph| graph.node("Add", &[&sum, &term], vec![]))
+            }
+        });
+    }
+    let sum = sum.expect("only constants have no terms");
+    Ok(if constant == 0 { sum } else { shared(graph, "Add", &sum, constant) })
+}
+
+fn shared(graph: &mut Graph, op: &str, x: &str, value: i64) -> String {
+    graph.shared(format!("{op} {x} {value}"), |graph| {
+        let value = graph.ints(&[value]);
+        graph.node(op, &[x, &value], vec![])
+    })
+}
+
+/// The product of axes at `place` of the basis.
+fn product(traced: &Traced, graph: &mut Graph, place: usize) -> Result<String, OnnxError> {
+    match traced.basis.product(place) {
+        [axis] => axis_length(traced, graph, *axis),
+        [a, b] => {
+            let [a, b] = [axis_length(traced, graph, *a)?, axis_length(traced, graph, *b)?];
+            let key = format!("Mul {a} {b}");
+            Ok(graph.shared(key, |graph| graph.node("Mul", &[&a, &b], vec![])))
+        }
+        _ => unreachable!("products have one or two factors"),
+    }
+}
+
+/// The length of a dynamic axis, off the first input that has it.
+fn axis_length(traced: &Traced, graph: &mut Graph, axis: usize) -> Result<String, OnnxError> {
+    let wanted = traced.basis.axis(axis);
+    let inputs = traced.program().inputs().iter();
+    let mut found = inputs.filter_map(|port| {
+        let place = traced.extents(port.value).iter().position(|extent| *extent == wanted)?;
+        Some((port.name.clone(), place as i64))
+    });
+    let name = &traced.axes[axis];
+    let (input, place) = found.next().ok_or_else(|| OnnxError::Axis { axis: name.clone() })?;
+    Ok(graph.shared(format!("axis {axis}"), |graph| {
+        let ends = vec![Attribute::Int("start", place), Attribute::Int("end", place + 1)];
+        graph.node("Shape", &[&input], ends)
+    }))
+}
+
+/// The name of a tensor with the lengths `extents`.
+pub(super) fn lengths(
+    traced: &Traced,
+    graph: &mut Graph,
+    extents: &[Extent],
+) -> Result<String, OnnxError> {
+    let fixed: Option<Vec<i64>> = extents.iter().map(Extent::constant).collect();
+    if let Some(fixed) = fixed {
+        return Ok(graph.ints(&fixed));
+    }
+    let before = graph.turn_to(Place::Prologue);
+    let parts = extents.iter().map(|extent| length(traced, graph, extent));
+    let parts = parts.collect::<Result<Vec<_>, _>>();
+    graph.turn_to(before);
+    let parts = parts?;
+    Ok(graph.shared(format!("Concat {parts:?}"), |graph| {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        graph.node("Concat", &parts, vec![Attribute::Int("axis", 0)])
+    }))
+}
+
+/// The name of the integers from `start` to before `end`.
+pub(super) fn counted(
+    traced: &Traced,
+    graph: &mut Graph,
+    start: &Extent,
+    end: &Extent,
+) -> Result<String, OnnxError> {
+    let before = graph.turn_to(Place::Prologue);
+    let ends = [start, end].map(|at| length(traced, graph, at));
+    graph.turn_to(before);
+    let [start, end] = ends;
+    let (start, end) = (start?, end?);
+    Ok(graph.shared(format!("Range {start} {end}"), |graph| {
+        let step = graph.ints(&[1]);
+        let scalars = [start, end, step].map(|x| graph.node("Squeeze", &[&x], vec![]));
+        graph.node("Range", &scalars.each_ref().map(String::as_str), vec![])
+    }))
+}
+
+/// The last input of a `Reshape` from `from` to `to`: without computing anything if one length
+/// follows from the others.
+pub(super) fn reshape(
+    traced: &Traced,
+    graph: &mut Graph,
+    from: &[Extent],
+    to: &[Extent],
+) -> Result<String, OnnxError> {
+    let kept = |axis: usize| from.get(axis) == Some(&to[axis]);
+    let open = |axis: &usize| to[*axis].constant().is_none() && !kept(*axis);
+    let place = |axis: usize| match to[axis].constant() {
+        Some(length) => length,
+        None if kept(axis) => 0,
+        None => -1,
+    };
+    match (0..to.len()).filter(open).count() {
+        0 | 1 => Ok(graph.ints(&(0..to.len()).map(place).collect::<Vec<_>>())),
+        _ => lengths(traced, graph, to),
+    }
+}
+
+/// The name of a tensor `[1]` with a place along an axis of length `end`: counted from the end where
+/// that makes it a constant.
+pub(super) fn position(
+    traced: &Traced,
+    graph: &mut Graph,
+    at: &Extent,
+    end: &Extent,
+) -> Result<String, OnnxError> {
+    if at == end {
+        return Ok(graph.ints(&[i64::MAX]));
+    }
+    match (at.constant(), at.minus(end).constant()) {
+        (None, Some(back)) if back < 0 => Ok(graph.ints(&[back])),
+        _ => length(traced, graph, at),
+    }
+}

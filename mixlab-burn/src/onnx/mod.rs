@@ -1,0 +1,28 @@
+//! Export to ONNX: of the language models of this crate, and of any module that is generic over
+//! Burn's `Backend`.
+//!
+//! ```text
+//! forward ─ trace ─► programs at several sizes ─ lower ─► graph ─ write ─► file
+//! ```
+//!
+//! [`trace()`] captures the forward at several sizes of the axes that are to stay open, and solves each
+//! length as a sum of products of them. Operations are then lowered one by one, with the names of the
+//! module's fields for weights. No block and no module is described here: their forwards are all that
+//! there is. An op of mixlab-ops, or of another crate, that has no lowering is exported by its
+//! reference.
+//!
+//! Files have opset 18 and IR version 8, and operations of the default domain alone. Recurrences are
+//! `Scan`s, which need at least one token: onnxruntime fails on none.
+
+mod error;
+mod extent;
+mod file;
+mod graph;
+mod language;
+mod lower;
+mod trace;
+
+pub use error::OnnxError;
+pub use file::{Options, Written};
+pub use language::trace_model;
+pub use trace::{Dim, Trace, Traced, trace};

@@ -1,0 +1,145 @@
+//! What a training step holds in memory, read off a captured step: forward, backward and update run
+//! on the backend that computes nothing, and each tensor counts from its making until nobody holds
+//! it. So what autodiff keeps for the backward, and what an optimizer has beside a weight, is not
+//! stated a second time.
+
+use std::sync::Arc;
+
+use burn::backend::Autodiff;
+use burn::tensor::{DType, Int, Tensor};
+use mixlab_ops::capture::{Capture, CaptureError, Session, watch};
+
+use crate::blocks::{Block, DropoutKey};
+use crate::model::{Model, Tokens};
+use crate::plan::Plan;
+use crate::train::Optimizer;
+use crate::weights::{Weight, layout};
+
+/// Bytes that training holds on a device, at the plan's batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The weights.
+    pub weights: u64,
+    /// The optimizer's moments.
+    pub optimizer: u64,
+    /// The gradients of all weights, at the end of the backward.
+    pub gradients: u64,
+    /// What the forward keeps for the backward.
+    pub activations: u64,
+    /// The most that tensors hold at one moment of a step, all of the above that exist then and what
+    /// operations need in between.
+    pub peak: u64,
+}
+
+impl Memory {
+    /// Of the plan's model in training. `half` is the type of activations on the device if matrix
+    /// products have bfloat16 operands: [`mixlab_ops::Backend::half`]. Allocates nothing.
+    ///
+    /// # Errors
+    /// If a block's forward reads values, which nothing can follow without computing.
+    pub fn of<K: Block>(plan: &Arc<Plan<K>>, half: Option<DType>) -> Result<Self, CaptureError> {
+        watch(|session| {
+            session.set_half(half);
+            let model = Model::<Recorded, K>::new(plan.clone(), session.device());
+            let elements: usize = layout(&model).iter().map(Weight::len).sum();
+            let optimizer = Optimizer::new(&model, &plan.training, session.device());
+            let mut run = Run { session, plan, optimizer, weights: 4 * elements as u64 };
+            // The first step makes the moments, and the second is like all others.
+            let (model, first) = run.step(model, 0);
+            let moments = session.held().saturating_sub(run.weights);
+            let (_, second) = run.step(model, moments);
+            Self { peak: first.peak.max(second.peak), ..second }
+        })
+    }
+
+    /// Which fields of a config make most of it, for a hint.
+    pub fn fields(&self) -> &'static str {
+        let kept = self.weights + self.optimizer + self.gradients;
+        match kept > self.peak / 2 {
+            true => "`model_dim`, the number of `blocks` and `vocab_size`",
+            false => "`training.batch_tokens`, `seq_len` and `model_dim`",
+        }
+    }
+}
+
+type Recorded = Autodiff<Capture>;
+
+struct Run<'a, K: Block> {
+    session: &'a Session,
+    plan: &'a Arc<Plan<K>>,
+    optimizer: Optimizer<Capture>,
+    /// Bytes of the weights.
+    weights: u64,
+}
+
+impl<K: Block> Run<'_, K> {
+    /// One step of training, and what it holds beside `moments`.
+    fn step(&mut self, model: Model<Recorded, K>, moments: u64) -> (Model<Recorded, K>, Memory) {
+        let before = self.weights + moments;
+        self.session.take_peak();
+        let (tokens, targets) = self.batch();
+        let loss = model.loss(tokens, targets, Some(DropoutKey { seed: 0, step: 0, row: 0 }));
+        let activations = self.session.held().saturating_sub(before);
+        let mut found = loss.backward();
+        let gradients = self.optimizer.gradients(&model, &mut found);
+        drop(found);
+        let held = self.session.held().saturating_sub(before);
+        let (model, _health) = self.optimizer.apply(model, gradients, 1.0);
+        let (weights, peak) = (self.weights, self.session.take_peak());
+        let memory = Memory { weights, optimizer: moments, gradients: held, activations, peak };
+        (model, memory)
+    }
+
+    /// Tokens and targets of a batch.
+    fn batch(&self) -> (Tokens<Recorded>, Tensor<Recorded, 1, Int>) {
+        let shape = [self.plan.batch(), self.plan.seq_len];
+        let rows = || {
+            let ids = self.session.input("ids", shape, DType::I32);
+            Tensor::<Recorded, 2, Int>::from_primitive(ids)
+        };
+        let tokens = Tokens { ids: rows(), bigrams: self.plan.bigram.as_ref().map(|_| rows()) };
+        let targets = self.session.input("targets", [shape[0] * shape[1]], DType::I32);
+        (tokens, Tensor::from_primitive(targets))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::Builtin;
+
+    fn memory(blocks: &str, training: &str) -> Memory {
+        let json = format!(
+            r#"{{"model_dim": 32, "vocab_size": 64, "seq_len": 16, "blocks": [{blocks}],
+            "training": {{"batch_tokens": 128, {training}}}}}"#
+        );
+        let plan = Plan::<Builtin>::parse(&json, "c", &[]).unwrap().plan;
+        Memory::of(&Arc::new(plan), None).unwrap()
+    }
+
+    const SWIGLU: &str = r#"{"type": "swiglu"}"#;
+
+    #[test]
+    fn weights_moments_and_gradients_are_as_large_as_the_parameters() {
+        // Embedding, head, two norms; and three products of 32 × 85.
+        let parameters = 2 * 32 * 64 + 2 * 32 + 3 * 32 * 85;
+        let adamw = memory(SWIGLU, r#""optimizer": "adamw""#);
+        assert_eq!(adamw.weights, 4 * parameters);
+        // Some scalars of the optimizer and of the loss are held too.
+        let near = |found: u64, expected: u64| found.abs_diff(expected) < 4096;
+        assert!(near(adamw.optimizer, 8 * parameters), "{adamw:?}");
+        assert!(near(adamw.gradients, 4 * parameters), "{adamw:?}");
+        let muon = memory(SWIGLU, r#""optimizer": "muon""#);
+        assert!(near(muon.optimizer, 8 * parameters - 4 * 3 * 32 * 85), "{muon:?}");
+        assert!(adamw.peak >= adamw.weights + adamw.optimizer + adamw.activations);
+    }
+
+    #[test]
+    fn activations_grow_with_blocks_and_rows() {
+        let [one, two] = [1, 2].map(|n| memory(&vec![SWIGLU; n].join(","), r#""seed": 1"#));
+        let three = memory(&[SWIGLU; 3].join(","), r#""seed": 1"#);
+        assert_eq!(three.activations - two.activations, two.activations - one.activations);
+        // At least the two gates and their product, `[128, 85]` each.
+        assert!(two.activations - one.activations >= 4 * 3 * 128 * 85);
+    }
+}

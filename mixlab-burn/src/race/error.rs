@@ -1,0 +1,63 @@
+//! What can be wrong with the folder of a race.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a race cannot be made, read or gone on with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RaceError {
+    /// A folder for a new race has something in it.
+    #[error(
+        "`{}` is not empty\n  hint: name a new folder, or go on with the race in this one: `--resume {}`",
+        folder.display(), folder.display()
+    )]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder has no race in it.
+    #[error("`{}` holds no race\n  hint: name a folder that has a `race.json`", folder.display())]
+    NoRace {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is no run of that number.
+    #[error("the race has no run `{number}`\n  hint: its runs are `1` to `{count}`")]
+    NoRun {
+        /// The number that was asked for.
+        number: usize,
+        /// How many runs there are.
+        count: usize,
+    },
+    /// There are no configs.
+    #[error("`{}` has no configs\n  hint: name a folder with `.json` files", folder.display())]
+    NoConfigs {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file or folder cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or folder cannot be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not what a race writes.
+    #[error("`{}` is damaged: {reason}\n  hint: delete it, and what it tells is done again", path.display())]
+    Damaged {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}

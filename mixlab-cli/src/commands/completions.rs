@@ -1,0 +1,12 @@
+//! `completions`: what a shell needs to complete commands and flags, from the same definition that
+//! parses them.
+
+use clap::CommandFactory;
+
+use crate::cli::{self, Cli};
+
+pub fn run(options: &cli::Completions) {
+    let mut command = Cli::command();
+    let name = command.get_name().to_string();
+    clap_complete::generate(options.shell, &mut command, name, &mut std::io::stdout());
+}

@@ -1,0 +1,68 @@
+//! `export`: a model in a form that other programs run.
+
+use std::sync::Arc;
+
+use burn::tensor::backend::AutodiffBackend;
+use mixlab_burn::blocks::Block;
+use mixlab_burn::model::Model;
+use mixlab_burn::onnx::{Options, trace_model};
+use mixlab_burn::ops::Backend;
+use mixlab_burn::plan::Plan;
+use mixlab_burn::weights;
+use sha2::{Digest, Sha256};
+
+use crate::backend::{self, Job, Place};
+use crate::{cli, outputs};
+
+pub fn run<K: Block>(options: &cli::Export) -> anyhow::Result<()> {
+    let (plan, config) = super::planned::<K>(&options.config, None)?;
+    let config = config.to_string();
+    let inputs = [options.config.paths(), vec![options.safetensors_load.clone()]];
+    outputs::check(&inputs.concat(), &[("--onnx", &options.onnx)])?;
+    backend::run(&options.compute, Export { options, plan, config })
+}
+
+struct Export<'a, K> {
+    options: &'a cli::Export,
+    plan: Arc<Plan<K>>,
+    /// The config as JSON, overrides included.
+    config: String,
+}
+
+impl<K: Block> Job for Export<'_, K> {
+    fn run<A>(self, device: A::Device, _: &Place) -> anyhow::Result<()>
+    where
+        A: AutodiffBackend<InnerBackend: Backend> + Backend,
+    {
+        let traced = trace_model(&self.plan)?;
+        let model = Model::<A::InnerBackend, K>::new(self.plan.clone(), &device);
+        let model = weights::load(model, &self.options.safetensors_load)?;
+        let path = &self.options.onnx;
+        let options = Options { external: self.options.external_data, metadata: self.metadata() };
+        let written = traced.write(&model, path, &options)?;
+        let beside = if written.external { ", weights beside it" } else { "" };
+        println!(
+            "wrote {}: {} operations, {} parameters{beside}",
+            path.display(),
+            written.nodes,
+            written.parameters
+        );
+        Ok(())
+    }
+}
+
+impl<K: Block> Export<'_, K> {
+    fn metadata(&self) -> Vec<(String, String)> {
+        let digest = Sha256::digest(self.config.as_bytes());
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let entries = [
+            ("mixlab.name", self.plan.name.clone()),
+            ("mixlab.config", self.config.clone()),
+            ("mixlab.config_sha256", digest),
+            ("mixlab.seq_len", self.plan.seq_len.to_string()),
+            ("mixlab.profile", "portable".into()),
+            ("mixlab.least_tokens", "1".into()),
+        ];
+        entries.map(|(key, value)| (key.into(), value)).into()
+    }
+}

@@ -1,0 +1,261 @@
+//! `validate`: everything that can be known of a config before it is trained.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use burn::tensor::DType;
+use burn::tensor::backend::AutodiffBackend;
+use mixlab_burn::blocks::Block;
+use mixlab_burn::config::Finding;
+use mixlab_burn::data::pattern;
+use mixlab_burn::data::shard::{Layout, Shard, check_vocabulary};
+use mixlab_burn::ops::{Backend, Precision};
+use mixlab_burn::plan::{Plan, Planned};
+use mixlab_burn::program::{Counts, Memory};
+use mixlab_burn::race;
+use serde_json::{Value, json};
+
+use crate::backend::{self, Job, Place};
+use crate::cli;
+use crate::error::Request;
+use crate::memory;
+use crate::report::flops;
+
+pub fn run<K: Block>(options: &cli::Validate) -> anyhow::Result<()> {
+    let configs = match options.config.is_dir() {
+        true => race::configs(&options.config)?,
+        false => vec![options.config.clone()],
+    };
+    let data = Data::read(options)?;
+    backend::run(
+        &options.compute,
+        Validate { options, configs, data, blocks: std::marker::PhantomData::<K> },
+    )
+}
+
+/// What the configs are to be trained on.
+struct Data {
+    shards: Vec<Shard>,
+    tokens: usize,
+    /// Tokens of the tokenizer.
+    vocabulary: Option<usize>,
+}
+
+impl Data {
+    fn read(options: &cli::Validate) -> anyhow::Result<Self> {
+        let layout = if options.raw_u16 { Layout::Raw } else { Layout::Header };
+        let parts = [("train", &options.train), ("val", &options.val)];
+        let given = parts.iter().flat_map(|(part, given)| {
+            given.iter().map(|pattern| pattern::in_folder(pattern, part))
+        });
+        let patterns: Vec<String> = given.collect();
+        let paths = if patterns.is_empty() { Vec::new() } else { pattern::expand(&patterns)? };
+        let open = |path: &PathBuf| Shard::open(path, layout);
+        let shards: Vec<Shard> = paths.iter().map(open).collect::<Result<_, _>>()?;
+        let vocabulary = options.tokenizer.as_deref().map(vocabulary).transpose()?;
+        Ok(Self { tokens: shards.iter().map(Shard::len).sum(), shards, vocabulary })
+    }
+
+    /// Errors and warnings about this data for a model of `vocab` tokens in batches of `batch`.
+    fn problems(&self, vocab: usize, batch: usize) -> [Vec<String>; 2] {
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        let checked = check_vocabulary(&self.shards, vocab);
+        errors.extend(checked.err().map(|error| error.to_string()));
+        match self.vocabulary {
+            Some(tokens) if tokens > vocab => errors.push(format!(
+                "the tokenizer has `{tokens}` tokens, and vocab_size is `{vocab}`\n  hint: set `vocab_size` to `{tokens}`"
+            )),
+            Some(tokens) if tokens < vocab => warnings.push(format!(
+                "vocab_size is `{vocab}`, and the tokenizer has `{tokens}` tokens: the rest is never met"
+            )),
+            _ => {}
+        }
+        if !self.shards.is_empty() && self.tokens <= batch {
+            warnings
+                .push(format!("the shards have `{}` tokens, no more than one batch", self.tokens));
+        }
+        [errors, warnings]
+    }
+}
+
+/// How many ids a `tokenizer.json` gives: one more than the largest.
+fn vocabulary(path: &Path) -> anyhow::Result<usize> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read `{}`", path.display()))?;
+    let tokenizer: Value = serde_json::from_str(&text)
+        .with_context(|| format!("`{}` is no tokenizer", path.display()))?;
+    let model = match &tokenizer["model"]["vocab"] {
+        Value::Object(ids) => ids.values().filter_map(Value::as_u64).max(),
+        Value::Array(pieces) => (pieces.len() as u64).checked_sub(1),
+        _ => None,
+    };
+    let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
+    let largest = added.filter_map(|token| token["id"].as_u64()).chain(model).max();
+    let largest = largest.with_context(|| format!("`{}` has no vocabulary\n  hint: give the `tokenizer.json` of a tokenizer of Hugging Face", path.display()))?;
+    Ok(largest as usize + 1)
+}
+
+struct Validate<'a, K> {
+    options: &'a cli::Validate,
+    configs: Vec<PathBuf>,
+    data: Data,
+    blocks: std::marker::PhantomData<K>,
+}
+
+impl<K: Block> Job for Validate<'_, K> {
+    fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
+    where
+        A: AutodiffBackend<InnerBackend: Backend> + Backend,
+    {
+        let Self { options, configs, data, .. } = self;
+        let half = |plan: &Plan<K>| {
+            let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
+            (precision == Precision::Bf16).then(|| A::half(&device)).flatten()
+        };
+        let mut reports = Vec::new();
+        for path in &configs {
+            let path =
+                path.to_str().context("the name of a config is not UTF-8\n  hint: rename it")?;
+            let precision = options.precision.map(|precision| precision.setting());
+            let overrides: Vec<String> = options.set.iter().cloned().chain(precision).collect();
+            reports.push(match Plan::<K>::read(path, &overrides) {
+                Ok(planned) => Report::of(path, planned, half, &data)?,
+                Err(error) => Report::refused(path, error.findings()),
+            });
+        }
+        let available = place.memory();
+        match options.json {
+            true => {
+                let configs: Vec<Value> = reports.iter().map(Report::json).collect();
+                let memory = json!({ "place": place.to_string(), "bytes": available });
+                println!("{:#}", json!({ "memory": memory, "configs": configs }));
+            }
+            false => reports.iter().for_each(|report| print!("{}", report.text(available))),
+        }
+        let bad = reports.iter().filter(|report| !report.errors.is_empty()).count();
+        match bad {
+            0 => Ok(()),
+            bad => Err(Request(format!(
+                "`{bad}` of `{}` configs cannot be trained\n  hint: the errors are listed above",
+                reports.len()
+            ))
+            .into()),
+        }
+    }
+}
+
+/// What is known of one config.
+struct Report {
+    path: String,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+    /// Nothing if it cannot be planned.
+    known: Option<Known>,
+}
+
+struct Known {
+    name: String,
+    counts: Counts,
+    memory: Memory,
+    causal: bool,
+    vocab: usize,
+    tokens: usize,
+}
+
+impl Report {
+    fn refused(path: &str, findings: &[Finding]) -> Self {
+        let errors = findings.iter().map(Finding::to_string).collect();
+        Self { path: path.into(), errors, warnings: Vec::new(), known: None }
+    }
+
+    fn of<K: Block>(
+        path: &str,
+        planned: Planned<K>,
+        half: impl Fn(&Plan<K>) -> Option<DType>,
+        data: &Data,
+    ) -> anyhow::Result<Self> {
+        let plan = Arc::new(planned.plan);
+        let [errors, more] = data.problems(plan.vocab, plan.training.batch_tokens);
+        let warnings = planned.warnings.iter().map(Finding::to_string).chain(more).collect();
+        let known = Known {
+            name: plan.name.clone(),
+            counts: Counts::of(&plan)?,
+            memory: Memory::of(&plan, half(&plan))?,
+            causal: plan.is_causal(),
+            vocab: plan.vocab,
+            tokens: data.tokens,
+        };
+        Ok(Self { path: path.into(), errors, warnings, known: Some(known) })
+    }
+
+    fn text(&self, available: Option<u64>) -> String {
+        let verdict = match self.errors.len() {
+            0 => "ok".into(),
+            1 => "1 error".into(),
+            n => format!("{n} errors"),
+        };
+        let mut text = format!("{}: {verdict}\n", self.path);
+        if let Some(known) = &self.known {
+            text += &known.text(available);
+        }
+        for (what, problems) in [("error", &self.errors), ("warning", &self.warnings)] {
+            for problem in problems {
+                text += &format!("  {what}: {}\n", problem.replace('\n', "\n  "));
+            }
+        }
+        crate::error::printable(&text)
+    }
+
+    fn json(&self) -> Value {
+        let mut report = json!({
+            "config": self.path,
+            "errors": self.errors,
+            "warnings": self.warnings,
+        });
+        if let Some(Known { name, counts, memory, causal, vocab, tokens }) = &self.known {
+            report["name"] = json!(name);
+            report["parameters"] = json!(counts.parameters);
+            report["forward_flops"] = json!(counts.forward_flops);
+            report["causal"] = json!(causal);
+            report["vocab_size"] = json!(vocab);
+            report["tokens"] = json!(tokens);
+            report["memory"] = json!({
+                "weights": memory.weights,
+                "optimizer": memory.optimizer,
+                "gradients": memory.gradients,
+                "activations": memory.activations,
+                "peak": memory.peak,
+            });
+        }
+        report
+    }
+}
+
+impl Known {
+    fn text(&self, available: Option<u64>) -> String {
+        let Self { name, counts, memory, causal, vocab, tokens } = self;
+        let mut text = format!(
+            "  name: {name}\n  parameters: {}, {} a training step, {} a token\n  memory of a training step: {} ({})\n",
+            counts.parameters,
+            flops(counts.training_flops()),
+            flops(counts.flops_per_token()),
+            memory::bytes(memory.peak),
+            memory::parts(memory)
+        );
+        if let Some(available) = available.filter(|available| *available < memory.peak) {
+            let available = memory::bytes(available);
+            text += &format!(
+                "  memory does not suffice: there are {available}; most is made by {}\n",
+                memory.fields()
+            );
+        }
+        if *tokens > 0 {
+            text += &format!("  data: {tokens} tokens, vocabulary {vocab}\n");
+        }
+        if !causal {
+            text += "  sees the future: its loss is not that of a language model\n";
+        }
+        text
+    }
+}

@@ -1,0 +1,60 @@
+use burn::tensor::Tensor;
+use burn_flex::Flex;
+
+use super::{Insert, insert};
+use crate::lower;
+use crate::testing::{Host, check, noise};
+
+fn naive([buffer, new]: &[Host; 2], start: usize) -> Vec<f64> {
+    let (room, steps, width) = (buffer.shape[2], new.shape[2], buffer.shape[3]);
+    let element = |i: usize| {
+        let (row, step) = (i / width / room, i / width % room);
+        match step.checked_sub(start) {
+            Some(t) if t < steps => new.data[(row * steps + t) * width + i % width],
+            _ => buffer.data[i],
+        }
+    };
+    (0..buffer.data.len()).map(element).collect()
+}
+
+#[test]
+fn new_steps_replace_those_of_the_buffer() {
+    for (buffer, steps, start) in [([1, 1, 1, 1], 1, 0), ([2, 3, 7, 5], 3, 4), ([2, 3, 7, 5], 7, 0)]
+    {
+        let [b, h, _, hd] = buffer;
+        let inputs = [noise(&buffer, 1), noise(&[b, h, steps, hd], 2)];
+        check(Insert { start }, inputs, &[], |inputs| naive(inputs, start));
+    }
+}
+
+type Buffer = Tensor<Flex, 4>;
+
+fn address(x: &Buffer) -> *const f32 {
+    lower(x.clone()).storage::<f32>().as_ptr()
+}
+
+#[test]
+fn a_buffer_is_written_in_place_unless_another_reads_it() {
+    let device = Default::default();
+    let new = || Buffer::ones([1, 2, 1, 3], &device);
+    let buffer = Buffer::zeros([1, 2, 4, 3], &device);
+    let place = address(&buffer);
+    let buffer = insert(buffer, new(), 1);
+    assert_eq!(address(&buffer), place);
+    let fork = buffer.clone();
+    let written = insert(buffer, new(), 2);
+    assert_ne!(address(&written), place);
+    assert_eq!(fork.sum().into_scalar(), 6.0);
+    assert_eq!(written.sum().into_scalar(), 12.0);
+}
+
+#[test]
+fn steps_may_come_as_a_view() {
+    let device = Default::default();
+    let stream = Tensor::<Flex, 1>::from_floats([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &device);
+    // [B, T, H, hd] seen as [B, H, T, hd].
+    let new: Buffer = stream.reshape([1, 2, 2, 2]).swap_dims(1, 2);
+    let buffer = insert(Buffer::zeros([1, 2, 3, 2], &device), new, 1);
+    let expected = [0.0, 0.0, 1.0, 2.0, 5.0, 6.0, 0.0, 0.0, 3.0, 4.0, 7.0, 8.0];
+    assert_eq!(buffer.into_data().to_vec::<f32>().unwrap(), expected);
+}

@@ -1,0 +1,80 @@
+"""Exports each golden case with trained weights and compares onnxruntime with mixlab 0.10.1.
+
+    python golden.py MIXLAB_CLI GOLDEN_CASES [NAME ...]
+
+Needs the packages onnx, onnxruntime, numpy and safetensors. A file must pass the checker of ONNX with
+full inference of shapes, give the logits of the golden data on its batch, and for other numbers of
+rows and tokens what it gives for each row and each prefix on its own.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy
+import onnx
+import onnxruntime
+from safetensors.numpy import load_file
+
+TOLERANCE = 1e-4
+# Positions of these read later ones: a prefix has other logits.
+WHOLE = ("perceiver", "bottleneck")
+
+
+def session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def difference(found, expected):
+    return float(numpy.abs(found - expected).max() / numpy.abs(expected).max())
+
+
+def check(cli, case, folder):
+    trace = json.loads((case / "trace.json").read_text())
+    files = {name: case / path for name, path in trace["files"].items()}
+    path = str(folder / "model.onnx")
+    command = [cli, "export", "--config", case / "config.json", "--onnx", path]
+    command += ["--backend", "cpu", "--safetensors-load", files["final.safetensors"]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return None, done.stderr.strip()
+    onnx.checker.check_model(path, full_check=True)
+    model, io = session(path), load_file(files["io.safetensors"])
+    tokens, logits = io["eval_x"].astype(numpy.int64), io["final.logits"]
+    run = lambda ids: model.run(None, {"input_ids": ids})[0]
+    # A row at a time: the original hashes the first bigram of a row with the row before.
+    first = run(tokens[:1])
+    worst = difference(first[0], logits.reshape(*tokens.shape, -1)[0])
+    whole = any(kind in json.dumps(json.loads((case / "config.json").read_text())) for kind in WHOLE)
+    for length in (1, 2, 7, tokens.shape[1]):
+        rows = numpy.concatenate([tokens, tokens, tokens])[:3, :length]
+        each = numpy.concatenate([run(rows[i : i + 1]) for i in range(3)])
+        worst = max(worst, difference(run(rows), each))
+        if not whole:
+            worst = max(worst, difference(each[0], first[0, :length]))
+    return worst, None
+
+
+def main():
+    cli, cases, names = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
+    failed = 0
+    for case in sorted(cases.iterdir()):
+        if names and case.name not in names:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                worst, error = check(cli, case, pathlib.Path(folder))
+            except Exception as problem:  # A report for each case, whatever goes wrong in one.
+                worst, error = None, f"{type(problem).__name__}: {problem}"
+        bad = error is not None or not worst <= TOLERANCE
+        failed += bad
+        print(f"{'FAIL' if bad else 'ok'}\t{case.name}\t{error or f'{worst:.1e}'}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+main()

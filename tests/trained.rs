@@ -1,0 +1,316 @@
+//! The commands for trained weights, run as processes: what the original printed and wrote comes out.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mixlab_burn::data::logprobs::Logprobs;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::cli::{TRAIN, command, mixlab, stderr, stdout};
+
+const CONFIG: &str = "golden/cases/plain_swiglu/config.json";
+const WEIGHTS: &str = "golden/cases/plain_swiglu/final.safetensors";
+const EVEN: &str = "golden/data/char64_even/train_*.bin";
+
+fn golden(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cli").join(file)).unwrap()
+}
+
+/// Runs a mode of the original on the golden weights.
+fn mode(mode: &str, more: &[&str]) -> String {
+    let model = ["-mode", mode, "-config", CONFIG, "-safetensors-load", WEIGHTS];
+    stdout(&mixlab(&[&model[..], more].concat()))
+}
+
+/// The number after `key=` in `text`.
+fn number(text: &str, key: &str) -> f64 {
+    let (_, rest) = text.split_once(&format!("{key}=")).unwrap_or_else(|| panic!("{key}: {text}"));
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn same(got: f64, expected: f64) {
+    assert!((got - expected).abs() <= 1e-5 * expected.abs(), "{got} instead of {expected}");
+}
+
+/// A text with its numbers after `=` compared, and the rest equal.
+fn same_lines(got: &str, expected: &str) {
+    let split = |text: &str| {
+        let words = text.split_inclusive([' ', '\n']).map(str::to_owned);
+        words.collect::<Vec<_>>()
+    };
+    for (got, expected) in split(got).iter().zip(split(expected)) {
+        let value = |word: &str| word.trim().split_once('=')?.1.parse::<f64>().ok();
+        if got.starts_with("elapsed=") || got.starts_with("eta=") {
+            continue;
+        }
+        match (value(got), value(&expected)) {
+            (Some(got), Some(expected)) => same(got, expected),
+            _ => assert_eq!(*got, expected),
+        }
+    }
+}
+
+#[test]
+fn eval_prints_the_lines_of_the_original() {
+    for (train, file) in [(TRAIN, "eval.txt"), (EVEN, "eval_even_plain_swiglu.txt")] {
+        let got = mode("eval", &["-train", train]);
+        same_lines(&got, &golden(file).replace("../cases", "golden/cases"));
+        assert_eq!(got.lines().count(), golden(file).lines().count());
+    }
+}
+
+#[test]
+fn losses_of_tokens_are_written_as_the_original_writes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.bin");
+    let name = path.to_str().unwrap();
+    let tables = ["-lut-dir", "golden/data/char64"];
+    let got = mode("eval", &[&["-train", TRAIN, "-logprobs-out", name], &tables[..]].concat());
+    same_lines(&got, &golden("eval_logprobs.txt").replace("logprobs.bin", name));
+    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cli/logprobs.bin");
+    let [got, expected] = [path.as_path(), &expected].map(|path| Logprobs::read(path).unwrap());
+    assert_eq!((got.vocab_size, got.records.len()), (64, expected.records.len()));
+    for ((token, loss), (t, l)) in got.records.iter().zip(&expected.records) {
+        assert_eq!(token, t);
+        same(f64::from(*loss), f64::from(*l));
+    }
+    mode("eval", &["-train", TRAIN, "--full", "-logprobs-out", name]);
+    assert_eq!(Logprobs::read(&path).unwrap().records.len(), 3000);
+}
+
+#[test]
+fn arch_scores_all_validation_data_after_training() {
+    let run = |train: &str, tables: &str| {
+        let line =
+            ["-mode", "arch", "-config", CONFIG, "-train", train, "-eval", "-lut-dir", tables];
+        stdout(&mixlab(&line))
+    };
+    let printed = run(EVEN, "golden/data/char64_even");
+    let expected = golden("arch_eval_even_plain_swiglu.txt");
+    for key in [" nll", " bpb", " tokens", " bytes"] {
+        same(number(&printed, key), number(&expected, key));
+    }
+    let order =
+        ["computing full validation BPB...", "progress seq=186/186", "full_val nll=", "first="];
+    let places: Vec<_> = order.iter().map(|part| printed.find(part).unwrap()).collect();
+    assert!(places.is_sorted(), "{printed}");
+    // 3001 tokens: the original fails at the last partial batch.
+    assert!(golden("arch_eval.txt").contains("failed"));
+    assert_eq!(number(&run(TRAIN, "golden/data/char64"), " tokens"), 3000.0);
+}
+
+#[test]
+fn all_tokens_are_scored_once_with_as_much_context_as_is_asked_for() {
+    let eval = |more: &[&str]| mode("eval", &[&["-train", TRAIN], more].concat());
+    let full = eval(&["--full"]);
+    let strided = eval(&["--stride", "4"]);
+    assert_eq!([number(&full, "tokens"), number(&strided, "tokens")], [3000.0; 2]);
+    assert!(number(&strided, "nll") < number(&full, "nll"), "context helps:\n{full}{strided}");
+    same(number(&full, "ppl"), (number(&full, "nll")).exp());
+    assert!(strided.contains("stride=4 context>=12"), "{strided}");
+    let same_rows = eval(&["--stride", "16"]);
+    same(number(&same_rows, "nll"), number(&full, "nll"));
+    // The tables lie beside the shards.
+    same(number(&full, "bpb"), number(&full, "nll") * 3000.0 / 2f64.ln() / number(&full, "bytes"));
+}
+
+#[test]
+fn several_weights_are_one_table_and_json_is_one_object_each() {
+    let initial = "golden/cases/plain_swiglu/init.safetensors";
+    let files = ["--safetensors-load", initial, "--safetensors-load", WEIGHTS];
+    let line = [&["eval", "--config", CONFIG, "--train", TRAIN], &files[..]].concat();
+    let printed = stdout(&mixlab(&line));
+    let (_, table) = printed.split_once("\n\n").unwrap();
+    let rows: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows, [["VAL", "WEIGHTS"], [rows[1][0], WEIGHTS], [rows[2][0], initial]]);
+    same(rows[1][0].parse().unwrap(), 4.031387);
+    let printed = stdout(&mixlab(&[&line[..], &["--json", "--full"]].concat()));
+    let objects: Vec<Value> = printed.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(objects.len(), 2);
+    assert_eq!(objects[1]["weights"], WEIGHTS);
+    same(objects[1]["validation_loss"].as_f64().unwrap(), 4.031387);
+    assert_eq!(objects[0]["tokens"], 3000);
+}
+
+#[test]
+fn hidden_states_are_written_as_the_original_writes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name);
+        let output = ["-train", TRAIN, "-output", path.to_str().unwrap()];
+        (mode("hiddenstats", &[&output[..], more].concat()), fs::read(path).unwrap())
+    };
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let (printed, bytes) = write("new/h.bin", &[]);
+    assert!(
+        printed.starts_with("hidden state dims: [2, 16, 32]\nwrote ")
+            && printed.ends_with(" (4096 bytes)\n")
+    );
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cli/hidden.bin");
+    let (got, expected) = (floats(&bytes), floats(&fs::read(file).unwrap()));
+    assert_eq!(got.len(), expected.len());
+    let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let error = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(error <= 1e-5 * largest, "{error}");
+    let (_, bytes) = write("h.npy", &["--layers", "all", "--batches", "3"]);
+    assert!(String::from_utf8_lossy(&bytes[..128]).contains("'shape': (3, 6, 16, 32, )"));
+    let (_, bytes) = write("h.safetensors", &["--layers", "all"]);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(floats(tensors.tensor("hidden").unwrap().data()), got);
+    assert_eq!(tensors.tensor("block.1").unwrap().shape(), [2, 16, 32]);
+}
+
+#[test]
+fn drawn_tokens_are_those_of_the_original() {
+    for (file, flags) in [
+        ("greedy", "-prompt token_ids:1,2,3 -max-tokens 12 -top-k 1"),
+        ("k0_t1.5", "-max-tokens 12 -top-k 0 -temperature 1.5"),
+        ("k40_t0.8", "-prompt token_ids:10 -max-tokens 12"),
+        ("k5_t0.5", "-prompt token_ids:0,1,2,3,4,5,6,7 -max-tokens 99 -top-k 5 -temperature 0.5"),
+        ("overflow", "-prompt token_ids:5 -max-tokens 99 -top-k 3 -temperature 1"),
+    ] {
+        let got = mode("generate", &flags.split(' ').collect::<Vec<_>>());
+        assert_eq!(got.trim_end(), golden(&format!("generate_{file}.txt")).trim_end(), "{flags}");
+    }
+    let greedy = "-prompt token_ids:1,2,3 -max-tokens 12 --temperature 0";
+    let got = mode("generate", &greedy.split(' ').collect::<Vec<_>>());
+    assert_eq!(got.trim_end(), golden("generate_greedy.txt").trim_end());
+}
+
+#[test]
+fn a_model_that_sees_the_future_says_so_once_and_generates() {
+    let case = "golden/cases/perceiver";
+    let (config, weights) = (format!("{case}/config.json"), format!("{case}/final.safetensors"));
+    let line =
+        ["generate", "--config", &config, "--safetensors-load", &weights, "--max-tokens", "5"];
+    let output = mixlab(&line);
+    assert_eq!(stderr(&output).matches("the whole row is read again").count(), 1);
+    assert!(stdout(&output).starts_with("generated token_ids:"));
+}
+
+/// Prepares a text and trains a little on it; the config, the weights and the shards.
+fn trained(folder: &Path) -> [String; 3] {
+    let at = |name: &str| folder.join(name).display().to_string();
+    fs::write(
+        at("a.txt"),
+        "the small cat sees the café. the old dog sees the small cat.\n".repeat(300),
+    )
+    .unwrap();
+    let prepare =
+        ["prepare", "--input", &at("a.txt"), "--output", &at("data"), "--vocab-size", "64"];
+    stdout(&mixlab(&prepare));
+    let (weights, shards) = (at("model.st"), at("data/train_*.bin"));
+    let run =
+        ["arch", "--config", CONFIG, "--train", &shards, "--safetensors", &weights, "--quiet"];
+    stdout(&mixlab(&[&run[..], &["--set", "training.steps=150", "--set", "seq_len=32"]].concat()));
+    [CONFIG.into(), weights, shards]
+}
+
+#[test]
+fn text_goes_in_and_text_comes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let [config, weights, shards] = trained(folder.path());
+    let generate = |more: &[&str]| {
+        let line = ["generate", "--config", &config, "--safetensors-load", &weights];
+        let fixed = ["--train", &shards, "--set", "seq_len=32", "--temperature", "0"];
+        mixlab(&[&line[..], &fixed, more].concat())
+    };
+    let text = |more: &[&str]| stdout(&generate(more));
+    let whole = text(&["--prompt", "the old", "--max-tokens", "12"]);
+    assert!(whole.contains("dog") || whole.contains("cat"), "{whole}");
+    let echoed = text(&["--prompt", "the old", "--max-tokens", "12", "--echo"]);
+    assert_eq!(echoed, format!("the old{whole}"));
+    fs::write(folder.path().join("p"), "the old\n").unwrap();
+    let file = format!("@{}", folder.path().join("p").display());
+    assert_eq!(text(&["--prompt", &file, "--max-tokens", "12"]), whole);
+    let cut = text(&["--prompt", "the old", "--max-tokens", "12", "--stop", "zz", "--stop", "e"]);
+    assert_eq!(cut.trim_end_matches('\n'), whole.split('e').next().unwrap().trim_end_matches('\n'));
+    let two = text(&["--prompt", "the", "--num-samples", "2", "--max-tokens", "3"]);
+    assert!(two.contains("--- sample 1/2 ---\n") && two.contains("--- sample 2/2 ---\n"), "{two}");
+    let json = text(&["--prompt", "the old", "--max-tokens", "12", "--json"]);
+    let object: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(object["text"].as_str().unwrap(), whole.trim_end_matches('\n'));
+    assert_eq!(
+        (object["end"].as_str(), object["prompt"].as_str()),
+        (Some("max_tokens"), Some("the old"))
+    );
+    assert_eq!(object["token_ids"].as_array().unwrap().len(), 12);
+    // Text of its own tokens, by name.
+    let tokenizer = folder.path().join("data/tokenizer.json").display().to_string();
+    let named =
+        text(&["--tokenizer", &tokenizer, "--prompt", "token_ids:1,2", "--max-tokens", "2"]);
+    assert!(!named.contains("token_ids"), "{named}");
+    let long = generate(&["--prompt", "the old", "--max-tokens", "99"]);
+    assert!(stderr(&long).contains("stopped at seq_len limit (32 tokens)"), "{}", stderr(&long));
+    let slid = text(&["--prompt", "the old", "--max-tokens", "99", "--slide", "--json"]);
+    let object: Value = serde_json::from_str(&slid).unwrap();
+    assert_eq!(object["token_ids"].as_array().unwrap().len(), 99);
+}
+
+#[test]
+fn a_prompt_comes_through_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let [config, weights, shards] = trained(folder.path());
+    let line =
+        ["generate", "--config", &config, "--safetensors-load", &weights, "--train", &shards];
+    let more = ["--set", "seq_len=32", "--prompt", "-", "--max-tokens", "3", "--json"];
+    let mut command = command(&[&line[..], &more].concat());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all("the café\n".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let object: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(object["prompt"], "the café");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_text_ends_its_line_and_exits_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let [config, weights, shards] = trained(folder.path());
+    let line =
+        ["generate", "--config", &config, "--safetensors-load", &weights, "--train", &shards];
+    let more = ["--set", "seq_len=32", "--prompt", "the", "--max-tokens", "100000000", "--slide"];
+    let mut command = command(&[&line[..], &more].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = vec![0; 100];
+    out.read_exact(&mut first).unwrap();
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signal.success());
+    let mut rest = Vec::new();
+    while out.read_until(b'\n', &mut rest).unwrap() > 0 {}
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(rest.last(), Some(&b'\n'));
+    assert!(std::str::from_utf8(&[first, rest].concat()).is_ok(), "characters are whole");
+}
+
+#[test]
+fn bad_requests_exit_with_2_and_name_the_way_out() {
+    let cases: [(&str, i32, &str); 11] = [
+        ("generate -temperature -1", 2, "temperature"),
+        ("generate -top-k -1", 2, "top-k"),
+        ("generate -max-tokens -1", 2, "max-tokens"),
+        ("generate -prompt token_ids:64", 2, "`64` is no token id below `vocab_size` `64`"),
+        ("generate -prompt token_ids:", 2, "hint: "),
+        ("generate -prompt token_ids:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16", 2, "seq_len"),
+        ("generate --stop x", 2, "--tokenizer"),
+        ("generate -prompt hello -train golden/data/char64/train_*.bin", 2, "tokenizer.json"),
+        ("generate --tokenizer nope.json", 1, "nope.json"),
+        ("eval --stride 17 -train golden/data/char64/train_*.bin", 2, "use 1 to `16`"),
+        ("eval -train golden/none_train_*.bin", 1, "none_val_"),
+    ];
+    for (line, code, part) in cases {
+        let (mode, flags) = line.split_once(' ').unwrap();
+        let model = ["-mode", mode, "-config", CONFIG, "-safetensors-load", WEIGHTS];
+        let output = mixlab(&[&model[..], &flags.split(' ').collect::<Vec<_>>()].concat());
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{line}: {message}");
+        assert!(message.starts_with("error: ") && message.contains(part), "{line}: {message}");
+    }
+}
