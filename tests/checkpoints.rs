@@ -147,11 +147,13 @@ fn a_folder_with_checkpoints_is_not_taken_by_a_new_run_and_signals_write_one() {
     }
     let other = mixlab(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(stderr(&other).contains("has checkpoints of a run"), "{}", stderr(&other));
-    let resuming = [
-        &arguments[..],
-        &["--resume".into(), folder.path().join("checkpoints").display().to_string()],
-    ]
-    .concat();
+    let checkpoints = folder.path().join("checkpoints").display().to_string();
+    let mut resuming = [&arguments[..], &["--resume".into(), checkpoints]].concat();
+    let message = stderr(&mixlab(&resuming.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert!(message.contains("final.st`: another run is going to write it"), "{message}");
+    // Also where it would write its weights elsewhere.
+    let weights = resuming.iter().position(|a| a == "--safetensors").unwrap() + 1;
+    resuming[weights] = folder.path().join("other.st").display().to_string();
     let locked = mixlab(&resuming.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(stderr(&locked).contains("another run writes checkpoints to"), "{}", stderr(&locked));
     let killed =

@@ -25,7 +25,7 @@ use mixlab_burn::runs::{About, Checkpoint};
 use mixlab_burn::train::{Event, Logged, Schedule, TrainError, train_and_save};
 use serde_json::{Value, json};
 
-use super::full::{FullData, Teller};
+use super::full::{self, FullData, Teller};
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli;
@@ -45,6 +45,9 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     let (plan, config) = super::planned::<K>(&options.config, precision)?;
     if !options.quiet {
         println!("{}", report::config(&plan));
+    }
+    if options.eval {
+        full::check(&plan)?;
     }
     let quantization = options.quantize.rule().map_err(Request)?;
     let found = checkpoints::found(&options.checkpoints)?;
