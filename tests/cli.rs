@@ -386,3 +386,32 @@ fn word<'a>(name: &'a str, case: &'a Value) -> &'a str {
         |(_, f)| f,
     )
 }
+
+#[test]
+fn a_trace_has_every_part_of_a_run_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let config = "golden/cases/plain_swiglu/config.json";
+    let (trace, saved) = (at("trace.json"), at("saved"));
+    let all = ["arch", "--backend", "cpu", "--config", config, "--train", TRAIN, "--trace", &trace];
+    let more = ["--checkpoint-dir", &saved, "--checkpoint-every", "8"];
+    stdout(&mixlab(&[&all[..], &more].concat()));
+    let read = |path: &str| -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        let closed = format!("{}]", text.trim_end().trim_end_matches(','));
+        serde_json::from_str(&closed).unwrap()
+    };
+    let events = read(&trace);
+    let count = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    let counts = ["data", "submit", "wait", "validation", "checkpoint"].map(count);
+    assert_eq!(counts, [20, 20, 2, 2, 3]);
+    let end = |event: &Value| event["ts"].as_u64().unwrap() + event["dur"].as_u64().unwrap();
+    let inside = |pair: &[Value]| end(&pair[0]) <= pair[1]["ts"].as_u64().unwrap() + 1;
+    let others: Vec<Value> =
+        events.iter().filter(|event| event["name"] != "checkpoint").cloned().collect();
+    assert!(others.windows(2).all(inside), "{others:?}");
+    // A run that breaks has one too.
+    let broken = mixlab(&[&all[..], &["--set", "training.lr=1e30"]].concat());
+    assert!(!broken.status.success());
+    assert!(read(&trace).len() > 3);
+}

@@ -5,6 +5,7 @@ mod backends;
 mod batches;
 mod bounds;
 mod cases;
+mod checkpoints;
 mod cli;
 mod custom;
 mod docs;

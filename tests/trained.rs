@@ -103,6 +103,19 @@ fn arch_scores_all_validation_data_after_training() {
 }
 
 #[test]
+fn a_score_is_not_another_than_the_config_asks_for() {
+    let refused = |mode: &str, more: &[&str]| {
+        let line = [mode, "--config", CONFIG, "--train", EVEN, "--set", "training.ttt_steps=2"];
+        let output = mixlab(&[&line[..], more].concat());
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("`training.ttt_steps` `2` is not available yet"), "{message}");
+    };
+    refused("arch", &["--eval"]);
+    refused("eval", &["--safetensors-load", WEIGHTS]);
+}
+
+#[test]
 fn all_tokens_are_scored_once_with_as_much_context_as_is_asked_for() {
     let eval = |more: &[&str]| mode("eval", &[&["-train", TRAIN], more].concat());
     let full = eval(&["--full"]);

@@ -41,6 +41,7 @@ pub mod plan;
 pub mod program;
 pub mod race;
 pub mod random;
+pub mod runs;
 pub mod train;
 pub mod weights;
 

@@ -1,10 +1,14 @@
 //! The command line as clap sees it.
 
+mod training;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::{Compute, PrecisionName};
+
+pub use training::{Checkpoints, Every, Quantize, WarmStart};
 
 /// Explore language-model architectures from one JSON file.
 #[derive(Parser)]
@@ -17,7 +21,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Train the model of a config
-    Arch(Arch),
+    Arch(Box<Arch>),
     /// Count parameters, operations and FLOPs of a config
     Count(Count),
     /// Write a model for other programs
@@ -125,12 +129,18 @@ pub struct Arch {
     /// Write the trained weights here
     #[arg(long, value_name = "FILE")]
     pub safetensors: Option<PathBuf>,
-    /// Start from these weights
-    #[arg(long, value_name = "FILE")]
-    pub safetensors_load: Option<PathBuf>,
+    #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
+    pub start: WarmStart,
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
     /// Append one JSON object a logged step
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// Write when data, steps, validation and checkpoints took place, for Perfetto or Chrome
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Steps between log lines
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
     pub log_every: usize,

@@ -185,7 +185,7 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
         }
     }
     let active = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
-    let trains = ["arch", "arch_race"].contains(&target.get_name());
+    let trains = target.get_name() == "arch_race";
     let exports = flags.iter().any(|(name, _)| name == "safetensors");
     let wanted = [
         ("quantize", trains && exports && active("quantize", &["none"])),
@@ -266,13 +266,18 @@ mod tests {
     #[test]
     fn flags_that_do_nothing_in_a_mode_are_dropped() {
         for flags in [
-            "-quantize none -quant-method quantile -quant-k 12 -checkpoint-every=0",
-            "-quantize int8 -quant-method= -checkpoint-dir d",
             "-eval=false -max-tokens 9 -temperature 1 -top-k 4 -prompt p",
             "-logprobs-out o -configs c -input i -cpuprofile= -memprofile=",
-            "-safetensors= -safetensors-load=",
+            "-safetensors= -safetensors-load= -checkpoint-dir=",
         ] {
             assert_eq!(translated(&format!("m -config a {flags}")), "m arch --config=a", "{flags}");
+        }
+        for flags in [
+            "-quantize none -quant-method quantile -quant-k 12 -checkpoint-every=0",
+            "-quantize int8 -quant-method= -checkpoint-dir d",
+        ] {
+            let race = translated(&format!("m -mode arch_race -configs c {flags}"));
+            assert_eq!(race, "m arch_race --configs=c", "{flags}");
         }
         assert_eq!(
             translated("m -mode count -config a -eval -quantize int8"),
@@ -287,8 +292,8 @@ mod tests {
         let refused = |line: &str| translate(&words(line)).unwrap_err();
         for (line, part) in [
             ("m -mode zzz", "mode `zzz` does not exist"),
-            ("m -config c -safetensors s -quantize int8", "`-quantize` is not available yet"),
-            ("m -config c -checkpoint-every 5", "`-checkpoint-every` is not available yet"),
+            ("m -mode arch_race -configs c -safetensors s -quantize int8", "`-quantize` is not"),
+            ("m -mode arch_race -configs c -checkpoint-every 5", "`-checkpoint-every` is not"),
             ("m -mode count -cpuprofile p", "`-cpuprofile` is not available yet"),
             ("m -mode count -quantize int4", "`-quantize int4` is unknown"),
         ] {

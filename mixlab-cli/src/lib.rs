@@ -23,6 +23,7 @@ mod legacy;
 mod memory;
 mod outputs;
 mod report;
+mod trace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -131,6 +131,9 @@ impl<K: Block> Log<'_, K> {
         if let Some(val) = logged.val_loss {
             line += &format!(" val={val:.4}");
         }
+        if let Some(val) = logged.average_val_loss {
+            line += &format!(" avg_val={val:.4}");
+        }
         line += &format!(" lr={:.6}", logged.lr);
         if let Some(phase) = phase {
             line += &format!(" phase={}", self.plan.training.phases[phase].label);
@@ -163,7 +166,8 @@ impl<K: Block> Log<'_, K> {
         line
     }
 
-    /// The line about where the time of a logged step went: `log` is what its report took, and
+    /// The line about where the time of a logged step went. `gpu` is `submit`, the host's part, and
+    /// `wait`, what the device took beyond it for all steps since the last log line; `log` is what its report took, and
     /// `kernels` are the distinct ones so far and those of them that had to be compiled.
     pub fn timing(
         &self,
@@ -176,10 +180,11 @@ impl<K: Block> Log<'_, K> {
             "  [{}] [timing] data={:.1}ms gpu={:.1}ms val={:.1}ms log={:.1}ms",
             self.plan.name,
             ms(timing.data),
-            ms(timing.step),
+            ms(timing.step()),
             ms(timing.validation),
             ms(log)
         );
+        line += &format!(" submit={:.1}ms wait={:.1}ms", ms(timing.submit), ms(timing.wait));
         if let Some((all, compiled)) = kernels {
             line += &format!(" kernels={all} compiled={compiled}");
         }
@@ -260,6 +265,7 @@ mod tests {
                 step: 0,
                 loss: 0.0,
                 val_loss: None,
+                average_val_loss: None,
                 lr: 0.0,
                 grad_norm: 0.0,
                 skipped: 0,

@@ -20,6 +20,14 @@ fields! {
         warmdown_steps: Option<i64> = "0", Rule::AtLeast(0.0);
         /// Validation loss (nats per token) at which training stops; 0 means never.
         target_val_loss: Option<f64> = "0", Rule::AtLeast(0.0);
+        /// Validations in a row without a new best loss after which training stops; 0 means never.
+        patience: Option<i64> = "0", Rule::AtLeast(0.0);
+        /// Equal parts of a batch that are computed one after the other and make one update, so that
+        /// it takes less memory; 0 means the default.
+        grad_accum_steps: Option<i64> = "1", Rule::AtLeast(0.0);
+        /// Weight of the mean squared logarithm of the softmax's denominator in what is minimized; 0
+        /// means none.
+        z_loss: Option<f32> = "0", Rule::AtLeast(0.0);
         /// Steps of test-time training on each evaluated batch; 0 means none.
         ttt_steps: Option<i64> = "0", Rule::AtLeast(0.0);
         /// What test-time training changes: all weights, or low-rank adapters.

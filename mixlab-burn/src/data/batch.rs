@@ -40,6 +40,23 @@ impl Batch {
         Ok(Self { batch, seq, prev, y: numbers(&tokens[1..]), x })
     }
 
+    /// The batch in at most `parts` parts of whole rows, as equal as they can be.
+    pub fn split(&self, parts: usize) -> Vec<Self> {
+        let rows = self.batch.div_ceil(parts.max(1)).max(1);
+        let part = |first: usize| {
+            let batch = rows.min(self.batch - first);
+            let tokens = first * self.seq..(first + batch) * self.seq;
+            Self {
+                batch,
+                seq: self.seq,
+                x: self.x[tokens.clone()].to_vec(),
+                y: self.y[tokens].to_vec(),
+                prev: self.prev[first..first + batch].to_vec(),
+            }
+        };
+        (0..self.batch).step_by(rows).map(part).collect()
+    }
+
     /// Checks what a model of rows of `seq_len` tokens and `vocab` ids takes for granted.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 pub mod batch;
 pub mod bpb;
 pub mod demo;
+pub mod identity;
 pub mod logprobs;
 pub mod pattern;
 mod position;

@@ -2,6 +2,7 @@
 
 mod bigram;
 mod part;
+mod z_loss;
 
 use std::sync::Arc;
 

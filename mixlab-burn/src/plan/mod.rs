@@ -10,6 +10,7 @@ mod parallel;
 mod sharing;
 mod sizes;
 mod streams;
+mod techniques;
 mod training;
 mod weights;
 
@@ -24,6 +25,7 @@ pub(crate) use streams::Streams;
 
 pub use length::LengthError;
 pub use sizes::MAX_ELEMENTS;
+pub use techniques::{Average, Qat, TestTime, TestTimeMode};
 pub use training::{Group, Optimizer, Phase, Training};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.

@@ -1,6 +1,7 @@
 //! The training half of a plan: defaults that need other fields, and rules across fields.
 
 use super::sizes::{MAX_ELEMENTS, size};
+use super::techniques::{Average, Qat, TestTime};
 use crate::config::{Problems, TrainingSpec};
 use mixlab_ops::Precision;
 
@@ -9,6 +10,8 @@ use crate::weights::WeightInit;
 
 /// Optimizer steps when a config gives none.
 const DEFAULT_STEPS: usize = 200;
+/// Tokens in a batch when a config gives none.
+const DEFAULT_BATCH_TOKENS: usize = 1024;
 
 /// A stretch of steps at a constant learning rate.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,18 @@ pub struct Training {
     pub warmdown_steps: usize,
     /// Stop when the validation loss is at most this.
     pub target_val_loss: Option<f64>,
+    /// Stop after so many validations in a row without a new best loss.
+    pub patience: Option<usize>,
+    /// Parts that a batch is computed in, which divide its rows.
+    pub grad_accum_steps: usize,
+    /// Weight of the mean of `log² Σ exp(logit)` in what is minimized.
+    pub z_loss: Option<f32>,
+    /// Fake quantization of weights, if any.
+    pub qat: Option<Qat>,
+    /// The moving average of weights, if one is kept.
+    pub average: Option<Average>,
+    /// Training on what is evaluated, if any.
+    pub ttt: Option<TestTime>,
     /// Peak of the hardware in TFLOP/s, for the share of it that is used.
     pub hardware_tflops: Option<f64>,
     /// Bound of the global gradient norm.
@@ -112,6 +127,12 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
         phases,
         warmdown_steps: positive(spec.warmdown_steps).unwrap_or(0),
         target_val_loss: spec.target_val_loss.filter(|target| *target > 0.0),
+        patience: positive(spec.patience),
+        grad_accum_steps: accumulation(spec, seq_len, problems),
+        z_loss: nonzero(spec.z_loss),
+        qat: Qat::of(spec),
+        average: Average::of(spec),
+        ttt: TestTime::of(spec),
         hardware_tflops: spec.hardware_tflops.filter(|peak| *peak > 0.0),
         grad_clip: nonzero(spec.grad_clip),
         weight_decay: decay,
@@ -233,7 +254,7 @@ fn weight_init(spec: &TrainingSpec) -> WeightInit {
 }
 
 fn batch_tokens(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> usize {
-    let tokens = size("training.batch_tokens", spec.batch_tokens, 1024, problems);
+    let tokens = size("training.batch_tokens", spec.batch_tokens, DEFAULT_BATCH_TOKENS, problems);
     let written = ["seq_len", "training.batch_tokens"].iter().try_for_each(|f| problems.check(f));
     if written.is_ok() && !tokens.is_multiple_of(seq_len) {
         let above = tokens.div_ceil(seq_len).saturating_mul(seq_len);
@@ -248,21 +269,33 @@ fn batch_tokens(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) ->
     tokens
 }
 
+/// Parts of a batch; they have the same number of rows.
+fn accumulation(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> usize {
+    let parts = positive(spec.grad_accum_steps).unwrap_or(1);
+    let rows = positive(spec.batch_tokens).unwrap_or(DEFAULT_BATCH_TOKENS) / seq_len;
+    let written = ["seq_len", "training.batch_tokens"].iter().try_for_each(|f| problems.check(f));
+    if written.is_err() || rows.is_multiple_of(parts) {
+        return parts;
+    }
+    let nearest = (1..=rows.max(1)).rev().find(|n| *n <= parts && rows.is_multiple_of(*n));
+    problems
+        .error(
+            "training.grad_accum_steps",
+            format!("a batch has `{rows}` rows, which do not make `{parts}` equal parts"),
+        )
+        .hint(format!(
+            "use `{}`, or another `batch_tokens`: it is the whole batch of an update",
+            nearest.unwrap_or(1)
+        ));
+    1
+}
+
 fn check(spec: &TrainingSpec, problems: &mut Problems) {
     let late = spec.qat_start.filter(|start| *start > 0);
     if let (Some(start), true) = (late, spec.qat.as_deref().unwrap_or("none") == "none") {
         problems
             .error("training.qat_start", format!("`{start}` has no effect without `qat`"))
             .hint("set `qat` to `int8` or `int6`, or leave `qat_start` out");
-    }
-    let later = [
-        ("qat", spec.qat.as_deref().is_some_and(|qat| qat != "none")),
-        ("swa_start", spec.swa_start.is_some_and(|start| start > 0)),
-    ];
-    for (field, _) in later.into_iter().filter(|(_, wanted)| *wanted) {
-        problems
-            .error(format!("training.{field}"), format!("`{field}` is not available yet"))
-            .hint("leave it out: training without it would not be what the config says");
     }
     if !spec.phases.is_empty() {
         let explicit = [spec.embed_lr, spec.matrix_lr, spec.scalar_lr, spec.head_lr];

@@ -9,6 +9,9 @@ pub enum TrainError {
     /// There was no batch, or none that fits the model.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Saving(#[from] Box<dyn std::error::Error + Send + Sync>),
     /// The loss or all gradients are not finite, and no update has ever been made: it is not the
     /// training that does not work.
     #[error("the loss is `{loss}` at step `{step}`, before any update: {cause}\n  hint: {hint}")]

@@ -7,10 +7,19 @@ use std::time::Duration;
 pub struct Timing {
     /// Waiting for the batch.
     pub data: Duration,
-    /// Forward, backward and update, up to the reading of the loss.
-    pub step: Duration,
+    /// Forward, backward and update as the host submits them to the device.
+    pub submit: Duration,
+    /// Waiting for the device: for all steps since the last reading of a loss.
+    pub wait: Duration,
     /// Validation.
     pub validation: Duration,
+}
+
+impl Timing {
+    /// Forward, backward and update, up to the reading of the loss.
+    pub fn step(&self) -> Duration {
+        self.submit + self.wait
+    }
 }
 
 /// A step whose loss was read.
@@ -22,6 +31,8 @@ pub struct Logged {
     pub loss: f64,
     /// Mean validation loss after the update, in nats, if [`train`](super::train) computed it.
     pub val_loss: Option<f64>,
+    /// As `val_loss`, with the average of the weights, once there is one.
+    pub average_val_loss: Option<f64>,
     /// Learning rate of the update.
     pub lr: f32,
     /// Norm of all gradients of the step, before it is bounded.
@@ -42,23 +53,29 @@ pub struct Logged {
 pub enum Event {
     /// A phase of the schedule begins: its number, from 0.
     Phase(usize),
+    /// The batch of a step was loaded.
+    Loaded(usize),
     /// A step was submitted.
     Step(usize),
     /// A step's loss was read.
     Logged(Logged),
     /// The validation loss reached the target, at this step.
     TargetReached(Logged),
+    /// The validation loss was no better for as long as the plan is patient.
+    OutOfPatience(Logged),
 }
 
 /// The end of a run.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// Loss of the first step.
+    /// Loss of the first step of the run, also if it was resumed since.
     pub first_loss: f64,
-    /// Loss of the last logged step.
+    /// Loss of the last step that was read.
     pub last_loss: f64,
     /// The last validation loss.
     pub val_loss: Option<f64>,
+    /// The last validation loss of the averaged weights.
+    pub average_val_loss: Option<f64>,
     /// Steps done.
     pub steps: usize,
     /// Time of training, first batch to last report.
@@ -73,10 +90,12 @@ impl Trained {
     /// What the logged steps tell.
     pub(super) fn of(logs: &[Logged]) -> Self {
         let first = logs.first();
+        let last = |of: fn(&Logged) -> Option<f64>| logs.iter().rev().find_map(of);
         Self {
             first_loss: first.map_or(f64::NAN, |l| l.loss),
             last_loss: logs.last().map_or(f64::NAN, |l| l.loss),
-            val_loss: logs.iter().rev().find_map(|l| l.val_loss),
+            val_loss: last(|l| l.val_loss),
+            average_val_loss: last(|l| l.average_val_loss),
             steps: 0,
             elapsed: Duration::ZERO,
             first_step: first.map_or(Duration::ZERO, |l| l.elapsed - l.timing.validation),

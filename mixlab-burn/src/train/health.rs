@@ -1,14 +1,14 @@
 //! Losses and gradients that are not finite. Updates with such gradients are skipped on the device;
 //! the host learns of it when it reads the loss.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{DType, Int, Tensor, TensorData};
-use mixlab_ops::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_backend::TensorMetadata;
+use burn_backend::tensor::FloatTensor;
+use mixlab_ops::{Backend, lift};
 
-use super::{State, StateError};
-use crate::blocks::{Block, DropoutKey};
-use crate::model::{Model, Tokens};
+use super::{Gradients, Snapshot, State, StateError};
+use crate::blocks::Block;
+use crate::model::Model;
 use crate::weights::{layout, values};
 
 /// Multiplier of the gradients and their norm, `[factor, norm]`, on the device. A negative factor
@@ -28,6 +28,8 @@ pub(super) struct Watch<B: Backend> {
     read: usize,
     /// Number and loss of the last step that was read.
     pub last: Option<(usize, f64)>,
+    /// Loss of the first step of the run.
+    pub first: Option<f64>,
     /// Skipped updates of the whole run.
     pub skipped: usize,
     /// Norm of the gradients of the last step that was read.
@@ -48,7 +50,8 @@ pub(super) enum Found {
 impl<B: Backend> Watch<B> {
     pub fn new() -> Self {
         let (losses, health) = (Vec::new(), Vec::new());
-        Self { losses, health, read: 0, last: None, skipped: 0, norm: 0.0, in_a_row: 0 }
+        let (first, last) = (None, None);
+        Self { losses, health, read: 0, last, first, skipped: 0, norm: 0.0, in_a_row: 0 }
     }
 
     /// Keeps loss and health of a step, on the device; few tensors, however rarely they are read.
@@ -75,6 +78,7 @@ impl<B: Backend> Watch<B> {
         let first = self.read;
         self.read += losses.len();
         let loss = f64::from(*losses.last()?);
+        self.first = self.first.or(losses.first().map(|loss| f64::from(*loss)));
         self.last = Some((self.read - 1, loss));
         Some(match losses.iter().position(|loss| loss.is_nan()) {
             Some(at) => Found::NotANumber(first + at),
@@ -83,19 +87,21 @@ impl<B: Backend> Watch<B> {
         })
     }
 
-    /// Adds all of this to `state`; reads the device.
-    pub fn save(&self, state: &mut State) {
+    /// Adds all of this to `snapshot`; reads the device.
+    pub fn save(&self, snapshot: &mut Snapshot<B>) {
         for (name, tensors) in [("watch.losses", &self.losses), ("watch.health", &self.health)] {
             let numbers = numbers(tensors);
             let count = numbers.len();
-            state.tensors.insert(name.into(), TensorData::new(numbers, [count]));
+            snapshot.host(name, TensorData::new(numbers, [count]));
         }
         let last = self.last.map_or(vec![], |(step, loss)| vec![step as f64, loss]);
-        let count = last.len();
-        state.tensors.insert("watch.last".into(), TensorData::new(last, [count]));
-        state.set("watch.read", self.read);
-        state.set("watch.skipped", self.skipped);
-        state.set("watch.in_a_row", self.in_a_row);
+        let (count, first) = (last.len(), Vec::from_iter(self.first));
+        snapshot.host("watch.last", TensorData::new(last, [count]));
+        let count = first.len();
+        snapshot.host("watch.first", TensorData::new(first, [count]));
+        snapshot.number("watch.read", self.read);
+        snapshot.number("watch.skipped", self.skipped);
+        snapshot.number("watch.in_a_row", self.in_a_row);
     }
 
     /// Takes out of `state` what [`Watch::save`] added.
@@ -113,6 +119,8 @@ impl<B: Backend> Watch<B> {
         }
         let known = if watch.read > 0 { 2 } else { 0 };
         let last = state.tensor("watch.last", DType::F64, &[known])?;
+        let first = state.tensor("watch.first", DType::F64, &[known / 2])?;
+        watch.first = first.iter::<f64>().next();
         let last: Vec<f64> = last.into_vec().expect("of this type");
         watch.last = last.first().map(|step| (*step as usize, last[1]));
         Ok(watch)
@@ -128,11 +136,7 @@ fn numbers<B: Backend>(tensors: &[Tensor<B, 1>]) -> Vec<f32> {
 }
 
 /// What in a model that was never updated makes its loss no number, and the way out.
-pub(super) fn blame<A, K>(model: &Model<A, K>) -> (String, &'static str)
-where
-    A: AutodiffBackend<InnerBackend: Backend> + Backend,
-    K: Block,
-{
+pub(super) fn blame<B: Backend, K: Block>(model: &Model<B, K>) -> (String, &'static str) {
     /// Products of a few such numbers overflow.
     const LARGE: f32 = 1e9;
     let size = |values: &[f32]| {
@@ -157,34 +161,13 @@ where
     (cause, hint)
 }
 
-/// The weight nearest to the loss whose gradient for these tokens is not finite: the backward pass
-/// met it first.
-pub(super) fn culprit<A, K>(
-    model: &Model<A, K>,
-    tokens: Tokens<A>,
-    targets: Tensor<A, 1, Int>,
-    key: DropoutKey,
-) -> String
-where
-    A: AutodiffBackend<InnerBackend: Backend> + Backend,
-    K: Block,
-{
-    struct Finite<'a, A: AutodiffBackend> {
-        grads: &'a mut A::Gradients,
-        found: Vec<bool>,
-    }
-    impl<A: AutodiffBackend> ModuleVisitor<A> for Finite<'_, A> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-            let grad = param.val().grad_remove(self.grads);
-            let numbers = grad.map(|g| g.into_data().convert::<f32>());
-            let finite = |x: TensorData| x.iter::<f32>().all(|v| v.is_finite());
-            self.found.push(numbers.is_none_or(finite));
-        }
-    }
-    let mut grads = model.loss(tokens, targets, Some(key)).backward();
-    let mut visitor = Finite::<A> { grads: &mut grads, found: Vec::new() };
-    model.visit(&mut visitor);
-    let names = layout(model).into_iter().map(|weight| weight.name);
-    let mut broken = names.zip(visitor.found).filter(|(_, finite)| !finite);
-    broken.next_back().map_or("none in a second try".into(), |(name, _)| format!("`{name}`"))
+/// The weight nearest to the loss whose gradient is not finite: the backward pass met it first.
+pub(super) fn culprit<B: Backend>(gradients: &Gradients<B>) -> Option<&str> {
+    let finite = |grad: &FloatTensor<B>| {
+        let flat = B::float_reshape(grad.clone(), [grad.shape().num_elements()].into());
+        let numbers = lift::<B, 1>(flat).into_data().convert::<f32>();
+        numbers.iter::<f32>().all(|v| v.is_finite())
+    };
+    let broken = gradients.iter().filter(|(_, grad)| grad.as_ref().is_some_and(|g| !finite(g)));
+    broken.last().map(|(name, _)| name)
 }

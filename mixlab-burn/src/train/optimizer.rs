@@ -4,79 +4,79 @@
 //! known there alone: a step whose gradients are not finite leaves weights and state as they are,
 //! the bias of AdamW's moments included, so that it might as well not have been.
 
+mod plan;
+
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{DType, FloatDType, Tensor, TensorData, TensorMetadata};
+use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorData};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
-    AdamW, Backend, Precision, Rates, adamw, clip_factor, lift, lower, momentum, muon_step,
-    orthogonalize,
+    AdamW, Backend, Precision, Rates, adamw, clip_factor, lower, momentum, muon_step, orthogonalize,
 };
 
+use super::Health;
 use super::parameters::{Gradients, Put, Take, gradients};
-use super::{Health, State, StateError};
-use crate::plan::{Group, Optimizer as Algorithm, Training};
-use crate::weights::{Kind, Weight, layout};
+use super::state::{Snapshot, State, StateError};
+use crate::plan::{Optimizer as Algorithm, Training};
 
-/// How one weight is updated, and the state of that.
+pub use plan::{Assignment, OptimizerGroup, OptimizerPlan, OptimizerPlanError};
+
+/// The state of one weight's updates; none if it is frozen or was never updated.
 #[derive(Clone, Debug)]
 struct Slot<B: Backend> {
-    shape: Vec<usize>,
-    group: Group,
-    decay: bool,
-    muon: bool,
     /// AdamW's first moment or Muon's momentum.
     first: Option<FloatTensor<B>>,
     /// AdamW's second moment.
     second: Option<FloatTensor<B>>,
-    beta1: f32,
-    /// Place of `β₁` among those of [`Bias`].
-    bias: usize,
 }
 
 /// Elements of the matrices that are updated together, or a few more: enough to fill a device, and
 /// little beside what a model holds anyway.
 const TOGETHER: usize = 1 << 23;
 
-/// Matrices of one shape, which Muon updates together.
+/// Matrices of one shape and group, which Muon updates together.
 #[derive(Clone, Debug)]
 struct Matrices {
     shape: [usize; 2],
+    group: usize,
+    decay: bool,
     /// Their places among the weights.
     members: Vec<usize>,
+}
+
+/// Weights that AdamW updates with one `β₂` and `ε`.
+#[derive(Clone, Debug)]
+struct Family<B: Backend> {
+    beta2: f32,
+    epsilon: f32,
+    /// The `β₁` that there are among them.
+    beta1: Vec<f32>,
+    /// Their places among the weights.
+    members: Vec<usize>,
+    bias: Bias<B>,
 }
 
 /// AdamW and Muon over the weights of one model.
 #[derive(Clone, Debug)]
 pub struct Optimizer<B: Backend> {
+    plan: OptimizerPlan,
     slots: Vec<Slot<B>>,
     /// Names of the weights in files.
     names: Arc<[String]>,
     muon: Vec<Matrices>,
-    settings: Settings,
-    bias: Bias<B>,
+    adamw: Vec<Family<B>>,
+    precision: Option<Precision>,
 }
 
 /// How far moving averages that started at 0 fall short after `t` updates: `1 − βᵗ`, the moving
 /// average of ones, for each `β`.
 #[derive(Clone, Debug)]
 struct Bias<B: Backend> {
-    /// `[β₂, β₁, β₁ of matrices]`.
+    /// `β₂`, then each `β₁`.
     betas: Tensor<B, 1>,
     value: Tensor<B, 1>,
-}
-
-#[derive(Clone, Debug)]
-struct Settings {
-    base_lr: f32,
-    grad_clip: Option<f32>,
-    beta2: f32,
-    epsilon: f32,
-    newton_schulz_steps: usize,
-    nesterov: bool,
-    precision: Option<Precision>,
 }
 
 /// What one step needs; each weight and gradient, in the order of the module, until it is used.
@@ -95,24 +95,21 @@ impl<B: Backend> Optimizer<B> {
         training: &Training,
         device: &B::Device,
     ) -> Self {
-        let weights = layout(module);
-        let slots: Vec<Slot<B>> = weights.iter().map(|w| Slot::new(w, training)).collect();
-        let muon = weights.iter().enumerate().filter(|(i, _)| slots[*i].muon);
-        let muon = together(muon.map(|(i, w)| (i, [w.shape[0], w.shape[1]])));
-        let settings = Settings {
-            base_lr: training.lr as f32,
-            grad_clip: training.grad_clip,
-            beta2: training.beta2,
-            epsilon: training.epsilon,
-            newton_schulz_steps: training.muon_backend_steps,
-            nesterov: training.muon_nesterov,
-            precision: training.precision,
-        };
-        let names = weights.iter().enumerate().map(|(i, w)| w.file_name(i)).collect();
-        let betas = [training.beta2, training.beta1, training.muon_momentum];
-        let betas = Tensor::from_data(TensorData::from(betas), (device, DType::F32));
-        let bias = Bias { value: betas.zeros_like(), betas };
-        Self { slots, names, muon, settings, bias }
+        Self::of(OptimizerPlan::of(module, training), training.precision, device)
+    }
+
+    /// An optimizer with fresh state for the weights of a plan that was checked; Muon multiplies with
+    /// `precision`, or that of the backend.
+    pub fn of(plan: OptimizerPlan, precision: Option<Precision>, device: &B::Device) -> Self {
+        let slots = plan.weights.iter().map(|_| Slot { first: None, second: None }).collect();
+        let names = plan.weights.iter().map(|weight| weight.name.clone()).collect();
+        let (muon, adamw) = (together(&plan), families(&plan, device));
+        Self { plan, slots, names, muon, adamw, precision }
+    }
+
+    /// How it updates each weight.
+    pub fn plan(&self) -> &OptimizerPlan {
+        &self.plan
     }
 
     /// The gradients of the weights of `module` in `grads`, which loses them.
@@ -134,34 +131,51 @@ impl<B: Backend> Optimizer<B> {
         A: AutodiffBackend<InnerBackend = B>,
         M: Module<A>,
     {
-        let grads = gradients.values;
-        let health = clip_factor::<B>(grads.iter().flatten(), self.settings.grad_clip);
-        let health = health.expect("a model has weights that the loss depends on");
-        self.bias.update(&health);
+        let health = self.health(&gradients.values);
         let mut take = Take { weights: Vec::new(), stand_in: lower(health.clone()) };
         let module = module.map(&mut take);
-        let (weights, factor) = (take.weights, take.stand_in);
-        let mut step = Step { weights, grads, factor, lr_scale: lr / self.settings.base_lr };
-        self.adamw(&mut step);
-        for matrices in 0..self.muon.len() {
-            self.muon(matrices, &mut step);
-        }
-        let weights = step.weights.into_iter();
+        let weights = self.update(take.weights, gradients.values, &health, lr);
+        let weights = weights.into_iter();
         (module.map(&mut Put { weights }), health)
     }
 
-    /// Adds the moments of all weights to `state`, once there are some; reads the device.
-    pub fn save(&self, state: &mut State) {
-        let mut add = |name: String, x: Tensor<B, 1>, shape: &[usize]| {
-            let data = TensorData { shape: shape.to_vec().into(), ..x.into_data() };
-            state.tensors.insert(name, data);
-        };
-        add("bias".into(), self.bias.value.clone(), &self.bias.value.dims());
-        for (name, slot) in self.names.iter().zip(&self.slots) {
+    /// What [`Optimizer::update`] multiplies gradients by.
+    pub(super) fn health(&self, grads: &[Option<FloatTensor<B>>]) -> Health<B> {
+        let health = clip_factor::<B>(grads.iter().flatten(), self.plan.grad_clip);
+        health.expect("a model has weights that the loss depends on")
+    }
+
+    /// The new values of `weights`, all of the plan's and in its order.
+    pub(super) fn update(
+        &mut self,
+        weights: Vec<Option<FloatTensor<B>>>,
+        grads: Vec<Option<FloatTensor<B>>>,
+        health: &Health<B>,
+        lr: f32,
+    ) -> Vec<Option<FloatTensor<B>>> {
+        let base = self.plan.base_lr;
+        let lr_scale = if base > 0.0 { lr / base } else { 1.0 };
+        let mut step = Step { weights, grads, factor: lower(health.clone()), lr_scale };
+        for family in 0..self.adamw.len() {
+            self.adamw[family].bias.update(health);
+            self.adamw(family, &mut step);
+        }
+        for matrices in 0..self.muon.len() {
+            self.muon(matrices, &mut step);
+        }
+        step.weights
+    }
+
+    /// Adds the moments of all weights to `snapshot`, once there are some.
+    pub(super) fn save(&self, snapshot: &mut Snapshot<B>) {
+        for (index, family) in self.adamw.iter().enumerate() {
+            let shape = family.bias.value.dims();
+            snapshot.tensor(bias_name(index), lower(family.bias.value.clone()), &shape);
+        }
+        for (weight, slot) in self.plan.weights.iter().zip(&self.slots) {
             for (part, moment) in [("m", &slot.first), ("v", &slot.second)] {
                 let Some(moment) = moment.clone() else { continue };
-                let flat = B::float_reshape(moment, [slot.shape.iter().product::<usize>()].into());
-                add(format!("{name}.{part}"), lift(flat), &slot.shape);
+                snapshot.tensor(format!("{}.{part}", weight.name), moment, &weight.shape);
             }
         }
     }
@@ -170,63 +184,84 @@ impl<B: Backend> Optimizer<B> {
     ///
     /// # Errors
     /// If one is missing or has another shape.
-    pub fn resume(&mut self, state: &mut State, device: &B::Device) -> Result<(), StateError> {
-        let bias = state.tensor("bias", DType::F32, &self.bias.betas.dims())?;
-        self.bias.value = Tensor::from_data(bias, device);
-        for (name, slot) in self.names.iter().zip(&mut self.slots) {
+    pub(super) fn resume(
+        &mut self,
+        state: &mut State,
+        device: &B::Device,
+    ) -> Result<(), StateError> {
+        for (index, family) in self.adamw.iter_mut().enumerate() {
+            let shape = family.bias.betas.dims();
+            let bias = state.tensor(&bias_name(index), DType::F32, &shape)?;
+            family.bias.value = Tensor::from_data(bias, device);
+        }
+        for (weight, slot) in self.plan.weights.iter().zip(&mut self.slots) {
+            let Some(group) = self.plan.group(weight) else { continue };
             let mut moment = |part| {
-                let data = state.tensor(&format!("{name}.{part}"), DType::F32, &slot.shape)?;
+                let name = format!("{}.{part}", weight.name);
+                let data = state.tensor(&name, DType::F32, &weight.shape)?;
                 Ok::<_, StateError>(B::float_from_data(data, device))
             };
             slot.first = Some(moment("m")?);
-            slot.second = if slot.muon { None } else { Some(moment("v")?) };
+            slot.second = match group.algorithm {
+                Algorithm::Muon => None,
+                Algorithm::AdamW => Some(moment("v")?),
+            };
         }
         Ok(())
     }
 
-    /// Updates all weights that Muon does not.
-    fn adamw(&mut self, step: &mut Step<B>) {
-        let indices: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].muon).collect();
+    /// Learning rate of a group, and what part of its weights decays.
+    fn rates(&self, group: usize, decay: bool, lr_scale: f32) -> (f32, f32) {
+        let group = &self.plan.groups[group];
+        let lr = group.lr * lr_scale;
+        (lr, if decay { lr * group.weight_decay } else { 0.0 })
+    }
+
+    /// Updates the weights of a family of AdamW.
+    fn adamw(&mut self, family: usize, step: &mut Step<B>) {
+        let family = self.adamw[family].clone();
         let (mut rates, mut tensors) = (Vec::new(), Vec::new());
-        for &i in &indices {
-            let slot = &mut self.slots[i];
-            let weight = step.weights[i].take().expect("not yet updated");
-            let (shape, device) = (weight.shape(), B::float_device(&weight));
+        for &i in &family.members {
+            let weight = &self.plan.weights[i];
+            let group = weight.group.expect("an updated weight has a group");
+            let beta1 = self.plan.groups[group].beta1;
+            let place = family.beta1.iter().position(|beta| *beta == beta1);
+            let (lr, decay) = self.rates(group, weight.decay, step.lr_scale);
+            let bias = 1 + place.expect("a family knows the betas of its weights");
+            rates.push(Rates { lr, decay, beta1, bias });
+            let value = step.weights[i].take().expect("not yet updated");
+            let (shape, device) = (Shape::from(weight.shape.clone()), B::float_device(&value));
             let zeros = || B::float_zeros(shape.clone(), &device, FloatDType::F32);
+            let slot = &mut self.slots[i];
             let rest = [step.grads[i].take(), slot.first.take(), slot.second.take()];
             let [grad, first, second] = rest.map(|x| x.unwrap_or_else(zeros));
-            tensors.push([weight, grad, first, second]);
-            let (lr, decay) = slot.rates(step.lr_scale);
-            rates.push(Rates { lr, decay, beta1: slot.beta1, bias: slot.bias });
+            tensors.push([value, grad, first, second]);
         }
-        let Settings { beta2, epsilon, .. } = self.settings;
-        let op = AdamW { rates, beta2, epsilon };
-        let bias = lower(self.bias.value.clone());
+        let op = AdamW { rates, beta2: family.beta2, epsilon: family.epsilon };
+        let bias = lower(family.bias.value);
         let updated = adamw::<B>(&op, [&step.factor, &bias], tensors);
-        for (i, [weight, first, second]) in indices.into_iter().zip(updated) {
+        for (i, [weight, first, second]) in family.members.into_iter().zip(updated) {
             step.weights[i] = Some(weight);
-            (self.slots[i].first, self.slots[i].second) = (Some(first), Some(second));
+            self.slots[i] = Slot { first: Some(first), second: Some(second) };
         }
     }
 
-    /// Updates some matrices of one shape.
+    /// Updates some matrices of one shape and group.
     fn muon(&mut self, matrices: usize, step: &mut Step<B>) {
-        let Self { slots, muon, settings, .. } = self;
-        let Matrices { shape: [rows, columns], members } = &muon[matrices];
-        let device = B::float_device(&step.factor);
-        let zeros = || B::float_zeros([*rows, *columns].into(), &device, FloatDType::F32);
-        // All of the same group.
-        let (lr, decay) = slots[members[0]].rates(step.lr_scale);
-        let beta1 = slots[members[0]].beta1;
+        let Matrices { shape: [rows, columns], group, decay, ref members } = self.muon[matrices];
+        let (lr, decay) = self.rates(group, decay, step.lr_scale);
+        let rule = self.plan.groups[group];
+        let (device, slots) = (B::float_device(&step.factor), &mut self.slots);
+        let zeros = || B::float_zeros([rows, columns].into(), &device, FloatDType::F32);
         let matrix = |&i: &usize| {
             [step.grads[i].take(), slots[i].first.take()].map(|x| x.unwrap_or_else(zeros))
         };
         let matrices = members.iter().map(matrix).collect();
-        let (updates, momenta) = momentum::<B>(beta1, settings.nesterov, &step.factor, matrices);
-        let precision = settings.precision.unwrap_or_else(|| B::precision(&device));
-        let updates = orthogonalize(updates, settings.newton_schulz_steps, precision);
+        let (updates, momenta) = momentum::<B>(rule.beta1, rule.nesterov, &step.factor, matrices);
+        let precision = self.precision.unwrap_or_else(|| B::precision(&device));
+        let updates = orthogonalize(updates, rule.newton_schulz_steps, precision);
         // Larger for tall matrices.
-        let aspect = (*rows as f32 / *columns as f32).max(1.0).sqrt();
+        let aspect = (rows as f32 / columns as f32).max(1.0).sqrt();
         let weights = members.iter().map(|&i| step.weights[i].take().expect("not yet updated"));
         let weights = muon_step(lr * aspect, decay, &step.factor, updates, weights.collect());
         for ((&i, weight), momentum) in members.iter().zip(weights).zip(momenta) {
@@ -237,6 +272,12 @@ impl<B: Backend> Optimizer<B> {
 }
 
 impl<B: Backend> Bias<B> {
+    fn new(betas: Vec<f32>, device: &B::Device) -> Self {
+        let count = betas.len();
+        let betas = Tensor::from_data(TensorData::new(betas, [count]), (device, DType::F32));
+        Self { value: betas.zeros_like(), betas }
+    }
+
     /// Counts one more update, unless it is skipped.
     fn update(&mut self, health: &Health<B>) {
         let skipped = health.clone().narrow(0, 0, 1).lower_elem(0.0).expand(self.betas.shape());
@@ -246,42 +287,55 @@ impl<B: Backend> Bias<B> {
     }
 }
 
-impl<B: Backend> Slot<B> {
-    fn new(weight: &Weight, training: &Training) -> Self {
-        let group = match weight.kind {
-            Kind::Embed => training.embed,
-            Kind::Head => training.head,
-            Kind::Scalar => training.scalar,
-            Kind::Matrix => training.matrix,
-        };
-        let matrix = weight.kind == Kind::Matrix;
-        Self {
-            shape: weight.shape.clone(),
-            group,
-            decay: weight.shape.len() >= 2,
-            muon: matrix && training.optimizer == Algorithm::Muon,
-            first: None,
-            second: None,
-            beta1: if matrix { training.muon_momentum } else { training.beta1 },
-            bias: if matrix { 2 } else { 1 },
-        }
-    }
-
-    /// Learning rate, and what part of the weight decays.
-    fn rates(&self, lr_scale: f32) -> (f32, f32) {
-        let lr = self.group.lr * lr_scale;
-        (lr, if self.decay { lr * self.group.weight_decay } else { 0.0 })
-    }
+/// The name of the biases of a family in a state.
+fn bias_name(family: usize) -> String {
+    if family == 0 { "bias".into() } else { format!("bias.{family}") }
 }
 
-/// Matrices of one shape together, until there are enough.
-fn together(matrices: impl Iterator<Item = (usize, [usize; 2])>) -> Vec<Matrices> {
+/// The weights that AdamW updates, by what one call of it has in common.
+fn families<B: Backend>(plan: &OptimizerPlan, device: &B::Device) -> Vec<Family<B>> {
+    let mut found: Vec<Family<B>> = Vec::new();
+    for (i, weight) in plan.weights.iter().enumerate() {
+        let group = plan.group(weight).filter(|group| group.algorithm == Algorithm::AdamW);
+        let Some(&OptimizerGroup { beta1, beta2, epsilon, .. }) = group else { continue };
+        let known = found.iter().position(|f| (f.beta2, f.epsilon) == (beta2, epsilon));
+        let at = known.unwrap_or(found.len());
+        if known.is_none() {
+            let (beta1, members) = (Vec::new(), Vec::new());
+            let bias = Bias::new(vec![beta2], device);
+            found.push(Family { beta2, epsilon, beta1, members, bias });
+        }
+        let family = &mut found[at];
+        family.members.push(i);
+        if !family.beta1.contains(&beta1) {
+            family.beta1.push(beta1);
+        }
+    }
+    for family in &mut found {
+        let betas = [&[family.beta2], &family.beta1[..]].concat();
+        family.bias = Bias::new(betas, device);
+    }
+    found
+}
+
+/// The matrices that Muon updates, those of one shape and group together, until there are enough.
+fn together(plan: &OptimizerPlan) -> Vec<Matrices> {
     let mut found: Vec<Matrices> = Vec::new();
-    for (i, shape) in matrices {
-        let full = |m: &Matrices| m.members.len() * shape[0] * shape[1] >= TOGETHER;
-        match found.iter_mut().find(|m| m.shape == shape && !full(m)) {
+    for (i, weight) in plan.weights.iter().enumerate() {
+        let (Some(group), &[rows, columns]) = (weight.group, &weight.shape[..]) else { continue };
+        if plan.groups[group].algorithm != Algorithm::Muon {
+            continue;
+        }
+        let fits = |m: &&mut Matrices| {
+            let full = m.members.len() * rows * columns >= TOGETHER;
+            !full && (m.shape, m.group, m.decay) == ([rows, columns], group, weight.decay)
+        };
+        match found.iter_mut().find(fits) {
             Some(matrices) => matrices.members.push(i),
-            None => found.push(Matrices { shape, members: vec![i] }),
+            None => {
+                let shape = [rows, columns];
+                found.push(Matrices { shape, group, decay: weight.decay, members: vec![i] });
+            }
         }
     }
     found

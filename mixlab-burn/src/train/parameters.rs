@@ -58,6 +58,51 @@ impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Collect<'_,
     }
 }
 
+/// The values of all weights of `module`, in order, shared with it.
+pub(super) fn weights<A, M>(module: &M) -> Vec<FloatTensor<A::InnerBackend>>
+where
+    A: AutodiffBackend<InnerBackend: Backend>,
+    M: Module<A>,
+{
+    struct Weights<B: Backend>(Vec<FloatTensor<B>>);
+    impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleVisitor<A> for Weights<A::InnerBackend> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+            self.0.push(lower(param.val().inner()));
+        }
+    }
+    let mut found = Weights::<A::InnerBackend>(Vec::new());
+    module.visit(&mut found);
+    found.0
+}
+
+/// `module` with other values of its weights, each a leaf of its own: gradients of the loss of that
+/// are gradients by those values.
+pub(super) fn with_weights<A, M>(module: &M, weights: Vec<FloatTensor<A::InnerBackend>>) -> M
+where
+    A: AutodiffBackend<InnerBackend: Backend>,
+    M: Module<A>,
+{
+    let weights = weights.into_iter().map(Some);
+    module.clone().map(&mut Put { weights })
+}
+
+impl<B: Backend> Gradients<B> {
+    /// `sum`, if there is one, and `share` times `other`.
+    pub(super) fn add(sum: Option<Self>, other: Self, share: f32) -> Self {
+        let scaled = |x| B::float_mul_scalar(x, share.into());
+        let Some(sum) = sum else {
+            let values = other.values.into_iter().map(|x| x.map(scaled)).collect();
+            return Self { values, ..other };
+        };
+        let pairs = sum.values.into_iter().zip(other.values);
+        let values = pairs.map(|pair| match pair {
+            (Some(sum), Some(x)) => Some(B::float_add(sum, scaled(x))),
+            (sum, x) => sum.or(x.map(scaled)),
+        });
+        Self { values: values.collect(), names: sum.names }
+    }
+}
+
 /// Takes each weight out of the module, so that nobody else holds it while it is updated.
 pub(super) struct Take<B: Backend> {
     pub weights: Vec<Option<FloatTensor<B>>>,
@@ -68,8 +113,9 @@ pub(super) struct Take<B: Backend> {
 impl<A: AutodiffBackend<InnerBackend: Backend>> ModuleMapper<A> for Take<A::InnerBackend> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
         param.map(|weight| {
+            let trained = weight.is_require_grad();
             self.weights.push(Some(lower(weight.inner())));
-            Tensor::from_inner(lift(self.stand_in.clone()))
+            Tensor::from_inner(lift(self.stand_in.clone())).set_require_grad(trained)
         })
     }
 }
@@ -85,7 +131,7 @@ where
     W: Iterator<Item = Option<FloatTensor<A::InnerBackend>>>,
 {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        let weight = self.weights.next().flatten().expect("every weight was updated");
-        param.map(|_| Tensor::from_inner(lift(weight)).require_grad())
+        let weight = self.weights.next().flatten().expect("every weight is given back");
+        param.map(|old| Tensor::from_inner(lift(weight)).set_require_grad(old.is_require_grad()))
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_backend::tensor::FloatTensor;
+use mixlab_ops::{Backend, lift};
 
 use crate::data::Position;
 use crate::random::{Generator, WORDS};
@@ -14,7 +16,9 @@ use crate::random::{Generator, WORDS};
 /// | names | what |
 /// |---|---|
 /// | `w{i}_{name}.m`, `.v` | moments of a weight, called as in weight files; Muon has no `.v` |
-/// | `bias` | `1 − βᵗ` of each moving average |
+/// | `bias`, `bias.1` … | `1 − βᵗ` of each moving average |
+/// | `w{i}_{name}.average` | the average of a weight, once there is one |
+/// | `best.*` | the best validation loss, and how many validations ago it was |
 /// | `step`, `tokens`, `seed` | steps and tokens trained on; the seed of dropout |
 /// | `watch.*` | losses and gradient norms that nobody has read, and updates that were skipped |
 /// | `data.*` | the position of a loader, if [`State::set_position`] was called |
@@ -60,6 +64,95 @@ pub enum StateError {
     },
 }
 
+/// A run in the middle that has not been read from the device yet: weights and [`State`]. It holds
+/// on to what it names, so that nothing of that changes; steps taken meanwhile need more memory.
+#[derive(Debug)]
+pub struct Snapshot<B: Backend> {
+    /// The weights, in their order, called as in weight files.
+    pub weights: Vec<Held<B>>,
+    /// The tensors of the state.
+    pub tensors: Vec<Held<B>>,
+    /// The numbers of the state.
+    pub numbers: BTreeMap<String, u64>,
+}
+
+/// A named tensor, here or still on the device.
+#[derive(Debug)]
+pub struct Held<B: Backend> {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    value: Value<B>,
+}
+
+#[derive(Debug)]
+enum Value<B: Backend> {
+    Device(Tensor<B, 1>),
+    Host(TensorData),
+}
+
+impl<B: Backend> Held<B> {
+    /// A tensor on the device; its values are read as f32.
+    pub(super) fn new(name: String, value: FloatTensor<B>, shape: &[usize]) -> Self {
+        let flat = B::float_reshape(value, [shape.iter().product::<usize>()].into());
+        Self { name, shape: shape.to_vec(), value: Value::Device(lift(flat)) }
+    }
+
+    /// The type of its elements once it is read.
+    pub fn dtype(&self) -> DType {
+        match &self.value {
+            Value::Device(_) => DType::F32,
+            Value::Host(data) => data.dtype,
+        }
+    }
+
+    /// Its values; reads the device if need be.
+    pub fn read(self) -> TensorData {
+        match self.value {
+            Value::Host(data) => data,
+            Value::Device(tensor) => {
+                let data = tensor.into_data().convert::<f32>();
+                TensorData { shape: self.shape.into(), ..data }
+            }
+        }
+    }
+}
+
+impl<B: Backend> Snapshot<B> {
+    /// Nothing but weights.
+    pub(super) fn new(weights: Vec<Held<B>>) -> Self {
+        Self { weights, tensors: Vec::new(), numbers: BTreeMap::new() }
+    }
+
+    pub(super) fn tensor(&mut self, name: String, value: FloatTensor<B>, shape: &[usize]) {
+        self.tensors.push(Held::new(name, value, shape));
+    }
+
+    pub(super) fn host(&mut self, name: impl Into<String>, data: TensorData) {
+        let (name, shape) = (name.into(), data.shape.to_vec());
+        self.tensors.push(Held { name, shape, value: Value::Host(data) });
+    }
+
+    pub(super) fn number(&mut self, name: &str, number: usize) {
+        self.numbers.insert(name.into(), number as u64);
+    }
+
+    /// Adds where a loader stands.
+    pub fn set_position(&mut self, position: &Position) {
+        let mut state = State::default();
+        state.set_position(position);
+        state.tensors.into_iter().for_each(|(name, data)| self.host(name, data));
+        self.numbers.extend(state.numbers);
+    }
+
+    /// The state without the weights; reads the device.
+    pub fn into_state(self) -> State {
+        let read = |held: Held<B>| (held.name.clone(), held.read());
+        State { tensors: self.tensors.into_iter().map(read).collect(), numbers: self.numbers }
+    }
+}
+
 /// Prefix of the names of a loader's position.
 const DATA: &str = "data.";
 
@@ -102,7 +195,7 @@ impl State {
         }))
     }
 
-    pub(super) fn set(&mut self, name: &str, number: usize) {
+    fn set(&mut self, name: &str, number: usize) {
         self.numbers.insert(name.into(), number as u64);
     }
 
@@ -111,6 +204,11 @@ impl State {
         let number = self.numbers.remove(name);
         let number = number.ok_or_else(|| StateError::Missing { name: name.into() })?;
         Ok(number as usize)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
     }
 
     /// Takes a tensor of this type and shape out.

@@ -6,7 +6,7 @@ use burn::tensor::{DType, TensorData};
 use burn_backend::ops::FloatTensorOps;
 use burn_flex::Flex;
 
-use super::{Optimizer, Run, State, StateError, Trainer, train};
+use super::{Optimizer, OptimizerGroup, OptimizerPlan, Run, State, StateError, Trainer, train};
 use crate::data::shard::{Layout, write_shard};
 use crate::data::{Batch, Batches, DataError, Loader, LoaderConfig, Prefetch};
 use crate::model::Model;
@@ -69,8 +69,10 @@ fn bits(model: &Model<Train>) -> Vec<Vec<u32>> {
 fn a_resumed_run_ends_like_one_that_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let config = loader_config(folder.path());
-    for optimizer in ["muon", "adamw"] {
-        let plan = plan(&format!(r#", "optimizer": "{optimizer}""#));
+    let features = r#""qat": "int8", "qat_start": 6, "swa_start": 2, "swa_interval": 2,
+        "grad_accum_steps": 2, "z_loss": 1e-4"#;
+    for more in [r#""optimizer": "muon""#, r#""optimizer": "adamw""#, features] {
+        let plan = plan(&format!(", {more}"));
         let mut whole = trainer(&plan);
         let mut batches = Prefetch::start(Loader::new(&config).unwrap());
         let mut stopped = Vec::new();
@@ -98,6 +100,9 @@ fn a_resumed_run_ends_like_one_that_never_stopped() {
             assert_eq!(logged.loss.to_bits(), expected.loss.to_bits());
             assert_eq!((logged.step, logged.tokens), (expected.step, expected.tokens));
             assert_eq!(bits(resumed.model()), bits(whole.model()));
+            let averages = [&resumed, &whole].map(|run| run.averaged().map(|model| bits(&model)));
+            assert_eq!(averages[0], averages[1]);
+            assert_eq!(averages[0].is_some(), more == features);
             assert_eq!(resumed.state(), whole.state());
         }
     }
@@ -121,7 +126,9 @@ fn a_state_tells_of_what_is_missing_wrong_or_too_much() {
     let message = resume(&other).to_string();
     let expected = "`w0_embed.m` in the state of the run is F32 [28, 16], not F32 [29, 16]";
     assert!(message.starts_with(expected), "{message}");
-    let more = |state: &mut State| state.set("epoch", 3);
+    let more = |state: &mut State| {
+        state.numbers.insert("epoch".into(), 3);
+    };
     assert!(matches!(resume(&more), StateError::Unknown { name } if name == "epoch"));
 }
 
@@ -231,11 +238,160 @@ fn a_state_holds_only_named_numbers_of_plain_types() {
     run.step(batch(0)).unwrap();
     let state = run.state();
     for (name, data) in &state.tensors {
-        let expected = if name == "watch.last" { DType::F64 } else { DType::F32 };
+        let expected = if ["watch.last", "watch.first", "best.loss"].contains(&&name[..]) {
+            DType::F64
+        } else {
+            DType::F32
+        };
         assert_eq!(data.dtype, expected, "{name}");
     }
     assert_eq!(state.numbers["step"], 1);
     assert!(state.tensors.contains_key("w0_embed.m") && state.tensors.contains_key("bias"));
+}
+
+/// First moments are a tenth of the gradients; weights would tell less, for AdamW makes as much of a
+/// gradient that is only rounding as of a large one.
+#[test]
+fn parts_of_a_batch_make_the_gradients_of_the_whole() {
+    let stepped = |parts: usize| {
+        let more =
+            format!(r#", "grad_accum_steps": {parts}, "z_loss": 1e-3, "optimizer": "adamw""#);
+        let mut run = trainer(&plan(&more));
+        run.step(batch(0)).unwrap();
+        let loss = run.read().unwrap().unwrap().loss;
+        let moments = run.state().tensors.into_iter().filter(|(name, _)| name.ends_with(".m"));
+        (moments.map(|(name, data)| (name, data.to_vec::<f32>().unwrap())), loss)
+    };
+    let (whole, loss) = stepped(1);
+    let whole: Vec<_> = whole.collect();
+    for parts in [2, 4] {
+        let (moments, of_parts) = stepped(parts);
+        assert!((of_parts - loss).abs() < 1e-5, "{of_parts} instead of {loss}");
+        for ((name, got), (_, expected)) in moments.zip(&whole) {
+            let largest = expected.iter().fold(0f32, |max, v| max.max(v.abs()));
+            let errors = got.iter().zip(expected).map(|(a, b)| (a - b).abs());
+            let error = errors.fold(0.0, f32::max);
+            assert!(largest > 0.0 && error <= 1e-5 * largest, "{name}, {parts} parts: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_frozen_weight_keeps_its_bits_and_has_no_state() {
+    let plan = plan("");
+    let frozen = ["w0_embed", "w4_wq"];
+    let freeze = |mut plan: OptimizerPlan| {
+        for weight in &mut plan.weights {
+            if frozen.contains(&&weight.name[..]) {
+                weight.group = None;
+            }
+        }
+        plan
+    };
+    let mut run = Trainer::with_optimizer(model(&plan), &Default::default(), freeze).unwrap();
+    let names: Vec<String> =
+        run.optimizer().weights.iter().map(|weight| weight.name.clone()).collect();
+    let before = bits(run.model());
+    (0..3).for_each(|step| run.step(batch(step)).unwrap());
+    for ((name, before), after) in names.iter().zip(before).zip(bits(run.model())) {
+        assert_eq!(before == after, frozen.contains(&&name[..]), "{name}");
+    }
+    let mut state = run.state();
+    assert!(names.iter().any(|name| name == "w4_wq"), "{names:?}");
+    assert!(!state.tensors.keys().any(|key| frozen.iter().any(|name| key.starts_with(name))));
+    let weights = values(run.model());
+    let same = fill(model(&plan), |i, _| Some(weights[i].clone()));
+    let mut resumed = Trainer::with_optimizer(same, &Default::default(), freeze).unwrap();
+    resumed.restore(state.clone()).unwrap();
+    [&mut run, &mut resumed].into_iter().for_each(|run| run.step(batch(3)).unwrap());
+    assert_eq!(bits(resumed.model()), bits(run.model()));
+    state.tensors.retain(|name, _| name != "w1_head.m");
+    let missing = resumed.restore(state).unwrap_err();
+    assert!(matches!(missing, StateError::Missing { name } if name == "w1_head.m"));
+}
+
+#[test]
+fn a_plan_that_does_not_fit_the_model_is_refused_with_the_weight() {
+    let plan = plan("");
+    let refused = |change: &dyn Fn(&mut OptimizerPlan)| {
+        let changed = |mut plan: OptimizerPlan| {
+            change(&mut plan);
+            plan
+        };
+        let run = Trainer::with_optimizer(model(&plan), &Default::default(), changed);
+        run.err().expect("a plan that does not fit").to_string()
+    };
+    let message = refused(&|plan| drop(plan.weights.pop()));
+    assert!(message.contains("`nothing` as weight `13`"), "{message}");
+    let message = refused(&|plan| plan.weights[2].group = Some(9));
+    assert!(message.contains("`w2_final_norm` is in group `9` of `4`"), "{message}");
+    let message = refused(&|plan| {
+        let muon = plan.weights[3..].iter().find(|w| w.name.ends_with("wq")).unwrap().group;
+        plan.weights[2].group = muon;
+    });
+    assert!(message.contains("Muon cannot update `w2_final_norm`"), "{message}");
+    let message = refused(&|plan| plan.weights.iter_mut().for_each(|w| w.group = None));
+    assert!(message.contains("every weight is frozen"), "{message}");
+}
+
+#[test]
+fn groups_may_differ_in_every_number() {
+    let plan = plan("");
+    let own = |mut plan: OptimizerPlan| {
+        let group = OptimizerGroup { beta2: 0.5, epsilon: 1e-3, ..plan.groups[0] };
+        plan.groups.push(group);
+        plan.weights[1].group = Some(plan.groups.len() - 1);
+        plan
+    };
+    let same = |mut plan: OptimizerPlan| {
+        plan.groups.push(plan.groups[0]);
+        plan.weights[1].group = Some(plan.groups.len() - 1);
+        plan
+    };
+    let trained = |change: &dyn Fn(OptimizerPlan) -> OptimizerPlan| {
+        let mut run = Trainer::with_optimizer(model(&plan), &Default::default(), change).unwrap();
+        (0..3).for_each(|step| run.step(batch(step)).unwrap());
+        let state = run.state();
+        let weights = values(run.model());
+        let again = fill(model(&plan), |i, _| Some(weights[i].clone()));
+        let mut again = Trainer::with_optimizer(again, &Default::default(), change).unwrap();
+        again.restore(state).unwrap();
+        [&mut run, &mut again].into_iter().for_each(|run| run.step(batch(3)).unwrap());
+        assert_eq!(bits(again.model()), bits(run.model()));
+        bits(run.model())
+    };
+    let default = trained(&|plan| plan);
+    assert_eq!(trained(&same), default);
+    let changed = trained(&own);
+    assert_ne!(changed[1], default[1]);
+}
+
+#[test]
+fn training_ends_when_validation_gets_no_better() {
+    let plan = plan(r#", "patience": 2"#);
+    let batches = (0..STEPS).map(|number| Ok(batch(number)));
+    // No text: the better the model, the worse.
+    let validation = vec![Batch { y: vec![28; 32], ..batch(0) }];
+    let run = Run { batches, validation, log_every: 1, val_every: 1 };
+    let (mut losses, mut end) = (Vec::new(), None);
+    let mut trainer = trainer(&plan);
+    train(&mut trainer, run, |event| {
+        match event {
+            super::Event::Logged(step) => losses.push(step.val_loss.unwrap()),
+            super::Event::OutOfPatience(step) => end = Some(step.step),
+            _ => {}
+        }
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    let mut best = (f64::INFINITY, 0);
+    let stale = losses.iter().position(|loss| {
+        best = if *loss < best.0 { (*loss, 0) } else { (best.0, best.1 + 1) };
+        best.1 == 2
+    });
+    assert_eq!(stale, end);
+    assert_eq!(trainer.steps(), end.map_or(STEPS, |step| step + 1));
+    assert!(end.is_some(), "{losses:?}");
 }
 
 /// What `Trainer::read` says in the end of a run whose head begins as `value`.

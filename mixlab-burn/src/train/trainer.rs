@@ -1,15 +1,24 @@
 //! A run in the middle.
 
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Int, Tensor};
 use mixlab_ops::Backend;
 use std::time::Duration;
 
+use super::average::Averages;
 use super::health::{Found, Watch, blame, culprit};
-use super::{Logged, Optimizer, Schedule, State, StateError, Timing, TrainError};
+use super::parameters::{Gradients, weights, with_weights};
+use super::patience::Best;
+use super::qat::fake_quantized;
+use super::{
+    Held, Logged, Optimizer, OptimizerPlan, OptimizerPlanError, Schedule, Snapshot, State,
+    StateError, Timing, TrainError,
+};
 use crate::blocks::{Block, DropoutKey};
 use crate::data::Batch;
-use crate::model::{Model, Tokens};
+use crate::model::Model;
+use crate::plan::Qat;
 
 /// A model in training: with its optimizer, its place in the schedule, and what is known of its
 /// losses.
@@ -19,24 +28,74 @@ pub struct Trainer<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block
     device: A::Device,
     optimizer: Optimizer<A::InnerBackend>,
     schedule: Schedule,
+    averages: Option<Averages<A::InnerBackend>>,
     watch: Watch<A::InnerBackend>,
+    best: Best,
     /// Seed of dropout.
     seed: u64,
     steps: usize,
     tokens: usize,
     /// What the last step saw, to explain what came of it.
-    last: Option<(Tokens<A>, Tensor<A, 1, Int>)>,
+    last: Option<Batch>,
 }
 
 impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K> {
     /// A run of the model's plan at its start.
     pub fn new(model: Model<A, K>, device: &A::Device) -> Self {
+        let plan = OptimizerPlan::of(&model, &model.plan().training);
+        Self::of(model, plan, device)
+    }
+
+    /// As [`Trainer::new`], with another way to update weights: `change` is given that of the config.
+    ///
+    /// ```
+    /// # #[cfg(feature = "cpu")] {
+    /// # use std::sync::Arc;
+    /// # use burn::backend::Autodiff;
+    /// # use burn_flex::Flex;
+    /// # use mixlab_burn::{model::Model, plan::Plan, train::Trainer};
+    /// # let json = r#"{"model_dim": 16, "vocab_size": 32, "seq_len": 8,
+    /// #     "blocks": [{"type": "plain", "heads": 2}]}"#;
+    /// # let plan = Arc::new(Plan::parse(json, "example.json", &[])?.plan);
+    /// # let device = Default::default();
+    /// let model: Model<Autodiff<Flex>> = Model::init(plan, &device);
+    /// // Only attention learns.
+    /// let trainer = Trainer::with_optimizer(model, &device, |mut plan| {
+    ///     let attention = ["wq", "wk", "wv", "wo"];
+    ///     for weight in &mut plan.weights {
+    ///         if !attention.iter().any(|name| weight.name.ends_with(name)) {
+    ///             weight.group = None;
+    ///         }
+    ///     }
+    ///     plan
+    /// })?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If what `change` returns is no plan for the model's weights.
+    pub fn with_optimizer(
+        model: Model<A, K>,
+        device: &A::Device,
+        change: impl FnOnce(OptimizerPlan) -> OptimizerPlan,
+    ) -> Result<Self, OptimizerPlanError> {
+        let plan = change(OptimizerPlan::of(&model, &model.plan().training));
+        plan.check(&model)?;
+        let trained = plan.weights.iter().map(|weight| weight.group.is_some());
+        let model = model.map(&mut Freeze(trained.collect::<Vec<_>>().into_iter()));
+        Ok(Self::of(model, plan, device))
+    }
+
+    fn of(model: Model<A, K>, plan: OptimizerPlan, device: &A::Device) -> Self {
         let training = &model.plan().training;
         Self {
             device: device.clone(),
-            optimizer: Optimizer::new(&model, training, device),
+            optimizer: Optimizer::of(plan, training.precision, device),
             schedule: Schedule::new(training),
+            averages: training.average.map(Averages::new),
             watch: Watch::new(),
+            best: Best::new(),
             seed: training.seed as u64,
             steps: 0,
             tokens: 0,
@@ -51,32 +110,57 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     /// If the state is not one of this model.
     pub fn resume(
         model: Model<A, K>,
-        mut state: State,
+        state: State,
         device: &A::Device,
     ) -> Result<Self, StateError> {
         let mut trainer = Self::new(model, device);
-        trainer.steps = state.number("step")?;
-        trainer.tokens = state.number("tokens")?;
-        trainer.seed = state.number("seed")? as u64;
-        trainer.watch = Watch::resume(&mut state, device)?;
-        if trainer.steps > 0 {
-            trainer.optimizer.resume(&mut state, device)?;
-        }
-        state.used_up()?;
+        trainer.restore(state)?;
         Ok(trainer)
+    }
+
+    /// Makes this the run that `state` was taken of; the model has the weights of that moment, and the
+    /// optimizer the plan.
+    ///
+    /// # Errors
+    /// If the state is not one of this run; part of it may then be restored.
+    pub fn restore(&mut self, mut state: State) -> Result<(), StateError> {
+        self.steps = state.number("step")?;
+        self.tokens = state.number("tokens")?;
+        self.seed = state.number("seed")? as u64;
+        self.watch = Watch::resume(&mut state, &self.device)?;
+        self.best = Best::resume(&mut state)?;
+        if self.steps > 0 {
+            self.optimizer.resume(&mut state, &self.device)?;
+        }
+        if let Some(averages) = &mut self.averages {
+            averages.resume(self.optimizer.plan(), &mut state, &self.device)?;
+        }
+        state.used_up()
     }
 
     /// Everything of the run but the model's weights and the position of its data; reads the device.
     pub fn state(&self) -> State {
-        let mut state = State::default();
-        state.set("step", self.steps);
-        state.set("tokens", self.tokens);
-        state.numbers.insert("seed".into(), self.seed);
-        self.watch.save(&mut state);
+        self.snapshot().into_state()
+    }
+
+    /// Everything of the run but the position of its data, to be read from the device bit by bit.
+    pub fn snapshot(&self) -> Snapshot<A::InnerBackend> {
+        let plan = self.optimizer.plan();
+        let named = plan.weights.iter().zip(weights::<A, _>(self.model()));
+        let held = named.map(|(weight, x)| Held::new(weight.name.clone(), x, &weight.shape));
+        let mut snapshot = Snapshot::new(held.collect());
+        snapshot.number("step", self.steps);
+        snapshot.number("tokens", self.tokens);
+        snapshot.numbers.insert("seed".into(), self.seed);
+        self.watch.save(&mut snapshot);
+        self.best.save(&mut snapshot);
         if self.steps > 0 {
-            self.optimizer.save(&mut state);
+            self.optimizer.save(&mut snapshot);
         }
-        state
+        if let Some(averages) = &self.averages {
+            averages.save(plan, &mut snapshot);
+        }
+        snapshot
     }
 
     /// Trains on one batch of rows as long as the plan's, however many. Does not wait for the device.
@@ -84,21 +168,77 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     /// # Errors
     /// If the batch does not fit the model; it is then left out.
     pub fn step(&mut self, batch: Batch) -> Result<(), TrainError> {
-        let (plan, tokens) = (self.model().plan(), batch.x.len());
-        batch.check(plan.seq_len, plan.vocab)?;
-        let seen = self.model().upload(batch, &self.device);
-        let model = self.model.take().expect("only away in here");
-        let loss = model.loss(seen.0.clone(), seen.1.clone(), Some(self.dropout_key(self.steps)));
-        let gradients = self.optimizer.gradients(&model, &mut loss.backward());
-        // Between these two is the place of whatever treats gradients.
         let lr = self.schedule.lr(self.steps);
+        let qat = self.model().plan().training.qat.filter(|qat| self.steps >= qat.start);
+        self.step_at(batch, lr, qat.as_ref())?;
+        let step = self.steps - 1;
+        if self.averages.as_ref().is_some_and(|averages| averages.is_due(step)) {
+            let weights = weights::<A, _>(self.model());
+            self.averages.as_mut().expect("it is due").update(weights);
+        }
+        Ok(())
+    }
+
+    /// Trains on one batch at a learning rate, with fake quantization if there is a rule for it.
+    pub(super) fn step_at(
+        &mut self,
+        batch: Batch,
+        lr: f32,
+        qat: Option<&Qat>,
+    ) -> Result<(), TrainError> {
+        let plan = self.model().plan();
+        batch.check(plan.seq_len, plan.vocab)?;
+        let model = self.model.take().expect("only away in here");
+        let (loss, gradients) = self.pass(&model, &batch, self.steps, qat);
+        // Between these two is the place of whatever treats gradients.
         let (model, health) = self.optimizer.apply(model, gradients, lr);
         self.model = Some(model);
-        self.watch.push(loss.inner(), health);
-        self.last = Some(seen);
+        self.watch.push(loss, health);
         self.steps += 1;
-        self.tokens += tokens;
+        self.tokens += batch.x.len();
+        self.last = Some(batch);
         Ok(())
+    }
+
+    /// Mean loss `[1]` of `batch` and its gradients, part by part, for the masks of `step`.
+    fn pass(
+        &self,
+        model: &Model<A, K>,
+        batch: &Batch,
+        step: usize,
+        qat: Option<&Qat>,
+    ) -> (Tensor<A::InnerBackend, 1>, Gradients<A::InnerBackend>) {
+        let rounded = qat.map(|qat| fake_quantized::<A, _>(model, qat));
+        let model = rounded.as_ref().unwrap_or(model);
+        let training = &model.plan().training;
+        let part = |part: Batch, row: usize| {
+            let (tokens, targets) = model.upload(part, &self.device);
+            let key = Some(DropoutKey { seed: self.seed, step, row });
+            let (loss, minimized) = match training.z_loss {
+                None => (model.loss(tokens, targets, key), None),
+                Some(weight) => {
+                    let (loss, z) = model.loss_and_z(tokens, targets, key);
+                    let sum = loss.clone() + z * weight;
+                    (loss, Some(sum))
+                }
+            };
+            let mut grads = minimized.unwrap_or_else(|| loss.clone()).backward();
+            (loss.inner(), self.optimizer.gradients(model, &mut grads))
+        };
+        let parts = batch.split(training.grad_accum_steps);
+        if parts.len() == 1 {
+            return part(batch.clone(), 0);
+        }
+        let (mut losses, mut sum, mut row) = (Vec::new(), None, 0);
+        for rows in parts {
+            let (first, count) = (row, rows.batch);
+            row += count;
+            let share = count as f32 / batch.batch as f32;
+            let (loss, gradients) = part(rows, first);
+            losses.push(loss * share);
+            sum = Some(Gradients::add(sum, gradients, share));
+        }
+        (Tensor::cat(losses, 0).sum(), sum.expect("a batch has rows"))
     }
 
     /// Waits for the last step, and tells of it; `None` if nothing was read since there was none.
@@ -129,6 +269,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
             step,
             loss,
             val_loss: None,
+            average_val_loss: None,
             lr: self.schedule.lr(step),
             grad_norm: self.watch.norm,
             skipped: self.watch.skipped,
@@ -140,14 +281,23 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
 
     /// The weight whose gradient was not finite in `step`, the last one, which changed no weight.
     fn culprit(&self, step: usize) -> String {
-        let last = self.last.clone();
-        last.map_or("unknown, for it was before the run was resumed".into(), |(tokens, targets)| {
-            culprit(self.model(), tokens, targets, self.dropout_key(step))
-        })
+        let Some(last) = &self.last else {
+            return "unknown, for it was before the run was resumed".into();
+        };
+        let qat = self.model().plan().training.qat.filter(|qat| step >= qat.start);
+        let (_, gradients) = self.pass(self.model(), last, step, qat.as_ref());
+        culprit(&gradients).map_or("none in a second try".into(), |name| format!("`{name}`"))
     }
 
-    fn dropout_key(&self, step: usize) -> DropoutKey {
-        DropoutKey { seed: self.seed, step, row: 0 }
+    /// Takes in a validation loss; whether the patience of the plan is at its end.
+    pub(super) fn is_stale(&mut self, val_loss: f64) -> bool {
+        let patience = self.model().plan().training.patience;
+        self.best.is_stale(val_loss, patience)
+    }
+
+    /// Loss of the first step of the run, and of the last one that was read.
+    pub(super) fn losses(&self) -> (Option<f64>, Option<f64>) {
+        (self.watch.first, self.watch.last.map(|(_, loss)| loss))
     }
 
     /// The model as the last step left it.
@@ -158,12 +308,23 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         self.model.as_ref().expect("only away during a step")
     }
 
+    /// The model with the average of its weights, if the plan has them averaged and there is one.
+    pub fn averaged(&self) -> Option<Model<A, K>> {
+        let values = self.averages.as_ref()?.values()?;
+        Some(with_weights::<A, _>(self.model(), values.clone()))
+    }
+
     /// The model as the last step left it, and the end of the run.
     ///
     /// # Panics
     /// If a step panicked.
     pub fn into_model(self) -> Model<A, K> {
         self.model.expect("only away during a step")
+    }
+
+    /// How weights are updated.
+    pub fn optimizer(&self) -> &OptimizerPlan {
+        self.optimizer.plan()
     }
 
     /// Where the model is.
@@ -179,5 +340,14 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     /// Steps done, which is also the number of the next one.
     pub fn steps(&self) -> usize {
         self.steps
+    }
+}
+
+/// Says of each weight whether it has a gradient.
+struct Freeze<I>(I);
+
+impl<A: AutodiffBackend, I: Iterator<Item = bool>> ModuleMapper<A> for Freeze<I> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        param.set_require_grad(self.0.next().expect("one for each weight"))
     }
 }

@@ -4,13 +4,20 @@
 //! part of a field's path is the weight's name. In files a weight is called `w{index}_{name}`.
 
 mod init;
+mod quantize;
+mod quantized;
 mod safetensors;
+mod transfer;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 pub use init::{WeightInit, initialize};
+pub use quantize::{Clip, Levels, Quantization};
+pub use quantized::{Quantized, save_quantized, write_quantized};
+pub(crate) use safetensors::header;
 pub use safetensors::{Metadata, WeightError, load, reserve, save, write};
+pub use transfer::{Transfer, transfer};
 
 /// Which optimizer group updates a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

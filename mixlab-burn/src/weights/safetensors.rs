@@ -12,10 +12,19 @@ use ::safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use half::{bf16, f16};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+use super::quantize::{packed_len, unpack6};
 use super::{Weight, fill, layout, values};
 use crate::files::{self, Replacement};
+
+/// One tensor of a file that is written.
+pub(super) struct Entry {
+    pub name: String,
+    pub dtype: &'static str,
+    pub shape: Vec<usize>,
+    pub bytes: usize,
+}
 
 /// What a weight file says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,26 +132,42 @@ pub fn write<B: Backend, M: Module<B>>(
     Ok(weights.len())
 }
 
-fn header(weights: &[Weight], metadata: &Metadata) -> String {
+pub(crate) fn header(weights: &[Weight], metadata: &Metadata) -> String {
+    let entry = |(index, weight): (usize, &Weight)| Entry {
+        name: weight.file_name(index),
+        dtype: "F32",
+        shape: weight.shape.clone(),
+        bytes: 4 * weight.len(),
+    };
+    header_of(weights.iter().enumerate().map(entry), metadata, &[])
+}
+
+/// The header of a file of `tensors` in the order of its payload; `more` goes to its metadata.
+pub(super) fn header_of(
+    tensors: impl Iterator<Item = Entry>,
+    metadata: &Metadata,
+    more: &[(&str, String)],
+) -> String {
     let mut entries = BTreeMap::new();
     let mut offset = 0;
-    for (index, weight) in weights.iter().enumerate() {
-        let end = offset + 4 * weight.len();
-        let entry = json!({
-            "dtype": "F32", "shape": weight.shape, "data_offsets": [offset, end],
-        });
-        entries.insert(weight.file_name(index), entry);
+    for Entry { name, dtype, shape, bytes } in tensors {
+        let end = offset + bytes;
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [offset, end]});
+        entries.insert(name, entry);
         offset = end;
     }
-    let text = |n: usize| Value::String(n.to_string());
-    let mut about = Map::new();
-    about.insert("format".into(), "mixlab_v1".into());
-    about.insert("model_dim".into(), text(metadata.dim));
-    about.insert("name".into(), metadata.name.clone().into());
-    about.insert("seq_len".into(), text(metadata.seq_len));
-    about.insert("steps".into(), text(metadata.steps));
-    about.insert("vocab_size".into(), text(metadata.vocab));
-    entries.insert("__metadata__".into(), Value::Object(about));
+    let known = [
+        ("format", "mixlab_v1".to_string()),
+        ("model_dim", metadata.dim.to_string()),
+        ("name", metadata.name.clone()),
+        ("seq_len", metadata.seq_len.to_string()),
+        ("steps", metadata.steps.to_string()),
+        ("vocab_size", metadata.vocab.to_string()),
+    ];
+    // Sorted, as the original writes them.
+    let about: BTreeMap<&str, &String> =
+        known.iter().chain(more).map(|(key, text)| (*key, text)).collect();
+    entries.insert("__metadata__".into(), json!(about));
     let plain = serde_json::to_string(&entries).expect("strings and numbers serialize");
     // These characters only occur inside strings; the original escapes them.
     plain.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
@@ -167,16 +192,24 @@ pub fn load<B: Backend, M: Module<B>>(module: M, path: &Path) -> Result<M, Weigh
             Ok(values) => values,
             Err(problem) => return Err(WeightError::Tensor { path: path.into(), tensor, problem }),
         };
-        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-            let (path, value) = (path.into(), values[position]);
-            return Err(WeightError::NotFinite { path, tensor, position, value });
-        }
+        check(&values, path, &tensor)?;
         found.push(values);
     }
     Ok(fill(module, |index, _| Some(std::mem::take(&mut found[index]))))
 }
 
-fn read(file: &SafeTensors<'_>, name: &str, weight: &Weight) -> Result<Vec<f32>, String> {
+/// Refuses `values` of `tensor` that no model can compute with.
+pub(super) fn check(values: &[f32], path: &Path, tensor: &str) -> Result<(), WeightError> {
+    let Some(position) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let (path, tensor, value) = (path.into(), tensor.into(), values[position]);
+    Err(WeightError::NotFinite { path, tensor, position, value })
+}
+
+pub(super) fn read(
+    file: &SafeTensors<'_>,
+    name: &str,
+    weight: &Weight,
+) -> Result<Vec<f32>, String> {
     let view = file.tensor(name).map_err(|_| {
         let near = file.names().into_iter().find(|n| n.ends_with(&format!("_{}", weight.name)));
         match near {
@@ -184,6 +217,9 @@ fn read(file: &SafeTensors<'_>, name: &str, weight: &Weight) -> Result<Vec<f32>,
             None => "is missing".to_string(),
         }
     })?;
+    if view.dtype() == Dtype::U8 {
+        return unpack(file, name, &view, weight);
+    }
     if view.shape() != weight.shape {
         return Err(format!("has shape {:?}, the model {:?}", view.shape(), weight.shape));
     }
@@ -205,20 +241,45 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> {
     bytes.as_chunks().0.iter().copied()
 }
 
+/// The scales of the rows of a quantized tensor.
+fn scales(file: &SafeTensors<'_>, name: &str, rows: usize) -> Result<Vec<f32>, String> {
+    let scales = file
+        .tensor(&format!("{name}.scale"))
+        .map_err(|_| format!("is quantized, and `{name}.scale` is missing"))?;
+    if scales.dtype() != Dtype::F32 || scales.shape() != [rows] {
+        return Err(format!("is quantized, and `{name}.scale` is not F32 [{rows}]"));
+    }
+    Ok(f32s(scales.data()))
+}
+
+/// `q · scale[row]` of levels with six bits each.
+fn unpack(
+    file: &SafeTensors<'_>,
+    name: &str,
+    view: &TensorView<'_>,
+    weight: &Weight,
+) -> Result<Vec<f32>, String> {
+    let [rows, columns] = weight.shape[..] else {
+        return Err(format!("is packed, and the model has {:?}", weight.shape));
+    };
+    if view.shape() != [rows, packed_len(columns)] {
+        let shape = view.shape();
+        return Err(format!(
+            "is packed as {shape:?}, which is not [{rows}, {columns}] of the model"
+        ));
+    }
+    let packed = view.data().chunks(packed_len(columns).max(1)).zip(scales(file, name, rows)?);
+    Ok(packed.flat_map(|(row, s)| unpack6(row, columns).map(move |q| f32::from(q) * s)).collect())
+}
+
 /// `q · scale[row]`, with the scales in the tensor `{name}.scale`.
 fn dequantize(
     file: &SafeTensors<'_>,
     name: &str,
     view: &TensorView<'_>,
 ) -> Result<Vec<f32>, String> {
-    let scales = file
-        .tensor(&format!("{name}.scale"))
-        .map_err(|_| format!("is quantized, and `{name}.scale` is missing"))?;
     let rows = view.shape().first().copied().unwrap_or(0);
-    if scales.dtype() != Dtype::F32 || scales.shape() != [rows] {
-        return Err(format!("is quantized, and `{name}.scale` is not F32 [{rows}]"));
-    }
     let columns = view.data().len() / rows.max(1);
-    let quantized = view.data().chunks(columns.max(1)).zip(f32s(scales.data()));
+    let quantized = view.data().chunks(columns.max(1)).zip(scales(file, name, rows)?);
     Ok(quantized.flat_map(|(row, s)| row.iter().map(move |q| f32::from(*q as i8) * s)).collect())
 }

@@ -1,8 +1,11 @@
 //! `arch`: train the model of one config.
 
+mod checkpoints;
 mod data;
+mod export;
 mod metrics;
 mod outputs;
+mod start;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,22 +18,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
 use mixlab_burn::eval::Layout;
 use mixlab_burn::inference::Session;
-use mixlab_burn::model::Model;
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
-use mixlab_burn::train::{Event, Logged, Schedule, TrainError, Trainer, train};
-use mixlab_burn::weights;
+use mixlab_burn::runs::{About, Checkpoint};
+use mixlab_burn::train::{Event, Logged, Schedule, TrainError, train_and_save};
+use serde_json::{Value, json};
 
-use super::full::{FullData, Teller};
+use super::full::{self, FullData, Teller};
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli;
-use crate::error::Interrupted;
+use crate::error::{Interrupted, Request};
 use crate::interrupt;
 use crate::kernels;
 use crate::memory;
 use crate::report::{self, Log};
+use crate::trace::Trace;
+use checkpoints::Saver;
 use data::Feed;
 use metrics::{Metrics, Start};
 use outputs::Outputs;
@@ -41,10 +46,25 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
+    if options.eval {
+        full::check(&plan)?;
+    }
+    let quantization = options.quantize.rule().map_err(Request)?;
+    let found = checkpoints::found(&options.checkpoints)?;
+    let saves = found.is_some() || checkpoints::folder(&options.checkpoints)?.is_some();
     let sources = Sources::find(&options.shards, plan.vocab)?;
-    let outputs = Outputs::open(options, sources.paths())?;
-    let feed = data::open(sources, options, &plan)?;
-    backend::run(&options.compute, Train { options, plan, config, feed, outputs })
+    let mut read = sources.paths();
+    read.extend(found.iter().map(|found| found.weights.clone()));
+    let outputs = Outputs::open(options, read, quantization)?;
+    let identity = if saves { sources.identity()? } else { Value::Null };
+    let mut position = None;
+    if let Some(found) = &found {
+        let allowed = &options.checkpoints.resume_allow;
+        let other_data = checkpoints::check(found, &config, &identity, allowed)?;
+        position = if other_data { None } else { found.state.position()? };
+    }
+    let feed = data::open(sources, options, &plan, position.as_ref())?;
+    backend::run(&options.compute, Train { options, plan, config, feed, identity, found, outputs })
 }
 
 /// One training run, ready to go to a backend.
@@ -53,6 +73,10 @@ struct Train<'a, K: Block> {
     plan: Arc<Plan<K>>,
     config: serde_json::Value,
     feed: Feed,
+    /// The shards, if the run is saved or goes on.
+    identity: Value,
+    /// What it goes on from.
+    found: Option<Checkpoint>,
     outputs: Outputs,
 }
 
@@ -61,7 +85,7 @@ impl<K: Block> Job for Train<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let Self { options, plan, config, feed, mut outputs } = self;
+        let Self { options, plan, config, feed, identity, found, mut outputs } = self;
         let name = &plan.name;
         let say = |line: String| {
             if !options.quiet {
@@ -86,18 +110,21 @@ impl<K: Block> Job for Train<'_, K> {
         }
         let waiting = kernels::explain_wait(place);
         let start = Instant::now();
-        let mut model = Model::<A, K>::new(plan.clone(), &device);
-        match &options.safetensors_load {
-            Some(path) => {
-                model = weights::load(model, path)?;
-                say(format!(
-                    "  [{name}] loaded {} weights from {}",
-                    counts.weights,
-                    path.display()
-                ));
-            }
-            None => model = Model::init(plan.clone(), &device),
-        }
+        let mut trainer = match found {
+            Some(found) => start::resumed::<A, K>(&plan, found, &device, &say)?,
+            None => start::fresh::<A, K>(&plan, &options.start, &device, &say)?,
+        };
+        let about = About {
+            config: config.clone(),
+            data: identity,
+            place: json!({"backend": place.kind, "precision": precision.to_string()}),
+            metadata: plan.metadata(),
+        };
+        let teller =
+            checkpoints::Teller { name, quiet: options.quiet, bar: bar.clone(), failed: None };
+        let memory = memory(place, counts.parameters);
+        let mut saver = Saver::start(&options.checkpoints, about, memory, teller)?;
+        let validation = feed.run.validation.clone();
         if let Some(reason) = &feed.no_validation {
             say(format!("  [{name}] no val set: {reason}"));
         }
@@ -109,19 +136,39 @@ impl<K: Block> Job for Train<'_, K> {
             precision,
         });
         let log = Log { plan: &plan, step_flops: counts.training_flops(), floor: feed.floor };
-        let metrics = &mut outputs.metrics;
-        let mut view = View { options, bar, log, metrics, waiting, before: None, told: 0 };
-        let mut trainer = Trainer::new(model, &device);
-        let trained = train(&mut trainer, feed.run, |event| {
+        let mut view = View {
+            options,
+            bar,
+            log,
+            metrics: &mut outputs.metrics,
+            waiting,
+            before: None,
+            told: 0,
+            trace: outputs.trace.clone(),
+            since: Instant::now(),
+        };
+        let observe = |event| {
             view.event(event);
             match stop.load(Ordering::Relaxed) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
+        };
+        let trained = train_and_save(&mut trainer, feed.run, observe, |pause| {
+            if let Some(saver) = &mut saver {
+                let begin = Instant::now();
+                if saver.pause(&pause) {
+                    let step = pause.trainer.steps() - 1;
+                    outputs.trace.slice("training", "checkpoint", step, [begin, Instant::now()]);
+                }
+            }
+            Ok(())
         });
+        let saved = saver.map_or(Ok(()), Saver::finish);
         view.bar.finish_and_clear();
         let summary = trained.as_ref().map(|trained| view.log.summary(trained, start.elapsed()));
-        let (steps, model) = (trainer.steps(), trainer.into_model());
+        let steps = trainer.steps();
+        let model = trainer.averaged().unwrap_or_else(|| trainer.into_model());
         let (Ok(trained), Ok(summary)) = (&trained, summary) else {
             let error = trained.map(drop).expect_err("there is no summary");
             let untrained = matches!(error, TrainError::BrokenStart { .. }) || steps == 0;
@@ -130,7 +177,11 @@ impl<K: Block> Job for Train<'_, K> {
             }
             return Err(error.into());
         };
-        outputs.export(&model)?;
+        if let (Some(exported), Some(path)) = (outputs.export(&model)?, &options.safetensors)
+            && let Some(line) = exported.quality(&model, path, &validation, &device)?
+        {
+            say(format!("  [{name}] {line}"));
+        }
         outputs.metrics.end(trained);
         let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
             Some(data) => evaluate(Session::new(model, &device), &data, options),
@@ -140,11 +191,20 @@ impl<K: Block> Job for Train<'_, K> {
         println!();
         println!("=== ARCH RESULT ===");
         println!("{summary}");
+        saved?;
         if stop.load(Ordering::Relaxed) {
             return Err(Interrupted.into());
         }
         evaluated
     }
+}
+
+/// Bytes of a checkpoint that may wait for the disk: where the model lies in host memory already, a
+/// tenth of it and its moments, lest it be there twice.
+fn memory(place: &Place, parameters: usize) -> usize {
+    const LEAST: usize = 64 << 20;
+    const BYTES: usize = 3 * 4;
+    if place.gpu { usize::MAX } else { (parameters * BYTES / 10).max(LEAST) }
 }
 
 /// Scores all validation data by the weights that are exported. A failure ends the command, when the
@@ -179,11 +239,15 @@ struct View<'a, K: Block> {
     before: Option<Logged>,
     /// Notes about slow paths that were printed.
     told: usize,
+    trace: Trace,
+    /// When the event before was.
+    since: Instant,
 }
 
 impl<K: Block> View<'_, K> {
     fn event(&mut self, event: Event) {
         let plan = self.log.plan;
+        self.trace(&event);
         match event {
             Event::Step(step) => self.bar.set_position(step as u64 + 1),
             Event::Phase(index) => {
@@ -217,6 +281,33 @@ impl<K: Block> View<'_, K> {
                 logged.step,
                 logged.val_loss.unwrap_or_default()
             )),
+            Event::OutOfPatience(logged) => self.say(format!(
+                "  [{}] no better val loss in {} validations at step {}, stopping early",
+                plan.name,
+                plan.training.patience.unwrap_or_default(),
+                logged.step
+            )),
+            _ => {}
+        }
+    }
+
+    /// Adds to the trace what took place since the event before.
+    fn trace(&mut self, event: &Event) {
+        let now = Instant::now();
+        let mut slice = |name, step, until| {
+            self.trace.slice("training", name, step, [self.since, until]);
+            self.since = until;
+        };
+        match event {
+            Event::Loaded(step) => slice("data", *step, now),
+            Event::Step(step) => slice("submit", *step, now),
+            Event::Logged(logged) => {
+                let validated = now.checked_sub(logged.timing.validation).unwrap_or(now);
+                slice("wait", logged.step, validated);
+                if logged.val_loss.is_some() {
+                    slice("validation", logged.step, now);
+                }
+            }
             _ => {}
         }
     }

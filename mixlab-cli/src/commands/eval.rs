@@ -16,7 +16,7 @@ use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use serde_json::json;
 
-use super::full::{FullData, Teller};
+use super::full::{self, FullData, Teller};
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::error::answer;
@@ -28,6 +28,7 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
         return Err(Request(format!("{message}\n  hint: evaluate them one by one")).into());
     }
     let plan = super::trained::<K>(&options.model)?;
+    full::check(&plan)?;
     let sources = Sources::find(&options.shards, plan.vocab)?;
     let inputs = [options.model.config.paths(), options.safetensors_load.clone(), sources.paths()];
     let reserve = |path: &PathBuf| outputs::reserve(&inputs.concat(), "--logprobs-out", path);

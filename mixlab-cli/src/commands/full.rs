@@ -8,12 +8,23 @@ use mixlab_burn::data::{batch::all_tokens, pattern};
 use mixlab_burn::eval::{Layout, Scored, Total, TrueBytes, score};
 use mixlab_burn::inference::{Session, SessionError};
 use mixlab_burn::ops::Backend;
+use mixlab_burn::plan::Plan;
 
 use super::shards::Sources;
+use crate::error::Request;
 use crate::report::duration;
 
 /// Time between lines of progress.
 const PERIOD: Duration = Duration::from_secs(30);
+
+/// Refuses a plan that trains on what is scored, for the score would be another.
+pub fn check<K: Block>(plan: &Plan<K>) -> Result<(), Request> {
+    let Some(rule) = plan.training.ttt else { return Ok(()) };
+    let steps = rule.steps;
+    Err(Request(format!(
+        "evaluation with `training.ttt_steps` `{steps}` is not available yet\n  hint: `--set training.ttt_steps=0` scores without; `TestTimeTraining` of the library trains on what it scores"
+    )))
+}
 
 /// All validation tokens, and the bytes of text that they stand for if that is known.
 pub struct FullData {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::shard::Layout;
-use mixlab_burn::data::{LoaderConfig, demo, pattern};
+use mixlab_burn::data::{LoaderConfig, demo, identity, pattern};
 use mixlab_burn::plan::Plan;
+use serde_json::{Value, json};
 
 use crate::error::Request;
 use crate::{cli, out};
@@ -74,6 +75,17 @@ impl Sources {
     pub fn paths(&self) -> Vec<PathBuf> {
         let found = |patterns| pattern::expand(patterns).unwrap_or_default();
         [found(&self.train), found(&self.val)].concat()
+    }
+
+    /// What tells these shards from others: reads all of them.
+    pub fn identity(&self) -> anyhow::Result<Value> {
+        let _wait = out::if_long("reading all shards, to know them again".into());
+        let val = match self.no_validation {
+            None => identity::identity(&self.val)?,
+            Some(_) => json!([]),
+        };
+        let raw = self.layout == Layout::Raw;
+        Ok(json!({"train": identity::identity(&self.train)?, "val": val, "raw_u16": raw}))
     }
 
     /// The patterns of validation shards, for a command that needs some.

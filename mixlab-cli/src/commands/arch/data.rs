@@ -2,7 +2,7 @@
 
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::batch::validation_batches;
-use mixlab_burn::data::{Loader, Prefetch, pattern};
+use mixlab_burn::data::{Loader, Position, Prefetch, pattern};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::train::Run;
 
@@ -22,14 +22,19 @@ pub struct Feed {
     pub floor: Option<f64>,
 }
 
-/// Checks the shards and begins to read.
+/// Checks the shards and begins to read, at `position` if there is one.
 pub fn open<K: Block>(
     sources: Sources,
     options: &cli::Arch,
     plan: &Plan<K>,
+    position: Option<&Position>,
 ) -> anyhow::Result<Feed> {
     let _wait = out::if_long("checking the token ids of all shards".into());
-    let batches = Prefetch::start(Loader::new(&sources.loader(plan, &sources.train))?);
+    let loader = sources.loader(plan, &sources.train);
+    let batches = Prefetch::start(match position {
+        Some(position) => Loader::resume(&loader, position)?,
+        None => Loader::new(&loader)?,
+    });
     let mut validation = Vec::new();
     if sources.no_validation.is_none() {
         validation = validation_batches(&sources.loader(plan, &sources.val))?;

@@ -77,6 +77,9 @@ impl Metrics {
         if let Some(val_loss) = logged.val_loss {
             line["val_loss"] = val_loss.into();
         }
+        if let Some(val_loss) = logged.average_val_loss {
+            line["average_val_loss"] = val_loss.into();
+        }
         if logged.skipped > 0 {
             line["skipped"] = logged.skipped.into();
         }

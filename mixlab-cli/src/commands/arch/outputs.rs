@@ -8,9 +8,11 @@ use burn::tensor::backend::Backend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::files::Replacement;
 use mixlab_burn::model::Model;
-use mixlab_burn::weights;
+use mixlab_burn::weights::{self, Quantization};
 
+use super::export::Exported;
 use super::metrics::Metrics;
+use crate::trace::Trace;
 use crate::{cli, outputs};
 
 /// The open outputs of a run.
@@ -18,6 +20,9 @@ pub struct Outputs {
     weights: Option<Weights>,
     /// The metrics file, if there is one.
     pub metrics: Metrics,
+    /// The trace, if there is one.
+    pub trace: Trace,
+    quantization: Option<Quantization>,
 }
 
 struct Weights {
@@ -27,11 +32,16 @@ struct Weights {
 }
 
 impl Outputs {
-    /// Opens what `options` names; `shards` are read by this run.
-    pub fn open(options: &cli::Arch, shards: Vec<PathBuf>) -> anyhow::Result<Self> {
-        let cli::Arch { safetensors, safetensors_load, metrics, .. } = options;
-        let inputs = [options.config.paths(), safetensors_load.iter().cloned().collect(), shards];
-        let named = [("--safetensors", safetensors), ("--metrics", metrics)];
+    /// Opens what `options` names; besides the files that they name this run reads `read`.
+    pub fn open(
+        options: &cli::Arch,
+        read: Vec<PathBuf>,
+        quantization: Option<Quantization>,
+    ) -> anyhow::Result<Self> {
+        let cli::Arch { safetensors, start, metrics, trace, .. } = options;
+        let start = start.safetensors_load.iter().cloned().collect();
+        let inputs = [options.config.paths(), start, read];
+        let named = [("--safetensors", safetensors), ("--metrics", metrics), ("--trace", trace)];
         let named: Vec<_> =
             named.iter().filter_map(|(flag, path)| Some((*flag, path.as_deref()?))).collect();
         outputs::check(&inputs.concat(), &named)?;
@@ -42,26 +52,37 @@ impl Outputs {
             })
         };
         let weights = safetensors.as_ref().map(reserve).transpose()?;
-        Ok(Self { weights, metrics: Metrics::open(metrics.as_deref())? })
+        let metrics = Metrics::open(metrics.as_deref())?;
+        Ok(Self { weights, metrics, trace: Trace::open(trace.as_deref())?, quantization })
     }
 
     /// Writes the weights, elsewhere if that is no longer possible where it should be.
-    pub fn export<B: Backend, K: Block>(&mut self, model: &Model<B, K>) -> anyhow::Result<()> {
-        let Some(Weights { path, place }) = self.weights.take() else { return Ok(()) };
-        let metadata = model.plan().metadata();
-        let failed = match weights::write(model, place, &metadata) {
-            Ok(count) => {
-                println!("exported safetensors to {} ({count} tensors)", path.display());
-                return Ok(());
+    pub fn export<B: Backend, K: Block>(
+        &mut self,
+        model: &Model<B, K>,
+    ) -> anyhow::Result<Option<Exported>> {
+        let Some(Weights { path, place }) = self.weights.take() else { return Ok(None) };
+        let failed = match Exported::write(model, place, self.quantization) {
+            Ok(exported) => {
+                println!("{}", exported.line(&path));
+                return Ok(Some(exported));
             }
             Err(error) => error,
         };
         let elsewhere = elsewhere(&path);
-        let saved = weights::save(model, &elsewhere, &metadata);
+        let saved = self.save(model, &elsewhere);
         Err(failed).context(match saved {
             Ok(_) => format!("the weights are in `{}` instead", elsewhere.display()),
             Err(error) => format!("the weights are lost: {error}"),
         })
+    }
+
+    fn save<B: Backend, K: Block>(
+        &self,
+        model: &Model<B, K>,
+        path: &Path,
+    ) -> Result<Exported, weights::WeightError> {
+        Exported::write(model, weights::reserve(path)?, self.quantization)
     }
 
     /// Writes what a run has trained that failed after `steps`, and says where it is. What a run
@@ -77,10 +98,10 @@ impl Outputs {
         let beside = PathBuf::from(beside);
         let (place, written) = match broke && path.is_file() {
             true => {
-                let saved = weights::save(model, &beside, &model.plan().metadata());
+                let saved = self.save(model, &beside);
                 (beside, saved.map(drop).map_err(anyhow::Error::from))
             }
-            false => (path.clone(), self.export(model)),
+            false => (path.clone(), self.export(model).map(drop)),
         };
         match written {
             Ok(()) => {
