@@ -120,10 +120,10 @@ impl<K: Block> Job for Train<'_, K> {
             place: json!({"backend": place.kind, "precision": precision.to_string()}),
             metadata: plan.metadata(),
         };
-        let teller =
-            checkpoints::Teller { name, quiet: options.quiet, bar: bar.clone(), failed: None };
-        let memory = memory(place, counts.parameters);
-        let mut saver = Saver::start(&options.checkpoints, about, memory, teller)?;
+        let notices =
+            checkpoints::Notices { name, quiet: options.quiet, bar: bar.clone(), failed: None };
+        let waiting_bytes = checkpoints::waiting_bytes(place, counts.parameters);
+        let mut saver = Saver::start(&options.checkpoints, about, waiting_bytes, notices)?;
         let validation = feed.run.validation.clone();
         if let Some(reason) = &feed.no_validation {
             say(format!("  [{name}] no val set: {reason}"));
@@ -197,14 +197,6 @@ impl<K: Block> Job for Train<'_, K> {
         }
         evaluated
     }
-}
-
-/// Bytes of a checkpoint that may wait for the disk: where the model lies in host memory already, a
-/// tenth of it and its moments, lest it be there twice.
-fn memory(place: &Place, parameters: usize) -> usize {
-    const LEAST: usize = 64 << 20;
-    const BYTES: usize = 3 * 4;
-    if place.gpu { usize::MAX } else { (parameters * BYTES / 10).max(LEAST) }
 }
 
 /// Scores all validation data by the weights that are exported. A failure ends the command, when the

@@ -9,7 +9,6 @@ use mixlab_burn::onnx::{Options, trace_model};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights;
-use sha2::{Digest, Sha256};
 
 use crate::backend::{self, Job, Place};
 use crate::{cli, outputs};
@@ -53,12 +52,10 @@ impl<K: Block> Job for Export<'_, K> {
 
 impl<K: Block> Export<'_, K> {
     fn metadata(&self) -> Vec<(String, String)> {
-        let digest = Sha256::digest(self.config.as_bytes());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let entries = [
             ("mixlab.name", self.plan.name.clone()),
             ("mixlab.config", self.config.clone()),
-            ("mixlab.config_sha256", digest),
+            ("mixlab.config_sha256", super::sha256(&self.config)),
             ("mixlab.seq_len", self.plan.seq_len.to_string()),
             ("mixlab.profile", "portable".into()),
             ("mixlab.least_tokens", "1".into()),

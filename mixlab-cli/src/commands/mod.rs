@@ -20,6 +20,7 @@ use std::sync::Arc;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::config::ConfigError;
 use mixlab_burn::plan::{Plan, Planned};
+use sha2::{Digest, Sha256};
 
 use crate::cli::{ConfigFile, Trained};
 
@@ -46,4 +47,9 @@ fn planned<K: Block>(
 fn trained<K: Block>(options: &Trained) -> Result<Arc<Plan<K>>, ConfigError> {
     let precision = options.precision.map(|precision| precision.setting());
     Ok(planned::<K>(&options.config, precision)?.0)
+}
+
+/// SHA-256 of `text` as hexadecimal digits, by which a config is known again.
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -11,6 +11,7 @@ use mixlab_burn::runs::{About, Change, Checkpoint, CheckpointError, Done, Writer
 use mixlab_burn::train::Pause;
 use serde_json::Value;
 
+use crate::backend::Place;
 use crate::cli::{Checkpoints, Every};
 use crate::error::Request;
 
@@ -83,16 +84,24 @@ pub fn check(
     )))
 }
 
+/// Bytes of a checkpoint that may wait for the disk: where the model lies in host memory already, a
+/// tenth of it and its moments, lest it be there twice.
+pub fn waiting_bytes(place: &Place, parameters: usize) -> usize {
+    const LEAST: usize = 64 << 20;
+    const BYTES: usize = 3 * 4;
+    if place.gpu { usize::MAX } else { (parameters * BYTES / 10).max(LEAST) }
+}
+
 /// Writes checkpoints when they are due.
 pub struct Saver<'a> {
     writer: Writer,
     every: Every,
     last: Instant,
-    teller: Teller<'a>,
+    notices: Notices<'a>,
 }
 
 /// Tells what became of checkpoints.
-pub struct Teller<'a> {
+pub struct Notices<'a> {
     /// The config's name.
     pub name: &'a str,
     /// Whether only failures are told.
@@ -109,11 +118,11 @@ impl<'a> Saver<'a> {
         options: &Checkpoints,
         about: About,
         memory: usize,
-        teller: Teller<'a>,
+        notices: Notices<'a>,
     ) -> anyhow::Result<Option<Self>> {
         let Some(folder) = folder(options)? else { return Ok(None) };
         let writer = Writer::start(folder, options.keep, memory, about)?;
-        Ok(Some(Self { writer, every: options.checkpoint_every, last: Instant::now(), teller }))
+        Ok(Some(Self { writer, every: options.checkpoint_every, last: Instant::now(), notices }))
     }
 
     /// Copies a checkpoint if one is due, and tells of those that were written meanwhile; whether one was
@@ -137,7 +146,7 @@ impl<'a> Saver<'a> {
             self.writer.write(snapshot);
             self.last = Instant::now();
         }
-        self.writer.outcomes().into_iter().for_each(|outcome| self.teller.tell(outcome));
+        self.writer.outcomes().into_iter().for_each(|outcome| self.notices.tell(outcome));
         due
     }
 
@@ -146,13 +155,13 @@ impl<'a> Saver<'a> {
     /// # Errors
     /// If the last checkpoint could not be written.
     pub fn finish(self) -> anyhow::Result<()> {
-        let Self { writer, mut teller, .. } = self;
-        writer.finish().into_iter().for_each(|outcome| teller.tell(outcome));
-        teller.failed.map_or(Ok(()), |error| Err(error.into()))
+        let Self { writer, mut notices, .. } = self;
+        writer.finish().into_iter().for_each(|outcome| notices.tell(outcome));
+        notices.failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
-impl Teller<'_> {
+impl Notices<'_> {
     /// A checkpoint that fails does not end the run: the next may succeed.
     fn tell(&mut self, outcome: Result<Done, CheckpointError>) {
         match outcome {

@@ -10,9 +10,9 @@ use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::train::{Logged, Trained};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::backend::Place;
+use crate::commands::sha256;
 use crate::report::rate;
 use crate::{out, outputs};
 
@@ -47,12 +47,10 @@ impl Metrics {
     /// The first line of a run.
     pub fn start<K: Block>(&mut self, run: &Start<'_, K>) {
         let Start { plan, config, counts, place, precision } = run;
-        let digest = Sha256::digest(config.to_string());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         self.write(json!({
             "event": "start",
             "config": config,
-            "config_sha256": digest,
+            "config_sha256": sha256(&config.to_string()),
             "backend": place.kind,
             "device": place.device,
             "precision": precision.to_string(),
