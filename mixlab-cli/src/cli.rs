@@ -10,9 +10,12 @@ use crate::backend::{Compute, PrecisionName};
 
 pub use training::{Checkpoints, Every, Quantize, WarmStart};
 
+/// The version, the commit of a release, and the features that were built in.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("MIXLAB_BUILD"), ")");
+
 /// Explore language-model architectures from one JSON file.
 #[derive(Parser)]
-#[command(name = "mixlab-cli", version)]
+#[command(name = "mixlab-cli", version = VERSION)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
