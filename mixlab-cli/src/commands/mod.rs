@@ -11,6 +11,7 @@ pub mod hiddenstats;
 pub mod man;
 pub mod prepare;
 pub mod race;
+mod scorer;
 mod shards;
 pub mod smoke;
 pub mod validate;
