@@ -1,5 +1,6 @@
 //! The command line as clap sees it.
 
+mod profiles;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::{Compute, PrecisionName};
 
+pub use profiles::Profiles;
 pub use training::{Checkpoints, Every, Quantize, WarmStart};
 
 /// Explore language-model architectures from one JSON file.
@@ -16,6 +18,8 @@ pub use training::{Checkpoints, Every, Quantize, WarmStart};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    #[command(flatten)]
+    pub profiles: Profiles,
 }
 
 #[derive(Subcommand)]

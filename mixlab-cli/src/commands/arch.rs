@@ -101,11 +101,9 @@ impl<K: Block> Job for Train<'_, K> {
         let bar = bar(options, plan.training.steps);
         let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
-        if !options.force {
-            let half = || A::half(&device);
-            let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
-            memory::check(&plan, half, place)?;
-        }
+        let half = || A::half(&device);
+        let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
+        memory::check(&plan, half, place, options.force)?;
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={place}, precision={precision}",

@@ -20,6 +20,7 @@ use mixlab_burn::race::{Outcome, Queue, Ranking, Settings, Take};
 use crate::backend::BackendName;
 use crate::cli;
 use crate::error::{Request, Stopped, printable};
+use crate::interrupt;
 use run::{Ending, Run};
 
 /// Set on Ctrl-C or SIGTERM: runs in progress are ended, and their folders left open.
@@ -29,8 +30,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub fn run<K: Block>(options: &cli::Race) -> anyhow::Result<()> {
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
-        .context("cannot listen for Ctrl-C")?;
+    interrupt::act(|| STOP.store(true, Ordering::Relaxed))?;
     if let Some(path) = &options.run {
         return one(options, path);
     }
