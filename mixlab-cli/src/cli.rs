@@ -183,6 +183,9 @@ pub struct Export {
     /// Write an ONNX file: input_ids [batch, sequence] to logits [batch, sequence, vocab]
     #[arg(long, value_name = "FILE")]
     pub onnx: PathBuf,
+    /// Let the file go on from what earlier tokens left: inputs past_key_values.*, outputs present.*
+    #[arg(long)]
+    pub stateful: bool,
     /// Keep the weights in a file of their own, FILE.data, also if there is room for them
     #[arg(long)]
     pub external_data: bool,
