@@ -18,7 +18,7 @@ use crate::backend::Compute;
 
 pub use arch::{Arch, Checkpoints, Every, WarmStart};
 pub use eval::Eval;
-pub use export::Export;
+pub use export::{Export, Parity, Tolerance};
 pub use generate::Generate;
 pub use groups::{ConfigFile, Machine, Shards, Trained, Training};
 pub use hiddenstats::{Hiddenstats, Layers};
@@ -42,6 +42,8 @@ pub enum Command {
     Count(Count),
     /// Write a model for other programs
     Export(Export),
+    /// Compare an exported file with its model
+    Parity(Parity),
     /// Check that a backend works, and how fast
     Smoke(Smoke),
     /// Turn text into token shards
@@ -74,6 +76,7 @@ impl Command {
             Self::Generate(options) => Some(&options.model.machine.compute),
             Self::Validate(options) => Some(&options.machine.compute),
             Self::Export(options) => Some(&options.compute),
+            Self::Parity(options) => Some(&options.compute),
             // Its runs are processes of their own.
             Self::Race(_) => None,
             Self::Count(_) | Self::Prepare(_) | Self::Completions(_) | Self::Man(_) => None,

@@ -1,4 +1,4 @@
-//! What `export` is told.
+//! What a model is written as, and what checks it.
 
 use std::path::PathBuf;
 
@@ -23,6 +23,35 @@ pub struct Export {
     /// Keep the weights in a file of their own, FILE.data, also if there is room for them
     #[arg(long)]
     pub external_data: bool,
+    /// Run the file in onnxruntime and compare it with the model
+    #[arg(long)]
+    pub verify: bool,
+    #[command(flatten)]
+    pub tolerance: Tolerance,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// What two runs of a model may differ by.
+#[derive(Args)]
+pub struct Tolerance {
+    /// The largest difference that passes, as a share of the largest logit
+    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    pub tolerance: f32,
+}
+
+#[derive(Args)]
+pub struct Parity {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The weights that were exported
+    #[arg(long, value_name = "FILE")]
+    pub safetensors_load: PathBuf,
+    /// The file that was written of them
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+    #[command(flatten)]
+    pub tolerance: Tolerance,
     #[command(flatten)]
     pub compute: Compute,
 }

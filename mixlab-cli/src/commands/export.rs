@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{Options, trace_model, trace_stateful};
+use mixlab_burn::onnx::{Options, annotate, trace_model, trace_stateful};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights;
 
+use super::parity;
 use crate::backend::{self, Job, Place};
 use crate::{cli, outputs};
 
@@ -47,6 +49,11 @@ impl<K: Block> Job for Export<'_, K> {
             written.nodes,
             written.parameters
         );
+        if self.options.verify {
+            let session = Session::new(model, &device);
+            let found = parity::compare(&session, path, &self.options.tolerance)?;
+            annotate(path, &[("mixlab.parity".into(), format!("{:.1e}", found.worst()))])?;
+        }
         Ok(())
     }
 }
