@@ -65,7 +65,7 @@ fn a_schedule_of_a_million_steps_does_not_drift() {
         r#"{{"model_dim": 8, "vocab_size": 8, "seq_len": 8, "blocks": [{{"type": "swiglu"}}],
             "training": {{"steps": {STEPS}, "lr": 0.001, "batch_tokens": 8}}}}"#
     );
-    let plan = Plan::parse(&json, "million", &[]).unwrap().plan;
+    let plan: Plan = Plan::parse(&json, "million", &[]).unwrap().plan;
     let schedule = Schedule::new(&plan.training);
     let (warmup, hold) = (100, 200);
     for step in warmup + hold..STEPS {
