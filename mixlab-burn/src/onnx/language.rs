@@ -23,7 +23,10 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
             let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
-            let bigrams = plan.bigram.as_ref().map(|bigram| bigrams(ids.clone(), bigram.vocab));
+            let bigrams = plan.bigram.as_ref().map(|bigram| {
+                let none = Tensor::full([ids.dims()[0], 1], -1, &ids.device());
+                bigrams(ids.clone(), none, bigram.vocab)
+            });
             let [rows, columns] = ids.dims();
             let logits = model.forward(Tokens { ids, bigrams });
             trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
@@ -31,12 +34,15 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
     )
 }
 
-/// [`bigram_ids`](crate::model::bigram_ids) of rows `[B, T]` without a token before them, as
-/// operations.
-fn bigrams(ids: Tensor<Capture, 2, Int>, vocab: usize) -> Tensor<Capture, 2, Int> {
-    let [rows, columns] = ids.dims();
-    let none = Tensor::full([rows, 1], -1, &ids.device());
-    let previous = Tensor::cat(vec![none, ids.clone()], 1).narrow(1, 0, columns);
+/// [`bigram_ids`](crate::model::bigram_ids) of rows `[B, T]` after the tokens `before` `[B, 1]`, which
+/// are negative where there is none, as operations.
+pub(super) fn bigrams(
+    ids: Tensor<Capture, 2, Int>,
+    before: Tensor<Capture, 2, Int>,
+    vocab: usize,
+) -> Tensor<Capture, 2, Int> {
+    let columns = ids.dims()[1];
+    let previous = Tensor::cat(vec![before, ids.clone()], 1).narrow(1, 0, columns);
     let mixed = (ids * 36_313).bitwise_xor(previous.clone() * 27_191);
     let modulus = vocab as i64 - 1;
     mixed.remainder_scalar(modulus).mask_fill(previous.lower_elem(0), modulus)

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{Options, trace_model};
+use mixlab_burn::onnx::{Options, annotate, trace_model, trace_stateful};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights;
 
+use super::parity;
 use crate::backend::{self, Job, Place};
 use crate::{cli, outputs};
 
@@ -33,7 +35,8 @@ impl<K: Block> Job for Export<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let traced = trace_model(&self.plan)?;
+        let trace = if self.options.stateful { trace_stateful } else { trace_model };
+        let traced = trace(&self.plan)?;
         let model = Model::<A::InnerBackend, K>::new(self.plan.clone(), &device);
         let model = weights::load(model, &self.options.safetensors_load)?;
         let path = &self.options.onnx;
@@ -46,6 +49,11 @@ impl<K: Block> Job for Export<'_, K> {
             written.nodes,
             written.parameters
         );
+        if self.options.verify {
+            let session = Session::new(model, &device);
+            let found = parity::compare(&session, path, &self.options.tolerance)?;
+            annotate(path, &[("mixlab.parity".into(), format!("{:.1e}", found.worst()))])?;
+        }
         Ok(())
     }
 }
@@ -57,6 +65,7 @@ impl<K: Block> Export<'_, K> {
             ("mixlab.config", self.config.clone()),
             ("mixlab.config_sha256", super::sha256(&self.config)),
             ("mixlab.seq_len", self.plan.seq_len.to_string()),
+            ("mixlab.stateful", self.options.stateful.to_string()),
             ("mixlab.profile", "portable".into()),
             ("mixlab.least_tokens", "1".into()),
         ];
