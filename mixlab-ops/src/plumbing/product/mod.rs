@@ -4,17 +4,21 @@
 //! | precision | CUDA, Hopper | elsewhere |
 //! |---|---|---|
 //! | bf16 | `hopper.cu` | cubek's tensor-core kernels on bf16 operands |
-//! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round f32 operands to TF32 on CUDA |
-//! | f32 | cubek's kernels without tensor cores | the same |
+//! | tf32 | `hopper.cu` | on CUDA cubek's tensor-core kernels, which round operands; else as f32 |
+//! | f32 | `blocked` | `blocked` |
 //!
 //! Nothing is tuned at run time: one shape, one kernel, the same in every run.
 
+#[cfg(feature = "cube")]
+mod blocked;
 #[cfg(feature = "cuda")]
 mod copies;
 #[cfg(feature = "cuda")]
 mod hopper;
 #[cfg(feature = "cube")]
 mod kernel;
+#[cfg(feature = "cube")]
+mod parts;
 
 use burn::tensor::{DType, Tensor};
 
