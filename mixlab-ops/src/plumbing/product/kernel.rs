@@ -11,7 +11,7 @@ use cubek::std::InputBinding;
 use super::copies::with_padded_rows;
 #[cfg(feature = "cuda")]
 use super::hopper;
-use super::{Precision, blocked};
+use super::{Precision, portable};
 use crate::plumbing::cube::empty;
 #[cfg(feature = "cuda")]
 use crate::plumbing::cuda::{from_cuda, on_cuda};
@@ -41,10 +41,10 @@ pub(crate) fn product<R: CubeRuntime>(
     {
         return from_cuda(hopper::product([a, b], precision, out, _rows));
     }
+    let on_cuda = R::name(&a.client) == "cuda";
     match precision {
-        Precision::F32 => blocked::product([a, b], out),
-        Precision::Tf32 if R::name(&a.client) != "cuda" => blocked::product([a, b], out),
-        Precision::Tf32 | Precision::Bf16 => by_cubek(a, b, out),
+        Precision::Tf32 | Precision::Bf16 if on_cuda => by_cubek(a, b, out),
+        _ => portable::product([a, b], out),
     }
 }
 

@@ -1,16 +1,14 @@
 //! Matrix products in a chosen precision; on GPU backends, which kernel multiplies, by precision,
 //! hardware and shape.
 //!
-//! | precision | CUDA, Hopper | elsewhere |
-//! |---|---|---|
-//! | bf16 | `hopper.cu` | cubek's tensor-core kernels on bf16 operands |
-//! | tf32 | `hopper.cu` | on CUDA cubek's tensor-core kernels, which round operands; else as f32 |
-//! | f32 | `blocked` | `blocked` |
+//! | precision | CUDA, Hopper | CUDA, other cards | elsewhere |
+//! |---|---|---|---|
+//! | bf16 | `hopper.cu` | cubek's tensor-core kernels | `portable`, by matrix units if there are any |
+//! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round operands | as f32 |
+//! | f32 | `portable` | `portable` | `portable` |
 //!
 //! Nothing is tuned at run time: one shape, one kernel, the same in every run.
 
-#[cfg(feature = "cube")]
-mod blocked;
 #[cfg(feature = "cuda")]
 mod copies;
 #[cfg(feature = "cuda")]
@@ -19,6 +17,8 @@ mod hopper;
 mod kernel;
 #[cfg(feature = "cube")]
 mod parts;
+#[cfg(feature = "cube")]
+mod portable;
 
 use burn::tensor::{DType, Tensor};
 

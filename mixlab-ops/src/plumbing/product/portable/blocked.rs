@@ -1,4 +1,5 @@
-//! The kernel: a tile of the result in the registers of a cube.
+//! The kernel without matrix units: a tile of the result in the registers of a cube, eight rows by
+//! eight columns to a unit.
 //!
 //! Stages of [`STAGE`] of the depth go through shared memory as they lie, in quads along what is
 //! contiguous: a fragment is eight quads for four steps of the depth either way. While one stage is
@@ -6,105 +7,18 @@
 
 use cubecl::prelude::*;
 
-use super::tile::{STAGE, Tile};
+use super::lines::{FOUR, Lines, Sizes, Slab, fetch, place};
+use super::tile::Tile;
 
 /// Four numbers side by side.
 type Quad = Vector<f32, Const<4>>;
 
-/// Steps of the depth in a quad along it, and quads of a stage.
-const FOUR: usize = 4;
+/// Steps of the depth in shared memory at a time, and quads along them.
+pub(super) const STAGE: usize = 8;
 const DEEP: usize = STAGE / FOUR;
 /// Quads from one line along the depth to the next in shared memory: odd, so that the units of a
 /// plane read different banks.
 const PITCH: usize = DEEP + 1;
-
-/// How the lines of an operand, its runs of neighbours, lie in memory.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Lines {
-    /// Lines of a matrix.
-    pub count: u32,
-    /// Elements of a line.
-    pub length: u32,
-    /// Elements from one line to the next.
-    pub step: u32,
-    /// Elements from one matrix to the next.
-    pub matrix: u32,
-}
-
-/// Sizes of the result, and how the work is shared out.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Sizes {
-    pub rows: u32,
-    pub columns: u32,
-    /// Tiles of a matrix, from top to bottom and from left to right.
-    pub down: u32,
-    pub across: u32,
-    /// Stages of the whole depth, and of a part of it.
-    pub stages: u32,
-    pub part: u32,
-    /// Parts of the depth.
-    pub parts: u32,
-    /// Cubes that have work.
-    pub cubes: u32,
-}
-
-/// Elements `at…` of the line that starts at element `start`; those from `end` on are zero. Without a
-/// branch, which would wait for the load.
-#[cube]
-fn quad<F: Float, N: Size>(
-    x: &Array<Vector<F, N>>,
-    start: usize,
-    at: usize,
-    length: usize,
-    end: usize,
-) -> Quad {
-    let size = N::value();
-    let mut out = Quad::new(0.0f32);
-    #[unroll]
-    for i in 0..comptime!(FOUR / size) {
-        let wanted = at + i * size;
-        let v = x[(start + min(wanted, length - size)) / size];
-        #[unroll]
-        for n in 0..size {
-            out[i * size + n] = select(wanted < end, f32::cast_from(v[n]), 0.0f32);
-        }
-    }
-    out
-}
-
-/// The unit's quads of stage `stage`, on their way to shared memory. `first` is the first row or
-/// column of the tile, `wide` how many of these a tile has, `along` whether lines run along the depth.
-#[cube]
-fn fetch<F: Float, N: Size>(
-    to: &mut Array<Quad>,
-    x: &Array<Vector<F, N>>,
-    lines: Lines,
-    start: usize,
-    first: usize,
-    stage: usize,
-    #[comptime] wide: usize,
-    #[comptime] units: usize,
-    #[comptime] along: bool,
-) {
-    let (count, length) = (lines.count as usize, lines.length as usize);
-    #[unroll]
-    for n in 0..comptime!(wide * DEEP / units) {
-        let number = UNIT_POS as usize + comptime!(n * units);
-        if comptime!(along) {
-            let (line, at) = (first + number / DEEP.comptime(), number % DEEP.comptime());
-            let line = start + min(line, count - 1) * lines.step as usize;
-            let at = stage * STAGE.comptime() + at * FOUR.comptime();
-            to[n] = quad(x, line, at, length, length);
-        } else {
-            let quads = comptime!(wide / FOUR);
-            let line = stage * STAGE.comptime() + number / quads;
-            let at = first + number % quads * FOUR.comptime();
-            let end = select(line < count, length, 0usize);
-            let line = start + min(line, count - 1) * lines.step as usize;
-            to[n] = quad(x, line, at, length, end);
-        }
-    }
-}
 
 /// Where row or column `place` of a tile lies in shared memory if lines run along the depth: those
 /// that the units of a plane read together are neighbours.
@@ -115,21 +29,20 @@ fn slot(place: usize, #[comptime] side: usize) -> usize {
     (half * FOUR.comptime() + rest % FOUR.comptime()) * side + rest / FOUR.comptime()
 }
 
-/// Puts what [`fetch`] got into shared memory, from quad `base` on.
+/// Puts what [`fetch`] got into shared memory, from quad `base` on; a tile has `side` units along the
+/// slab.
 #[cube]
 fn put(
     to: &mut SharedMemory<Quad>,
     from: &Array<Quad>,
     base: usize,
-    #[comptime] wide: usize,
+    #[comptime] slab: Slab,
     #[comptime] side: usize,
-    #[comptime] units: usize,
-    #[comptime] along: bool,
 ) {
     #[unroll]
-    for n in 0..comptime!(wide * DEEP / units) {
-        let number = UNIT_POS as usize + comptime!(n * units);
-        if comptime!(along) {
+    for n in 0..comptime!(slab.each()) {
+        let number = UNIT_POS as usize + comptime!(n * slab.units);
+        if comptime!(slab.along) {
             let place = slot(number / DEEP.comptime(), side);
             to[base + place * PITCH.comptime() + number % DEEP.comptime()] = from[n];
         } else {
@@ -139,8 +52,8 @@ fn put(
 }
 
 /// Quads of a stage in shared memory.
-pub(super) const fn held(wide: usize, along: bool) -> usize {
-    if along { wide * PITCH } else { wide * STAGE / FOUR }
+const fn held(slab: &Slab) -> usize {
+    if slab.along { slab.wide * PITCH } else { slab.wide * STAGE / FOUR }
 }
 
 /// Four steps of the depth of the unit's columns, a quad of columns for each step and each of its
@@ -277,31 +190,23 @@ pub(super) fn product<F: Float, G: Float, NA: Size, NB: Size, NY: Size>(
     #[define(F, G)] _types: [StorageType; 2],
 ) {
     if CUBE_POS < sizes.cubes as usize {
-        let units = comptime!(tile.units());
-        let (down, across) = (sizes.down as usize, sizes.across as usize);
-        let (number, tiles) = (CUBE_POS % (down * across), CUBE_POS / (down * across));
-        let (matrix, part) = (tiles / sizes.parts as usize, tiles % sizes.parts as usize);
-        // Bands of a few tiles from top to bottom, so that neighbours share what they read.
-        let band = comptime!(tile.band()) * across;
-        let top = number / band * comptime!(tile.band());
-        let height = min(down - top, comptime!(tile.band()));
-        let first_row = (top + number % band % height) * comptime!(tile.rows);
-        let first_column = number % band / height * comptime!(tile.columns);
-
+        let place = place(sizes, tile.rows, tile.columns);
         let unit = UNIT_POS as usize;
         // Planes of eight units by four read the fewest quads.
         let planes = comptime!(tile.across() / 8);
         let (plane, lane) = (unit / 32, unit % 32);
         let x = plane % planes * 8 + lane % 8;
-        let down_there = plane / planes * 4 + lane / 8;
+        let y_unit = plane / planes * 4 + lane / 8;
 
-        let (from_a, from_b) = (matrix * of_a.matrix as usize, matrix * of_b.matrix as usize);
-        let a_held = comptime!(held(tile.rows, a_along));
-        let b_held = comptime!(held(tile.columns, b_along));
+        let (from_a, from_b) =
+            (place.matrix * of_a.matrix as usize, place.matrix * of_b.matrix as usize);
+        let (a_slab, b_slab) = comptime!((tile.of_rows(a_along), tile.of_columns(b_along)));
+        let (a_held, b_held) = comptime!((held(&a_slab), held(&b_slab)));
+        let (a_side, b_side) = comptime!((tile.down(), tile.across()));
         let mut a_stages = SharedMemory::<Quad>::new(comptime!(2 * a_held));
         let mut b_stages = SharedMemory::<Quad>::new(comptime!(2 * b_held));
-        let mut a_next = Array::<Quad>::new(comptime!(tile.rows * DEEP / units));
-        let mut b_next = Array::<Quad>::new(comptime!(tile.columns * DEEP / units));
+        let mut a_next = Array::<Quad>::new(comptime!(a_slab.each()));
+        let mut b_next = Array::<Quad>::new(comptime!(b_slab.each()));
         let mut columns = Array::<Quad>::new(comptime!(FOUR * tile.quads));
         let mut block = Array::<Quad>::new(comptime!(FOUR * tile.quads * tile.quads));
         #[unroll]
@@ -309,31 +214,28 @@ pub(super) fn product<F: Float, G: Float, NA: Size, NB: Size, NY: Size>(
             block[i] = Quad::new(0.0f32);
         }
 
-        let first = part * sizes.part as usize;
-        let count = min(sizes.stages as usize, first + sizes.part as usize) - first;
-        let (rows, wide) = (comptime!(tile.rows), comptime!(tile.columns));
-        fetch(&mut a_next, a, of_a, from_a, first_row, first, rows, units, a_along);
-        fetch(&mut b_next, b, of_b, from_b, first_column, first, wide, units, b_along);
-        put(&mut a_stages, &a_next, 0usize, rows, comptime!(tile.down()), units, a_along);
-        put(&mut b_stages, &b_next, 0usize, wide, comptime!(tile.across()), units, b_along);
+        fetch(&mut a_next, a, of_a, from_a, place.row, place.stage, a_slab);
+        fetch(&mut b_next, b, of_b, from_b, place.column, place.stage, b_slab);
+        put(&mut a_stages, &a_next, 0usize, a_slab, a_side);
+        put(&mut b_stages, &b_next, 0usize, b_slab, b_side);
         sync_cube();
-        for stage in 0..count {
+        for stage in 0..place.stages {
             // Past the last stage it reads some other numbers, which nobody multiplies.
-            let next = first + stage + 1;
-            fetch(&mut a_next, a, of_a, from_a, first_row, next, rows, units, a_along);
-            fetch(&mut b_next, b, of_b, from_b, first_column, next, wide, units, b_along);
+            let next = place.stage + stage + 1;
+            fetch(&mut a_next, a, of_a, from_a, place.row, next, a_slab);
+            fetch(&mut b_next, b, of_b, from_b, place.column, next, b_slab);
             let (a_now, b_now) = (stage % 2 * a_held, stage % 2 * b_held);
             #[unroll]
             for deep in 0..DEEP.comptime() {
                 columns_of(&mut columns, &b_stages, b_now, deep, x, tile, b_along);
-                multiply(&mut block, &columns, &a_stages, a_now, deep, down_there, tile, a_along);
+                multiply(&mut block, &columns, &a_stages, a_now, deep, y_unit, tile, a_along);
             }
             let (a_then, b_then) = (a_held - a_now, b_held - b_now);
-            put(&mut a_stages, &a_next, a_then, rows, comptime!(tile.down()), units, a_along);
-            put(&mut b_stages, &b_next, b_then, wide, comptime!(tile.across()), units, b_along);
+            put(&mut a_stages, &a_next, a_then, a_slab, a_side);
+            put(&mut b_stages, &b_next, b_then, b_slab, b_side);
             sync_cube();
         }
-        let (row, column) = (first_row + down_there * 4, first_column + x * 4);
-        store(y, &block, sizes, tiles, row, column, tile);
+        let (row, column) = (place.row + y_unit * 4, place.column + x * 4);
+        store(y, &block, sizes, place.written, row, column, tile);
     }
 }

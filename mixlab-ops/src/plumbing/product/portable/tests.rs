@@ -6,7 +6,7 @@ use burn::tensor::{DType, Distribution, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeRuntime, tensor::CubeTensor};
 
 use super::Product;
-use super::tile::{SPLITS, STAGE, TILES, Tile, Work};
+use super::tile::{SPLITS, TILES, Tile, Work};
 use crate::plumbing::product::RAGGED;
 use crate::testing::kernels::{compare, on_gpu, step};
 use crate::testing::{Host, noise};
@@ -22,8 +22,8 @@ fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
     let mut reached = BTreeSet::new();
     let large = [(4096, 512, 4096), (1024, 1024, 2734), (64, 1024, 2734), (512, 512, 512)];
     for (n, k, m) in RAGGED.into_iter().chain(large) {
-        let work = Work { sizes: [1, n, m], stages: k.div_ceil(STAGE), processors: 132 };
-        let (tile, splits) = Tile::choose(&work);
+        let work = Work { sizes: [1, n, m], depth: k, processors: 132 };
+        let (tile, splits) = Tile::choose(&TILES, &work);
         reached.extend([(tile.rows, tile.columns), (0, splits)]);
     }
     let all = TILES.iter().map(|tile| (tile.rows, tile.columns));
@@ -138,11 +138,11 @@ fn speed<R: CubeRuntime>(name: &str, [batch, n, k, m]: [usize; 4], along: [bool;
     let a = lower(tensor(n, k, along[0]));
     let b = lower(tensor(m, k, along[1]).swap_dims(1, 2));
     let product = Product::new([a, b], DType::F32);
-    let chosen = Tile::choose(&product.work());
+    let chosen = Tile::choose(&TILES, &product.work());
     let wait = || <Gpu<R> as Backend>::sync(&Default::default()).expect("the device answers");
     for tile in TILES {
         for splits in SPLITS {
-            if (tile, splits) != chosen && splits > 1 && product.work().stages < 8 * splits {
+            if (tile, splits) != chosen && splits > 1 && k < 8 * splits * tile.stage {
                 continue;
             }
             let run = |count: u32| {

@@ -1,14 +1,16 @@
-//! Matrix products without matrix units, on every GPU: operands of any type, multiplied and summed in
-//! f32 by fused multiply-adds.
+//! Matrix products on every GPU, in kernels of CubeCL's language: operands in half precision by the
+//! matrix units of the device, if it has them for that type; others by fused multiply-adds in f32.
+//! Sums are in f32 either way.
 //!
-//! A cube keeps a tile of the result in registers, eight rows by eight columns to a unit. Which tile,
-//! and into how many parts the depth is split, follows from the shape and the number of
+//! Which tile, and into how many parts the depth is split, follows from the shape and the number of
 //! multiprocessors alone; parts are summed in order.
 
-mod kernel;
+mod blocked;
+mod lines;
 #[cfg(all(test, feature = "cpu", feature = "wgpu"))]
 mod tests;
 mod tile;
+mod units;
 
 use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
@@ -16,8 +18,9 @@ use cubecl::prelude::*;
 
 use super::parts::sum_parts;
 use crate::plumbing::cube::{contiguous, cubes, empty, narrow, vector_of};
-use kernel::{LinesLaunch, SizesLaunch};
-use tile::{STAGE, Tile, Work};
+use lines::{LinesLaunch, SizesLaunch};
+use tile::{OF_PLANES, TILES, Tile, Work};
+use units::Unit;
 
 /// Multiprocessors of a device that doesn't say how many it has.
 const PROCESSORS: u32 = 32;
@@ -29,8 +32,24 @@ const PROCESSORS: u32 = 32;
 /// If they have more than three axes.
 pub(super) fn product<R: CubeRuntime>([a, b]: [CubeTensor<R>; 2], output: DType) -> CubeTensor<R> {
     let product = Product::new([a, b], output);
-    let (tile, splits) = Tile::choose(&product.work());
+    let tiles = if product.unit.is_some() { &OF_PLANES[..] } else { &TILES };
+    let (tile, splits) = Tile::choose(tiles, &product.work());
     product.run(tile, splits)
+}
+
+/// The matrix units that the device of `x` has for operands of its type.
+fn matrix_unit<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<Unit> {
+    let properties = x.client.properties();
+    let width = units::WIDTH as u32;
+    let planes = [properties.hardware.plane_size_min, properties.hardware.plane_size_max];
+    let (operand, sum) = (x.dtype.into(), DType::F32.into());
+    let shapes = properties.features.matmul.cmma.iter();
+    shapes
+        .filter(|c| [c.a_type, c.b_type, c.cd_type] == [operand, operand, sum])
+        .filter(|c| x.dtype != DType::F32 && planes == [width; 2] && c.m == c.n)
+        .map(|c| Unit { side: c.m as usize, depth: c.k as usize })
+        .filter(|unit| matches!((unit.side, unit.depth), (16, 16) | (8, 8)))
+        .max_by_key(|unit| unit.side)
 }
 
 /// A matrix, or several of the same shape, as kernels read it.
@@ -90,6 +109,8 @@ struct Product<R: CubeRuntime> {
     shape: Vec<usize>,
     depth: usize,
     output: DType,
+    /// What multiplies, if the device has it.
+    unit: Option<Unit>,
 }
 
 impl<R: CubeRuntime> Product<R> {
@@ -102,8 +123,9 @@ impl<R: CubeRuntime> Product<R> {
         let last = shape.len() - 1;
         let depth = shape[last];
         shape[last] = b.meta.shape()[last];
+        let unit = matrix_unit(&a);
         let [a, b] = [a, super::transposed(b)].map(Operand::new);
-        Self { a, b, shape, depth, output }
+        Self { a, b, shape, depth, output, unit }
     }
 
     /// Matrices, and rows and columns of each.
@@ -117,16 +139,17 @@ impl<R: CubeRuntime> Product<R> {
     fn work(&self) -> Work {
         let hardware = &self.a.tensor.client.properties().hardware;
         let processors = hardware.num_streaming_multiprocessors.unwrap_or(PROCESSORS) as usize;
-        Work { sizes: self.sizes(), stages: self.depth.div_ceil(STAGE), processors }
+        Work { sizes: self.sizes(), depth: self.depth, processors }
     }
 
     fn run(&self, tile: Tile, splits: usize) -> CubeTensor<R> {
-        let Self { a, b, shape, output, .. } = self;
+        let Self { a, shape, output, .. } = self;
         let work = self.work();
         let [batch, rows, columns] = work.sizes;
+        let stages = self.depth.div_ceil(tile.stage);
         // No part is empty.
-        let part = work.stages.div_ceil(splits);
-        let splits = work.stages.div_ceil(part);
+        let part = stages.div_ceil(splits);
+        let splits = stages.div_ceil(part);
         let (written, dtype) = match splits {
             1 => (shape.clone(), *output),
             _ => (vec![batch * splits, rows, columns], DType::F32),
@@ -136,31 +159,63 @@ impl<R: CubeRuntime> Product<R> {
         let count = down * across * batch * splits;
         let [rows, columns] = [rows, columns].map(narrow);
         let [down, across, stages, part, parts, number] =
-            [down, across, work.stages, part, splits, count].map(narrow);
+            [down, across, stages, part, splits, count].map(narrow);
         let sizes = SizesLaunch::new(rows, columns, down, across, stages, part, parts, number);
-        let client = y.client.clone();
+        self.launch(tile, cubes(count), &y, sizes);
+        if splits == 1 { y } else { sum_parts(y, splits, shape.clone(), *output) }
+    }
+
+    fn launch(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
+        let Self { a, b, .. } = self;
+        let (client, types) = (y.client.clone(), [a.tensor.dtype.into(), y.dtype.into()]);
+        let columns = self.sizes()[2];
+        let vectors = [a.vector(), b.vector(), vector_of(y, columns).min(4)];
+        let [va, vb, vy] = vectors;
+        let [x, w, y] = [&a.tensor, &b.tensor, y].map(|x| x.clone().into_array_arg());
+        let (of_a, of_b) = (a.launch(), b.launch());
+        let (a_along, b_along) = (a.along, b.along);
         // SAFETY: the lines are those of the operands, beyond whose ends nothing is read, and the
         // sizes bound what is written.
         unsafe {
-            kernel::product::launch_unchecked::<R>(
-                &client,
-                cubes(count),
-                CubeDim::new_1d(tile.units() as u32),
-                a.vector(),
-                b.vector(),
-                vector_of(&y, columns as usize).min(4),
-                a.tensor.clone().into_array_arg(),
-                b.tensor.clone().into_array_arg(),
-                y.clone().into_array_arg(),
-                a.launch(),
-                b.launch(),
-                sizes,
-                tile,
-                a.along,
-                b.along,
-                [a.tensor.dtype.into(), dtype.into()],
-            );
+            match self.unit.filter(|_| tile.quads == 0) {
+                Some(unit) => units::product::launch_unchecked::<R>(
+                    &client,
+                    count,
+                    CubeDim::new_2d(units::WIDTH as u32, units::PLANES as u32),
+                    va,
+                    vb,
+                    vy,
+                    x,
+                    w,
+                    y,
+                    of_a,
+                    of_b,
+                    sizes,
+                    tile,
+                    unit,
+                    a_along,
+                    b_along,
+                    types,
+                ),
+                None => blocked::product::launch_unchecked::<R>(
+                    &client,
+                    count,
+                    CubeDim::new_1d(tile.units as u32),
+                    va,
+                    vb,
+                    vy,
+                    x,
+                    w,
+                    y,
+                    of_a,
+                    of_b,
+                    sizes,
+                    tile,
+                    a_along,
+                    b_along,
+                    types,
+                ),
+            }
         }
-        if splits == 1 { y } else { sum_parts(y, splits, shape.clone(), *output) }
     }
 }
