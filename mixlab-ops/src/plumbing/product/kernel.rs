@@ -41,10 +41,11 @@ pub(crate) fn product<R: CubeRuntime>(
     {
         return from_cuda(hopper::product([a, b], precision, out, _rows));
     }
-    let on_cuda = R::name(&a.client) == "cuda";
+    let rounds = R::name(&a.client) == "cuda";
     match precision {
-        Precision::Tf32 | Precision::Bf16 if on_cuda => by_cubek(a, b, out),
-        _ => portable::product([a, b], out),
+        Precision::Bf16 => by_cubek(a, b, out),
+        Precision::Tf32 if rounds => by_cubek(a, b, out),
+        Precision::F32 | Precision::Tf32 => portable::product([a, b], out),
     }
 }
 

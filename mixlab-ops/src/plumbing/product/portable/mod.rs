@@ -22,8 +22,9 @@ use lines::{LinesLaunch, SizesLaunch};
 use tile::{OF_PLANES, TILES, Tile, Work};
 use units::Unit;
 
-/// Multiprocessors of a device that doesn't say how many it has.
-const PROCESSORS: u32 = 32;
+/// Multiprocessors of a device that doesn't say how many it has, as none does outside of CUDA: with too
+/// many a small device adds up more parts than it needs, with too few a large one stands idle.
+const PROCESSORS: u32 = 64;
 
 /// `a b` for `a` `[…, N, K]` and `b` `[…, K, M]` of one type, as a tensor of type `output` without
 /// gaps.
