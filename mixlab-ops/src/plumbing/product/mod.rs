@@ -3,7 +3,7 @@
 //!
 //! | precision | CUDA, Hopper | CUDA, other cards | elsewhere |
 //! |---|---|---|---|
-//! | bf16 | `hopper.cu` | cubek's tensor-core kernels | `portable`, by matrix units if there are any |
+//! | bf16 | `hopper.cu` | cubek's tensor-core kernels | cubek's, with matrix units if there are any |
 //! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round operands | as f32 |
 //! | f32 | `portable` | `portable` | `portable` |
 //!
