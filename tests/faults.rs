@@ -165,8 +165,15 @@ fn a_run_goes_on_when_nobody_reads_what_it_prints() {
         assert!(scene.at(name).exists(), "{name}");
     }
     // What only prints has failed.
-    let count = scene.command(&["count", "--config", "c.json"]).stdout(full()).output().unwrap();
-    refused(&count, 1);
+    let printing: [&[&str]; 4] = [
+        &["count", "--config", "c.json"],
+        &["validate", "--config", "c.json"],
+        &["completions", "bash"],
+        &["eval", "--config", "c.json", "--safetensors-load", "full.st", "--train", "train_*.bin"],
+    ];
+    for command in printing {
+        refused(&scene.command(command).stdout(full()).output().unwrap(), 1);
+    }
 }
 
 #[cfg(unix)]

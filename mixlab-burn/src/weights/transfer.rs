@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ::safetensors::SafeTensors;
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
