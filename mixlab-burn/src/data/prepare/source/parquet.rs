@@ -8,7 +8,7 @@ use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::schema::types::SchemaDescriptor;
+use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 
 use super::super::guard::guarded;
 use super::{PrepareError, decode};
@@ -76,14 +76,22 @@ fn read(
 /// The index of the column `field`, if it holds one text a row; otherwise why not, and the way out.
 fn column(schema: &SchemaDescriptor, field: &str) -> Result<usize, [String; 2]> {
     let names: Vec<_> = schema.columns().iter().map(|column| column.path().string()).collect();
-    let known = || format!("give `--text-field` one of its columns `{}`", names.join("`, `"));
+    let is_text = |column: &ColumnDescPtr| {
+        column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0
+    };
+    let texts = schema.columns().iter().filter(|column| is_text(column));
+    let texts: Vec<_> = texts.map(|column| column.path().string()).collect();
+    let known = || match texts.is_empty() {
+        true => "no column of it holds one text a row: write it anew, or as JSON lines".into(),
+        false => format!("give `--text-field` one of its columns `{}`", texts.join("`, `")),
+    };
     let Some(index) = names.iter().position(|name| name == field) else {
         return Err([format!("it has no column `{field}`"), known()]);
     };
     let column = schema.column(index);
     if column.max_rep_level() > 0 {
         let reason = format!("its column `{field}` holds lists, expected one text a row");
-        return Err([reason, "write a file with one text a row, or JSON lines".into()]);
+        return Err([reason, known()]);
     }
     match column.physical_type() {
         Type::BYTE_ARRAY => Ok(index),
@@ -158,8 +166,9 @@ mod tests {
         let path = folder.path().join("x.parquet");
         write(&path, Compression::UNCOMPRESSED);
         let error = texts(&path, "text").unwrap_err();
+        assert!(error.contains("no column `text`"), "{error}");
         assert!(
-            error.contains("no column `text`") && error.contains("`doc.text`, `id`"),
+            error.ends_with("hint: give `--text-field` one of its columns `doc.text`"),
             "{error}"
         );
         assert_eq!(error.matches("hint: ").count(), 1, "{error}");
