@@ -152,7 +152,7 @@ fn what_packers_add_is_passed_over_and_damage_is_no_fault_of_the_path() {
     let mut sum = gzip(b"a text");
     let end = sum.len() - 8;
     sum[end] ^= 1;
-    let after = |packed: Vec<u8>| [packed, b"more".to_vec()].concat();
+    let after = |packed: Vec<u8>| [packed, b"more than a header".to_vec()].concat();
     for (name, bytes) in [("x.gz", sum), ("y.gz", after(gzip(b"a"))), ("z.zst", after(zstd(b"a")))]
     {
         let error = file(name, &bytes).unwrap_err();
