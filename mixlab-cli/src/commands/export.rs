@@ -1,5 +1,8 @@
 //! `export`: a model in a form that other programs run.
 
+mod hub;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
@@ -15,9 +18,14 @@ use crate::{cli, outputs};
 
 pub fn run<K: Block>(options: &cli::Export) -> anyhow::Result<()> {
     let (plan, config) = super::planned::<K>(&options.config, None)?;
-    let config = config.to_string();
-    let inputs = [options.config.paths(), vec![options.safetensors_load.clone()]];
-    outputs::check(&inputs.concat(), &[("--onnx", &options.onnx)])?;
+    let inputs = [options.config.paths(), vec![options.safetensors_load.clone()]].concat();
+    let folder = options.hf.as_ref().map(|path| hub::outputs(path));
+    let files = [("--onnx", &options.onnx), ("--gguf", &options.gguf)];
+    let files = files.into_iter().filter_map(|(flag, file)| Some((flag, file.clone()?)));
+    let outputs: Vec<(&str, PathBuf)> =
+        files.chain(folder.into_iter().flatten().map(|path| ("--hf", path))).collect();
+    let outputs: Vec<(&str, &Path)> = outputs.iter().map(|(flag, path)| (*flag, &**path)).collect();
+    outputs::check(&inputs, &outputs)?;
     backend::run(&options.compute, Export { options, plan, config })
 }
 
@@ -25,7 +33,7 @@ struct Export<'a, K> {
     options: &'a cli::Export,
     plan: Arc<Plan<K>>,
     /// The config as JSON, overrides included.
-    config: String,
+    config: serde_json::Value,
 }
 
 impl<K: Block> Job for Export<'_, K> {
@@ -33,13 +41,28 @@ impl<K: Block> Job for Export<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let trace = if self.options.stateful { trace_stateful } else { trace_model };
-        let traced = trace(&self.plan)?;
         let model = Model::<A::InnerBackend, K>::new(self.plan.clone(), &device);
         let model = weights::load(model, &self.options.safetensors_load)?;
-        let path = &self.options.onnx;
+        if let Some(path) = &self.options.onnx {
+            self.onnx(&model, path)?;
+        }
+        if let Some(path) = &self.options.gguf {
+            hub::gguf(self.options, &model, path)?;
+        }
+        if let Some(path) = &self.options.hf {
+            hub::folder(self.options, &self.config, &model, path)?;
+            self.onnx(&model, &hub::onnx(path)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: Block> Export<'_, K> {
+    fn onnx<B: Backend>(&self, model: &Model<B, K>, path: &Path) -> anyhow::Result<()> {
+        let trace = if self.options.stateful { trace_stateful } else { trace_model };
+        let traced = trace(&self.plan)?;
         let options = Options { external: self.options.external_data, metadata: self.metadata() };
-        let written = traced.write(&model, path, &options)?;
+        let written = traced.write(model, path, &options)?;
         let beside = if written.external { ", weights beside it" } else { "" };
         println!(
             "wrote {}: {} operations, {} parameters{beside}",
@@ -49,14 +72,13 @@ impl<K: Block> Job for Export<'_, K> {
         );
         Ok(())
     }
-}
 
-impl<K: Block> Export<'_, K> {
     fn metadata(&self) -> Vec<(String, String)> {
+        let config = self.config.to_string();
         let entries = [
             ("mixlab.name", self.plan.name.clone()),
-            ("mixlab.config", self.config.clone()),
-            ("mixlab.config_sha256", super::sha256(&self.config)),
+            ("mixlab.config", config.clone()),
+            ("mixlab.config_sha256", super::sha256(&config)),
             ("mixlab.seq_len", self.plan.seq_len.to_string()),
             ("mixlab.stateful", self.options.stateful.to_string()),
             ("mixlab.profile", "portable".into()),
