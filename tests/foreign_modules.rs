@@ -10,10 +10,12 @@ use burn::nn::attention::generate_autoregressive_mask;
 use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig};
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, AvgPool1d, AvgPool1dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
+use burn::nn::transformer::{
+    TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput,
+};
 use burn::nn::{
-    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Embedding, EmbeddingConfig, Gelu, LayerNorm,
-    LayerNormConfig, Linear, LinearConfig, PaddingConfig1d, PaddingConfig2d,
+    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Embedding, EmbeddingConfig, Gelu,
+    LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig1d, PaddingConfig2d,
 };
 use burn::tensor::activation::{log_softmax, relu, sigmoid};
 use burn::tensor::{Bool, Distribution, Int, Tensor, TensorData, backend::Backend};
@@ -232,10 +234,7 @@ fn encoder(folder: &Path) {
     let module = Encoder::<Flex>::new(&device);
     let ids = Tensor::<Flex, 2, Int>::from_ints([[1, 5, 9, 0, 3], [2, 2, 10, 4, 7]], &device);
     let padding = Tensor::<Flex, 2, Bool>::from_data(
-        TensorData::from([
-            [false, false, false, false, true],
-            [false, false, false, true, true],
-        ]),
+        TensorData::from([[false, false, false, false, true], [false, false, false, true, true]]),
         &device,
     );
     let y = module.forward(ids.clone(), padding.clone());

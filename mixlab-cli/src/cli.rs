@@ -1,5 +1,6 @@
 //! The command line as clap sees it.
 
+mod export;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::{Compute, PrecisionName};
 
+pub use export::{Export, Parity, Tolerance};
 pub use training::{Checkpoints, Every, Quantize, WarmStart};
 
 /// Explore language-model architectures from one JSON file.
@@ -26,6 +28,8 @@ pub enum Command {
     Count(Count),
     /// Write a model for other programs
     Export(Export),
+    /// Compare an exported file with its model
+    Parity(Parity),
     /// Check that a backend works, and how fast
     Smoke(Smoke),
     /// Turn text into token shards
@@ -58,6 +62,7 @@ impl Command {
             Self::Generate(options) => Some(&options.model.compute),
             Self::Validate(options) => Some(&options.compute),
             Self::Export(options) => Some(&options.compute),
+            Self::Parity(options) => Some(&options.compute),
             // Its runs are processes of their own.
             Self::Race(_) => None,
             Self::Count(_) | Self::Prepare(_) | Self::Completions(_) | Self::Man(_) => None,
@@ -171,39 +176,6 @@ pub struct Count {
     /// Draw the architecture
     #[arg(long, value_name = "FILE.svg")]
     pub diagram: Option<PathBuf>,
-}
-
-#[derive(Args)]
-#[command(group = clap::ArgGroup::new("forms").args(["onnx", "hf", "gguf"]).multiple(true).required(true))]
-pub struct Export {
-    #[command(flatten)]
-    pub config: ConfigFile,
-    /// The weights to export
-    #[arg(long, value_name = "FILE")]
-    pub safetensors_load: PathBuf,
-    /// Write an ONNX file: input_ids [batch, sequence] to logits [batch, sequence, vocab]
-    #[arg(long, value_name = "FILE")]
-    pub onnx: Option<PathBuf>,
-    /// Write a folder that Hugging Face transformers opens; its onnx/model.onnx is as --onnx writes it
-    #[arg(long, value_name = "DIR")]
-    pub hf: Option<PathBuf>,
-    /// Write a file for llama.cpp, if its architecture llama has what the model is
-    #[arg(long, value_name = "FILE")]
-    pub gguf: Option<PathBuf>,
-    /// tokenizer.json for --hf and --gguf [default: beside the weights or the config]
-    #[arg(long, value_name = "FILE")]
-    pub tokenizer: Option<PathBuf>,
-    /// What the run wrote with its --metrics, for the model card of --hf
-    #[arg(long, value_name = "FILE")]
-    pub metrics: Option<PathBuf>,
-    /// Let the file go on from what earlier tokens left: inputs past_key_values.*, outputs present.*
-    #[arg(long)]
-    pub stateful: bool,
-    /// Keep the weights in a file of their own, FILE.data, also if there is room for them
-    #[arg(long)]
-    pub external_data: bool,
-    #[command(flatten)]
-    pub compute: Compute,
 }
 
 #[derive(Args)]

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::folder::Family;
 use super::HubError;
 use super::error::io;
+use super::folder::Family;
 use crate::blocks::Block;
 use crate::plan::Plan;
 

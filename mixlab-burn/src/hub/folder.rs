@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
+use super::HubError;
 use super::card::{Run, card};
 use super::error::io;
 use super::llama::{Llama, Pairs};
 use super::planned::{Places, describe};
 use super::tensors::{self, Named};
 use super::tokens::{self, Tokens};
-use super::HubError;
 use crate::blocks::Block;
 use crate::files::replace_file;
 use crate::model::Model;

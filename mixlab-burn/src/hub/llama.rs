@@ -122,7 +122,12 @@ impl Llama {
         tensors.push(norm("model.norm.weight".into(), global("final_norm"), hidden));
         if !plan.tie_embeddings {
             let head = Matrix { values: global("head"), rows: dim, columns: plan.vocab };
-            tensors.push(head.turned("lm_head.weight".into(), [plan.vocab, hidden], |c| c, |_| 1.0));
+            tensors.push(head.turned(
+                "lm_head.weight".into(),
+                [plan.vocab, hidden],
+                |c| c,
+                |_| 1.0,
+            ));
         }
         let Plain { heads, kv_heads, head_dim, ffn, .. } = *block;
         Ok(Self {

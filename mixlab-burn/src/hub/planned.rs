@@ -66,7 +66,8 @@ impl Places {
     }
 
     fn names(&self, of: &HashMap<String, usize>) -> Map<String, Value> {
-        let name = |(name, index): (&String, &usize)| (name.clone(), self.files[*index].0.clone().into());
+        let name =
+            |(name, index): (&String, &usize)| (name.clone(), self.files[*index].0.clone().into());
         let mut names: Vec<_> = of.iter().collect();
         names.sort_by_key(|(_, index)| **index);
         names.into_iter().map(name).collect()
@@ -84,9 +85,7 @@ pub(super) fn describe<B: Backend, K: Block>(
     let plan = model.plan();
     let block = |index: usize| {
         let step = &plan.steps[index];
-        let refused = |reason: String| {
-            HubError::Block { index, label: step.label.clone(), reason }
-        };
+        let refused = |reason: String| HubError::Block { index, label: step.label.clone(), reason };
         let mut block = options(step.block.as_any(), &places.blocks[index]).map_err(refused)?;
         block["weights"] = places.names(&places.blocks[index]).into();
         block["owner"] = step.owner.into();

@@ -120,7 +120,10 @@ mod tests {
             let bytes = std::fs::read(folder.path().join(file)).unwrap();
             let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
             let read = file.tensor(&tensor.name).unwrap();
-            assert_eq!((read.shape(), read.data()), (&tensor.shape[..], &*little_endian(&tensor.values)));
+            assert_eq!(
+                (read.shape(), read.data()),
+                (&tensor.shape[..], &*little_endian(&tensor.values))
+            );
         }
         assert_eq!(write(folder.path(), &tensors, 4000).unwrap(), ["model.safetensors"]);
         assert!(!folder.path().join("model.safetensors.index.json").exists());

@@ -70,4 +70,3 @@ impl Tokens {
 pub(super) fn end(tokens: Option<&Tokens>) -> Option<u64> {
     Some(tokens?.end.as_ref()?.0)
 }
-

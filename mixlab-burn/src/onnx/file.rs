@@ -180,6 +180,21 @@ impl Traced {
     }
 }
 
+/// Adds to what the file at `path` says about itself, which is of use for what is known after it was
+/// written.
+///
+/// # Errors
+/// If it is no ONNX file, or cannot be written again.
+pub fn annotate(path: &Path, entries: &[(String, String)]) -> Result<(), OnnxError> {
+    let io = |source| OnnxError::Io { path: path.into(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let mut model =
+        ModelProto::parse_from_bytes(&bytes).map_err(std::io::Error::other).map_err(io)?;
+    model.metadata_props.extend(entries.iter().map(|(key, value)| property(key, value)));
+    let bytes = model.write_to_bytes().map_err(std::io::Error::other).map_err(io)?;
+    replace_file(path, |file| file.write_all(&bytes)).map_err(io)
+}
+
 /// Where weights are that are not in the file itself.
 fn beside(path: &Path) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -23,11 +23,19 @@ mod file;
 mod graph;
 mod language;
 mod lower;
+#[cfg(feature = "onnxruntime")]
+mod parity;
+#[cfg(feature = "onnxruntime")]
+mod runtime;
 mod stateful;
 mod trace;
 
 pub use error::OnnxError;
-pub use file::{Options, Written};
+pub use file::{Options, Written, annotate};
 pub use language::trace_model;
+#[cfg(feature = "onnxruntime")]
+pub use parity::{Parity, ParityError, parity};
+#[cfg(feature = "onnxruntime")]
+pub use runtime::{RuntimeError, load_runtime};
 pub use stateful::{Kept, Length, memory_of, trace_stateful};
 pub use trace::{Dim, Trace, Traced, trace};

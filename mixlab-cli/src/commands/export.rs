@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{Options, trace_model, trace_stateful};
+use mixlab_burn::onnx::{Options, annotate, trace_model, trace_stateful};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights;
 
+use super::parity;
 use crate::backend::{self, Job, Place};
 use crate::{cli, outputs};
 
@@ -44,21 +46,26 @@ impl<K: Block> Job for Export<'_, K> {
         let model = Model::<A::InnerBackend, K>::new(self.plan.clone(), &device);
         let model = weights::load(model, &self.options.safetensors_load)?;
         if let Some(path) = &self.options.onnx {
-            self.onnx(&model, path)?;
+            self.onnx(&model, path, &device)?;
         }
         if let Some(path) = &self.options.gguf {
             hub::gguf(self.options, &model, path)?;
         }
         if let Some(path) = &self.options.hf {
             hub::folder(self.options, &self.config, &model, path)?;
-            self.onnx(&model, &hub::onnx(path)?)?;
+            self.onnx(&model, &hub::onnx(path)?, &device)?;
         }
         Ok(())
     }
 }
 
 impl<K: Block> Export<'_, K> {
-    fn onnx<B: Backend>(&self, model: &Model<B, K>, path: &Path) -> anyhow::Result<()> {
+    fn onnx<B: Backend>(
+        &self,
+        model: &Model<B, K>,
+        path: &Path,
+        device: &B::Device,
+    ) -> anyhow::Result<()> {
         let trace = if self.options.stateful { trace_stateful } else { trace_model };
         let traced = trace(&self.plan)?;
         let options = Options { external: self.options.external_data, metadata: self.metadata() };
@@ -70,6 +77,11 @@ impl<K: Block> Export<'_, K> {
             written.nodes,
             written.parameters
         );
+        if self.options.verify {
+            let session = Session::new(model.clone(), device);
+            let found = parity::compare(&session, path, &self.options.tolerance)?;
+            annotate(path, &[("mixlab.parity".into(), format!("{:.1e}", found.worst()))])?;
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod full;
 pub mod generate;
 pub mod hiddenstats;
 pub mod man;
+pub mod parity;
 pub mod prepare;
 pub mod race;
 mod scorer;

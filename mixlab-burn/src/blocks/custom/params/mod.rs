@@ -87,9 +87,9 @@ impl Params {
     pub fn to_json(&self) -> serde_json::Value {
         let value = |value: &Value| -> serde_json::Value {
             match value {
-            Value::Int(size) => size.to_json(),
-            Value::Float(number) => (*number).into(),
-            Value::List(sizes) => sizes.iter().map(|size| size.to_json()).collect(),
+                Value::Int(size) => size.to_json(),
+                Value::Float(number) => (*number).into(),
+                Value::List(sizes) => sizes.iter().map(|size| size.to_json()).collect(),
             }
         };
         self.0.iter().map(|(name, held)| ((*name).to_owned(), value(held))).collect()
