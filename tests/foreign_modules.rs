@@ -22,7 +22,7 @@ use burn::tensor::{Bool, Distribution, Int, Tensor, TensorData, backend::Backend
 use burn_flex::Flex;
 use mixlab_burn::onnx::{Dim, Options, Trace, trace};
 use mixlab_burn::ops::capture::Capture;
-use mixlab_burn::ops::{self, Mismatch, Op, Spec, lift, lower, run};
+use mixlab_burn::ops::{self, Mismatch, Op, Spec, lift, lower};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 /// `[B, 6]` to `[B, 3]`.
@@ -151,7 +151,8 @@ struct Swished<B: Backend> {
 
 impl<B: ops::Backend> Swished<B> {
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        run(&Swish { slope: 1.5 }, [lower(self.linear.forward(x))], vec![])
+        let x = lower(self.linear.forward(x));
+        lift(B::execute(&Swish { slope: 1.5 }, [x], vec![]).remove(0))
     }
 }
 

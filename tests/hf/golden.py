@@ -141,6 +141,7 @@ def check(cli, case, folder):
 def main():
     cli, cases, names = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     kinds, failed = collections.Counter(), 0
     for case in sorted(cases.iterdir()):

@@ -25,9 +25,10 @@ class MixlabConfig(PretrainedConfig):
 
     model_type = "mixlab"
 
-    def __init__(self, plan=None, mixlab=None, **kwargs):
+    def __init__(self, plan=None, mixlab=None, use_cache=True, **kwargs):
         self.plan = plan or {}
         self.mixlab = mixlab or {}
+        self.use_cache = use_cache
         super().__init__(**kwargs)
 
 
@@ -510,7 +511,8 @@ class MixlabForCausalLM(PreTrainedModel, GenerationMixin):
     def weights(self, names):
         return {short: getattr(self, name) for short, name in names.items()}
 
-    def forward(self, input_ids, attention_mask=None, labels=None, memory=None, use_cache=None, return_dict=None, **kwargs):
+    def forward(self, input_ids, attention_mask=None, labels=None, memory=None, use_cache=None, length=None, **kwargs):
+        """`length`: how many tokens of each row are meant; what comes after them fills the row."""
         if attention_mask is not None and not bool(attention_mask.all()):
             raise ValueError("rows have no padding in this model: give rows of one length, or one at a time")
         plan = self.config.plan
@@ -530,7 +532,7 @@ class MixlabForCausalLM(PreTrainedModel, GenerationMixin):
         logits = flow.rms(x, w["final_norm"]) @ (w["head"] if "head" in w else w["embed"].T)
         if plan["softcap"]:
             logits = plan["softcap"] * torch.tanh(logits / plan["softcap"])
-        loss = None
+        logits, loss = logits[:, :length], None
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
         keeps = plan["streaming"] and (self.config.use_cache if use_cache is None else use_cache)
@@ -560,7 +562,12 @@ class MixlabForCausalLM(PreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, input_ids, memory=None, attention_mask=None, use_cache=None, **kwargs):
         ids = input_ids if memory is None else input_ids[:, memory.tokens :]
-        return {"input_ids": ids, "memory": memory, "attention_mask": attention_mask, "use_cache": use_cache}
+        inputs = {"memory": memory, "attention_mask": attention_mask, "use_cache": use_cache}
+        if self.config.plan["streaming"]:
+            return {"input_ids": ids, **inputs}
+        # A block needs whole rows, of the length of training: zeros fill them, as in mixlab.
+        room = max(0, self.config.max_position_embeddings - ids.shape[1])
+        return {"input_ids": F.pad(ids, (0, room)), "length": ids.shape[1], **inputs}
 
     def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
