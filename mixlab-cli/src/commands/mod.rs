@@ -47,7 +47,7 @@ fn planned<K: Block>(
 
 /// The plan of the config that a command names for trained weights.
 fn trained<K: Block>(options: &Trained) -> Result<Arc<Plan<K>>, ConfigError> {
-    let precision = options.precision.map(|precision| precision.setting());
+    let precision = options.machine.precision.map(|precision| precision.setting());
     Ok(planned::<K>(&options.config, precision)?.0)
 }
 
