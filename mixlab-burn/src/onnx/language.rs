@@ -17,6 +17,7 @@ use crate::plan::Plan;
 /// # Errors
 /// As [`trace()`].
 pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
+    still(plan)?;
     let [batch, sequence] = ["batch", "sequence"].map(Dim::from);
     trace(
         &["batch", "sequence"],
@@ -32,6 +33,18 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
             trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
         },
     )
+}
+
+/// Refuses a model that goes on learning from what it reads: a file has its weights as they are.
+pub(super) fn still<K: Block>(plan: &Plan<K>) -> Result<(), OnnxError> {
+    if plan.training.ttt.is_none() {
+        return Ok(());
+    }
+    Err(OnnxError::Model(
+        "the config asks for test-time training, which changes weights with what is read: an ONNX file \
+         cannot\n  hint: the model without it is exported with `--set training.ttt_steps=0`"
+            .into(),
+    ))
 }
 
 /// [`bigram_ids`](crate::model::bigram_ids) of rows `[B, T]` after the tokens `before` `[B, 1]`, which

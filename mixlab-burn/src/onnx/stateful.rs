@@ -8,8 +8,8 @@ use burn::tensor::{DType, Shape};
 use burn_backend::TensorMetadata;
 use mixlab_ops::capture::{Capture, Session, watch};
 
-use super::language::bigrams;
-use super::{Dim, OnnxError, Trace, Traced, trace};
+use super::language::{bigrams, still};
+use super::{Dim, OnnxError, Profile, Trace, Traced, trace};
 use crate::blocks::{Block, Memory, State, Time};
 use crate::model::{Model, Tokens};
 use crate::plan::Plan;
@@ -40,6 +40,28 @@ pub struct Kept {
     pub dtype: DType,
 }
 
+impl Kept {
+    /// Whether it gets longer with each token.
+    pub fn grows(&self) -> bool {
+        self.axes.contains(&Length::Past)
+    }
+
+    /// Its shape for `rows` rows of `past` tokens.
+    pub fn shape(&self, rows: usize, past: usize) -> Vec<usize> {
+        let length = |axis: &Length| match axis {
+            Length::Fixed(n) => *n,
+            Length::Rows(n) => n * rows,
+            Length::Past => past,
+        };
+        self.axes.iter().map(length).collect()
+    }
+
+    /// How many numbers it has for each row and token.
+    pub fn width(&self) -> usize {
+        self.shape(1, 1).iter().product()
+    }
+}
+
 /// The previous token of each row plus one, `[batch, 1]`: zero before the first.
 const PAST_TOKEN: &str = "past_token";
 
@@ -49,6 +71,7 @@ const PAST_TOKEN: &str = "past_token";
 /// # Errors
 /// If a block needs the whole row again for each token, naming it.
 pub fn memory_of<K: Block>(plan: &Arc<Plan<K>>) -> Result<Vec<Kept>, OnnxError> {
+    still(plan)?;
     streams(plan)?;
     // Longer than what any block looks back, so that a state that could still grow has its full size.
     let past = 16 * plan.seq_len.max(64);
@@ -121,7 +144,7 @@ fn name(kept: &mut [Kept]) {
     let mut before = None;
     for one in kept {
         let place = (one.block, one.door);
-        let kind = match (one.axes.contains(&Length::Past), before == Some(place)) {
+        let kind = match (one.grows(), before == Some(place)) {
             (true, false) => "key",
             (true, true) => "value",
             (false, _) => "recurrent_state",
@@ -144,7 +167,7 @@ fn name(kept: &mut [Kept]) {
 pub fn trace_stateful<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
     let kept = memory_of(plan)?;
     let traced = traced(plan, &kept, false)?;
-    match super::lower::lower(&traced) {
+    match super::lower::lower(&traced, Profile::Portable) {
         // Positions matter, and nothing that grows tells how many tokens there were.
         Err(OnnxError::Axis { .. }) => self::traced(plan, &kept, true),
         _ => Ok(traced),
@@ -189,14 +212,8 @@ fn inputs(
 ) -> BTreeMap<(usize, usize), State<Capture>> {
     let mut doors: BTreeMap<(usize, usize), State<Capture>> = BTreeMap::new();
     for one in kept {
-        let length = |axis: &Length| match axis {
-            Length::Fixed(n) => *n,
-            Length::Rows(n) => n * rows,
-            Length::Past => past,
-        };
-        let shape: Vec<usize> = one.axes.iter().map(length).collect();
         let name = format!("past_key_values.{}", one.name);
-        let tensor = session.input(&name, shape, one.dtype);
+        let tensor = session.input(&name, one.shape(rows, past), one.dtype);
         doors.entry((one.block, one.door)).or_default().push(tensor);
     }
     doors

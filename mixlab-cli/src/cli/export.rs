@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
+use mixlab_burn::onnx::Profile;
 
 use super::ConfigFile;
 use crate::backend::Compute;
@@ -30,9 +31,15 @@ pub struct Export {
     /// What the run wrote with its --metrics, for the model card of --hf
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// Which operations the file may have
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: ProfileName,
     /// Let the file go on from what earlier tokens left: inputs past_key_values.*, outputs present.*
     #[arg(long)]
     pub stateful: bool,
+    /// The token that ends a text, for onnxruntime-genai [default: the last]
+    #[arg(long, value_name = "ID")]
+    pub eos_token: Option<usize>,
     /// Keep the weights in a file of their own, FILE.data, also if there is room for them
     #[arg(long)]
     pub external_data: bool,
@@ -43,6 +50,27 @@ pub struct Export {
     pub tolerance: Tolerance,
     #[command(flatten)]
     pub compute: Compute,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum ProfileName {
+    /// Opset 18: onnxruntime from 1.20 on, and most other runtimes
+    #[default]
+    Portable,
+    /// Opset 23 with Attention, RMSNormalization and RotaryEmbedding: onnxruntime from 1.23 on
+    Modern,
+    /// For onnxruntime-genai: with state, and with genai_config.json beside the file
+    Genai,
+}
+
+impl ProfileName {
+    pub fn profile(self) -> Profile {
+        match self {
+            Self::Portable => Profile::Portable,
+            Self::Modern => Profile::Modern,
+            Self::Genai => Profile::Genai,
+        }
+    }
 }
 
 /// What two runs of a model may differ by.
