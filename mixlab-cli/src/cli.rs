@@ -86,6 +86,12 @@ impl Command {
             Self::Count(_) | Self::Prepare(_) | Self::Completions(_) | Self::Man(_) => None,
         }
     }
+
+    /// Whether it has failed if what it prints does not arrive.
+    pub fn is_answer(&self) -> bool {
+        use Command::{Completions, Count, Eval, Parity, Validate};
+        matches!(self, Completions(_) | Count(_) | Eval(_) | Parity(_) | Validate(_))
+    }
 }
 
 #[derive(Args)]

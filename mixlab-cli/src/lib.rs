@@ -79,7 +79,13 @@ fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     if let Some(compute) = cli.command.compute() {
         backend::use_threads(compute)?;
     }
-    match cli.command {
+    let is_answer = cli.command.is_answer();
+    carry_out::<K>(cli.command)?;
+    if is_answer { out::printed() } else { Ok(()) }
+}
+
+fn carry_out<K: Block>(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),
         Command::Export(options) => commands::export::run::<K>(&options),

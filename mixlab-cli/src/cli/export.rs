@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use mixlab_burn::onnx::Profile;
 
 use super::ConfigFile;
 use crate::backend::Compute;
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("forms").args(["onnx", "hf", "gguf"]).multiple(true).required(true))]
 pub struct Export {
     #[command(flatten)]
     pub config: ConfigFile,
@@ -17,7 +18,19 @@ pub struct Export {
     pub safetensors_load: PathBuf,
     /// Write an ONNX file: input_ids [batch, sequence] to logits [batch, sequence, vocab]
     #[arg(long, value_name = "FILE")]
-    pub onnx: PathBuf,
+    pub onnx: Option<PathBuf>,
+    /// Write a folder that Hugging Face transformers opens; its onnx/model.onnx is as --onnx writes it
+    #[arg(long, value_name = "DIR")]
+    pub hf: Option<PathBuf>,
+    /// Write a file for llama.cpp, if its architecture llama has what the model is
+    #[arg(long, value_name = "FILE")]
+    pub gguf: Option<PathBuf>,
+    /// tokenizer.json for --hf and --gguf [default: beside the weights or the config]
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// What the run wrote with its --metrics, for the model card of --hf
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
     /// Which operations the file may have
     #[arg(long, value_enum, default_value_t)]
     pub profile: ProfileName,
