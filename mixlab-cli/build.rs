@@ -29,7 +29,9 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 /// The backends and formats that were asked for, by their names in Cargo.toml.
 fn features() -> Vec<String> {
-    let of = |name: String| name.strip_prefix("CARGO_FEATURE_").map(|name| name.to_lowercase().replace('_', "-"));
+    let of = |name: String| {
+        name.strip_prefix("CARGO_FEATURE_").map(|name| name.to_lowercase().replace('_', "-"))
+    };
     let mut features: Vec<String> = env::vars().filter_map(|(name, _)| of(name)).collect();
     features.retain(|name| name != "default");
     features.sort();

@@ -19,13 +19,13 @@ const CONFIG: &str = r#"{
 }"#;
 
 /// A folder with the config, and the arguments of a run in it that saves every 7 steps.
-fn arguments(folder: &Path) -> Vec<String> {
+fn arguments(folder: &Path, threads: &str) -> Vec<String> {
     let config = folder.join("config.json");
     fs::write(&config, CONFIG).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
     let checkpoints = at("checkpoints");
     [
-        ["arch", "--backend", "cpu", "--threads", "1"].map(str::to_owned).to_vec(),
+        ["arch", "--backend", "cpu", "--threads", threads].map(str::to_owned).to_vec(),
         vec!["--config".into(), at("config.json"), "--train".into(), TRAIN.into()],
         vec![
             "--safetensors".into(),
@@ -56,18 +56,23 @@ fn result(output: &str) -> String {
 
 #[test]
 fn a_run_that_is_killed_at_any_moment_ends_with_the_same_bits() {
-    const KILLS: u32 = 20;
+    killed("1", 20);
+    killed("3", 5);
+}
+
+/// Kills a run at so many moments, resumes it each time, and compares it with one that goes through.
+fn killed(threads: &str, kills_in_all: u32) {
     let whole = tempfile::tempdir().unwrap();
     let begin = Instant::now();
-    let expected = run(&arguments(whole.path()));
+    let expected = run(&arguments(whole.path(), threads));
     let mut time = begin.elapsed();
     let killed = tempfile::tempdir().unwrap();
-    let arguments = arguments(killed.path());
+    let arguments = arguments(killed.path(), threads);
     let file = |folder: &Path| fs::read(folder.join("final.st")).unwrap();
     let mut kills = 0;
     // Moments spread over a run by the golden ratio; what comes before the first step is one too.
     for number in 1.. {
-        assert!(number < 10 * KILLS, "only {kills} of {number} runs were met");
+        assert!(number < 10 * kills_in_all, "only {kills} of {number} runs were met");
         let moment = time.mul_f64(0.1 + 0.8 * (f64::from(number) * 0.618_034).fract());
         let mut child = start(&arguments);
         std::thread::sleep(moment);
@@ -75,7 +80,7 @@ fn a_run_that_is_killed_at_any_moment_ends_with_the_same_bits() {
         child.kill().unwrap();
         child.wait().unwrap();
         kills += u32::from(met);
-        if kills == KILLS {
+        if kills == kills_in_all {
             break;
         }
         if !met {
@@ -100,7 +105,7 @@ fn another_config_or_other_data_are_refused_by_name() {
         let path = entry.unwrap().path();
         fs::copy(&path, shards.join(path.file_name().unwrap())).unwrap();
     }
-    let mut arguments = arguments(folder.path());
+    let mut arguments = arguments(folder.path(), "1");
     let train = arguments.iter().position(|a| a == TRAIN).unwrap();
     arguments[train] = format!("{}/train_*.bin", shards.display());
     let with = |more: &[&str]| {
@@ -134,7 +139,7 @@ fn another_config_or_other_data_are_refused_by_name() {
 #[test]
 fn a_folder_with_checkpoints_is_not_taken_by_a_new_run_and_signals_write_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut arguments = arguments(folder.path());
+    let mut arguments = arguments(folder.path(), "1");
     let resume = arguments.iter().position(|a| a == "--resume").unwrap();
     arguments.drain(resume..resume + 2);
     arguments.extend(["--set", "training.phases[1].steps=1000000"].map(str::to_owned));
@@ -163,4 +168,28 @@ fn a_folder_with_checkpoints_is_not_taken_by_a_new_run_and_signals_write_one() {
     assert!(folder.path().join("final.st").exists());
     let newest = fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
     assert!((newest - 1).is_multiple_of(3), "{newest} files are not whole checkpoints and a lock");
+}
+
+/// Work is cut by sizes alone, and every sum has one order.
+#[test]
+fn weights_do_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "golden/cases/plain_swiglu/config.json";
+    for optimizer in ["muon", "adamw"] {
+        let trained = |threads: &str| {
+            let path = folder.path().join(threads).display().to_string();
+            let optimizer = format!("training.optimizer={optimizer}");
+            let line =
+                ["arch", "--backend", "cpu", "--config", config, "--train", TRAIN, "--quiet"];
+            let parts =
+                ["--set", "training.batch_tokens=512", "--set", "training.grad_accum_steps=2"];
+            let more =
+                ["--set", "model_dim=128", "--set", "training.steps=12", "--set", &optimizer];
+            let written = ["--threads", threads, "--safetensors", &path];
+            stdout(&mixlab(&[&line[..], &parts, &more, &written].concat()));
+            fs::read(path).unwrap()
+        };
+        let one = trained("1");
+        assert!(["2", "3", "5"].iter().all(|threads| trained(threads) == one), "{optimizer}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -91,6 +91,9 @@ fn an_output_that_cannot_be_written_is_refused_before_the_first_step() {
     }
     #[cfg(unix)]
     {
+        let long = "w".repeat(300);
+        let message = refused(&scene.arch(&["--safetensors", &long]).output().unwrap(), 1);
+        assert!(message.contains("shorter name"), "{message}");
         std::os::unix::fs::symlink("nowhere/w.st", scene.at("dangling")).unwrap();
         refused(&scene.arch(&["--safetensors", "dangling"]).output().unwrap(), 1);
     }
@@ -162,8 +165,15 @@ fn a_run_goes_on_when_nobody_reads_what_it_prints() {
         assert!(scene.at(name).exists(), "{name}");
     }
     // What only prints has failed.
-    let count = scene.command(&["count", "--config", "c.json"]).stdout(full()).output().unwrap();
-    refused(&count, 1);
+    let printing: [&[&str]; 4] = [
+        &["count", "--config", "c.json"],
+        &["validate", "--config", "c.json"],
+        &["completions", "bash"],
+        &["eval", "--config", "c.json", "--safetensors-load", "full.st", "--train", "train_*.bin"],
+    ];
+    for command in printing {
+        refused(&scene.command(command).stdout(full()).output().unwrap(), 1);
+    }
 }
 
 #[cfg(unix)]
@@ -317,6 +327,9 @@ fn numbers_that_cannot_work_are_errors_of_the_request() {
         "training.swa_decay=1",
         "training.grad_clip=-1",
         "dropout=1.5",
+        "training.epsilon=1e-46",
+        "training.grad_clip=1e-320",
+        "logit_softcap=1e-400",
     ];
     for setting in settings {
         let message = refused(&scene.arch(&["--set", setting]).output().unwrap(), 2);
@@ -379,6 +392,17 @@ fn a_file_that_cannot_be_read_is_told_with_a_hint() {
     for pattern in ["none_*.bin", "train_[", "folder/[]"] {
         let command = ["arch", "--config", "c.json", "--train", pattern];
         refused(&scene.command(&command).output().unwrap(), 1);
+    }
+    let files: [(&str, &[u8], &str); 4] = [
+        ("model.gguf", b"GGUF\x03\0\0\0", "GGUF"),
+        ("model.pt", b"PK\x03\x04\0\0\0\0\0", "torch.save"),
+        ("model.safetensors.index.json", b"{\"weight_map\": {}}", "text"),
+        ("fetched.st", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    ];
+    for (name, bytes, part) in files {
+        fs::write(scene.at(name), bytes).unwrap();
+        let message = refused(&scene.arch(&["--safetensors-load", name]).output().unwrap(), 1);
+        assert!(message.contains(name) && message.contains(part), "{message}");
     }
     assert!(!Path::new("none.json").exists());
 }

@@ -33,6 +33,7 @@ pub mod config;
 pub mod data;
 pub mod eval;
 pub mod files;
+pub mod hub;
 pub mod inference;
 pub mod model;
 #[cfg(feature = "onnx")]

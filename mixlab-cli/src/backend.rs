@@ -9,6 +9,8 @@ use clap::{Args, ValueEnum};
 use mixlab_burn::ops::Backend;
 
 use crate::error::Request;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use crate::failure::watched;
 
 /// Where to compute.
 #[derive(Args)]
@@ -343,7 +345,8 @@ fn cuda(device: usize, job: impl Job) -> anyhow::Result<()> {
     }
     configure();
     let place = Place { kind: "cuda", device: device.to_string(), gpu: true };
-    job.run::<Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(device), &place)
+    let cuda = burn_cuda::CudaDevice::new(device);
+    watched(&place, || job.run::<Autodiff<burn_cuda::Cuda>>(cuda, &place))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -415,7 +418,7 @@ fn wgpu(graphics: Graphics, device: usize, job: impl Job) -> anyhow::Result<()> 
         return Err(no_device(kind, &format!("no {graphics:?} adapter for {device:?}")));
     };
     let place = Place { kind, device: setup.adapter.get_info().name, gpu: true };
-    job.run::<Autodiff<Wgpu>>(device, &place)
+    watched(&place, || job.run::<Autodiff<Wgpu>>(device, &place))
 }
 
 /// What `f` returns, or nothing if it panics, and then without a word. Other threads are heard: the

@@ -1,38 +1,63 @@
 //! Ctrl-C and SIGTERM.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use indicatif::ProgressBar;
 
 use crate::error::Interrupted;
+use crate::profile;
+
+/// What a signal does.
+type Action = Box<dyn FnMut() + Send>;
+
+static ACTION: Mutex<Option<Action>> = Mutex::new(None);
+
+/// Calls `action` on each Ctrl-C or SIGTERM from now on, instead of what was called before.
+pub fn act(action: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    static LISTENING: OnceLock<Result<(), String>> = OnceLock::new();
+    let current = || ACTION.lock().unwrap_or_else(PoisonError::into_inner);
+    *current() = Some(Box::new(action));
+    let listen = || {
+        ctrlc::set_handler(move || {
+            if let Some(action) = &mut *current() {
+                action();
+            }
+        })
+    };
+    let listening = LISTENING.get_or_init(|| listen().map_err(|error| error.to_string()));
+    listening.clone().map_err(|error| anyhow!("cannot listen for Ctrl-C: {error}"))
+}
 
 /// Set on Ctrl-C or SIGTERM; what is being done is then finished. The second one ends the process: it
 /// may take minutes, or never end. `bar` is cleared then.
 pub fn flag(bar: ProgressBar) -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    let handler = ctrlc::set_handler(move || {
+    act(move || {
         if set.swap(true, Ordering::Relaxed) {
             end_now(bar.clone());
         }
-    });
-    handler.context("cannot listen for Ctrl-C")?;
+    })?;
     Ok(flag)
 }
 
-/// Ends the process without waiting for anything: the terminal may be stopped and the device hang.
+/// Ends the process on the first signal, once profiles are written: for commands that finish nothing.
+pub fn end() -> anyhow::Result<()> {
+    act(|| end_now(ProgressBar::hidden()))
+}
+
+/// Ends the process without waiting for what it does: the terminal may be stopped and the device hang.
 fn end_now(bar: ProgressBar) -> ! {
     const TERMINAL: Duration = Duration::from_millis(200);
-    let (cleared, wait) = channel();
-    std::thread::spawn(move || {
-        bar.finish_and_clear();
-        let _ = cleared.send(());
-    });
-    let _ = wait.recv_timeout(TERMINAL);
+    const PROFILES: Duration = Duration::from_secs(60);
+    within(TERMINAL, move || bar.finish_and_clear());
+    if profile::is_open() {
+        within(PROFILES, profile::finish);
+    }
     // SAFETY: ends the process, without the exit handlers of drivers that `exit` runs.
     #[cfg(unix)]
     unsafe {
@@ -40,4 +65,14 @@ fn end_now(bar: ProgressBar) -> ! {
     };
     #[cfg(not(unix))]
     std::process::exit(Interrupted::CODE.into());
+}
+
+/// Does `what`, and waits no longer than `time` for it.
+fn within(time: Duration, what: impl FnOnce() + Send + 'static) {
+    let (done, wait) = channel();
+    std::thread::spawn(move || {
+        what();
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(time);
 }

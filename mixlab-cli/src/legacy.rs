@@ -95,7 +95,9 @@ fn of_the_original(arguments: &[String]) -> Result<Vec<String>, String> {
     let mut flags = last_of_each(read(arguments)?);
     let mode = flags.iter().position(|(name, _)| name == "mode").map(|at| flags.remove(at));
     let mode = mode.and_then(|(_, value)| value).unwrap_or_else(|| "arch".into());
-    let cli = Cli::command();
+    let mut cli = Cli::command().disable_help_subcommand(true);
+    // Gives commands the flags that all of them have.
+    cli.build();
     let Some(target) = cli.find_subcommand(&mode) else {
         return Err(unknown_mode(&mode, &cli));
     };
@@ -190,8 +192,6 @@ fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
     let wanted = [
         ("quantize", trains && exports && active("quantize", &["none"])),
         ("checkpoint-every", trains && active("checkpoint-every", &["0"])),
-        ("cpuprofile", active("cpuprofile", &[])),
-        ("memprofile", active("memprofile", &[])),
     ];
     let (name, _) = wanted.into_iter().find(|(_, wanted)| *wanted)?;
     Some(format!("`-{name}` is not available yet\n  hint: leave it out; the rest works without it"))
@@ -283,6 +283,10 @@ mod tests {
             translated("m -mode count -config a -eval -quantize int8"),
             "m count --config=a"
         );
+        assert_eq!(
+            translated("m -mode count -config a -cpuprofile p -memprofile="),
+            "m count --config=a --cpuprofile=p"
+        );
         assert_eq!(translated("m -mode prepare -input i -text-field="), "m prepare --input=i");
         assert_eq!(translated("m -config a -train="), "m arch --config=a --train=");
     }
@@ -294,7 +298,6 @@ mod tests {
             ("m -mode zzz", "mode `zzz` does not exist"),
             ("m -mode arch_race -configs c -safetensors s -quantize int8", "`-quantize` is not"),
             ("m -mode arch_race -configs c -checkpoint-every 5", "`-checkpoint-every` is not"),
-            ("m -mode count -cpuprofile p", "`-cpuprofile` is not available yet"),
             ("m -mode count -quantize int4", "`-quantize int4` is unknown"),
         ] {
             let message = refused(line);

@@ -17,11 +17,14 @@ pub mod backend;
 mod cli;
 mod commands;
 mod error;
+#[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code))]
+mod failure;
 mod interrupt;
 mod kernels;
 mod legacy;
 mod memory;
 mod outputs;
+mod profile;
 mod report;
 mod trace;
 
@@ -51,6 +54,7 @@ pub fn run<K: Block>() -> ExitCode {
     match execute::<K>(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(Interrupted::CODE),
+        Err(error) if error.is::<failure::Failed>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", error::message(&error));
             if error.is::<Stopped>() {
@@ -65,13 +69,27 @@ pub fn run<K: Block>() -> ExitCode {
 fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
     let cli = Cli::try_parse_from(arguments).map_err(refused)?;
+    let _profiles = match cli.profiles.any() {
+        true => {
+            interrupt::end()?;
+            Some(profile::start(&cli.profiles)?)
+        }
+        false => None,
+    };
     if let Some(compute) = cli.command.compute() {
         backend::use_threads(compute)?;
     }
-    match cli.command {
+    let is_answer = cli.command.is_answer();
+    carry_out::<K>(cli.command)?;
+    if is_answer { out::printed() } else { Ok(()) }
+}
+
+fn carry_out<K: Block>(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),
         Command::Export(options) => commands::export::run::<K>(&options),
+        Command::Parity(options) => commands::parity::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
         Command::Race(options) => commands::race::run::<K>(&options),

@@ -3,7 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::DType;
 use mixlab_burn::blocks::Block;
@@ -11,15 +11,25 @@ use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Memory;
 
 use crate::backend::Place;
+use crate::profile::heap;
 
-/// Refuses a run that needs more memory than `place` has. `half` is the type of activations there.
+/// What a step was estimated to need, and what would change that.
+static EXPECTED: OnceLock<(String, String)> = OnceLock::new();
+
+/// Refuses a run that needs more memory than `place` has, unless it is `forced`. `half` is the type of
+/// activations there.
 pub fn check<K: Block>(
     plan: &Arc<Plan<K>>,
     half: Option<DType>,
     place: &Place,
+    forced: bool,
 ) -> anyhow::Result<()> {
-    let Some(available) = place.memory() else { return Ok(()) };
     let memory = Memory::of(plan, half)?;
+    let _ = EXPECTED.set((
+        format!("; a training step was estimated at {}: {}", bytes(memory.peak), parts(&memory)),
+        format!("most of it is made by {}", memory.fields()),
+    ));
+    let Some(available) = place.memory().filter(|_| !forced) else { return Ok(()) };
     if memory.peak <= available {
         return Ok(());
     }
@@ -30,6 +40,12 @@ pub fn check<K: Block>(
         parts(&memory),
         memory.fields()
     )
+}
+
+/// What is said of memory that is full: the estimate of [`check`], if it was made, and the way out.
+pub fn expected() -> (String, String) {
+    let hint = "lower `training.batch_tokens` or `model_dim`; others may be using the device too";
+    EXPECTED.get().cloned().unwrap_or_else(|| (String::new(), hint.into()))
 }
 
 /// What a training step holds, part by part.
@@ -112,11 +128,13 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        heap::freed(place.addr());
         // SAFETY: as the caller promises.
         given(unsafe { System.realloc(place, layout, size) }, size)
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        heap::freed(place.addr());
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(place, layout) }
     }
@@ -127,6 +145,7 @@ fn given(place: *mut u8, size: usize) -> *mut u8 {
     if place.is_null() {
         out_of_memory(size);
     }
+    heap::taken(place.addr(), size);
     place
 }
 

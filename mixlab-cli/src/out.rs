@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use crate::error::printable;
 
 macro_rules! print {
@@ -59,10 +61,16 @@ pub fn print(text: fmt::Arguments<'_>) {
 ///
 /// # Errors
 /// If standard output could not be written, unless who reads it wanted no more.
-pub fn printed() -> io::Result<()> {
-    let lost = LOST.lock().expect("nobody panics with the lock").take();
+pub fn printed() -> anyhow::Result<()> {
+    arrived(LOST.lock().expect("nobody panics with the lock").take())
+}
+
+/// [`printed`] of what was written by other ways, and is lost for a reason.
+pub fn arrived(lost: Option<io::Error>) -> anyhow::Result<()> {
     match lost {
-        Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(anyhow!(
+            "the result cannot be printed: {error}\n  hint: look for what standard output leads to"
+        )),
         _ => Ok(()),
     }
 }

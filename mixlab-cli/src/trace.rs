@@ -9,6 +9,8 @@ use std::time::Instant;
 use anyhow::Context;
 use serde_json::json;
 
+use crate::outputs;
+
 /// A trace that is being written, or none. Events are written as they come; the format needs no end, so
 /// that the file can be read however the run ended.
 #[derive(Clone, Default)]
@@ -24,9 +26,8 @@ impl Trace {
     /// A trace in the file at `path`, if there is one.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let file = File::create(path);
-        let mut file =
-            BufWriter::new(file.with_context(|| format!("cannot write `{}`", path.display()))?);
+        let file = File::create(path).map_err(|error| outputs::unwritable(path, error))?;
+        let mut file = BufWriter::new(file);
         file.write_all(b"[\n").context("cannot write the trace")?;
         Ok(Self(Some(Arc::new(Mutex::new(Open { file, start: Instant::now(), failed: false })))))
     }

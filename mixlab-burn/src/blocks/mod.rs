@@ -46,7 +46,7 @@ pub use scope::Scope;
 pub const NORM_EPS: f32 = 1e-5;
 
 /// Base of the wavelengths of rotary positions.
-const ROPE_BASE: f32 = 10000.0;
+pub(crate) const ROPE_BASE: f32 = 10000.0;
 
 /// The options of one block, as a plan holds them.
 pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {

@@ -104,7 +104,7 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source
         })
         .collect();
     if !refused.is_empty() {
-        return Err(ConfigError::new(refused));
+        return Err(ConfigError::new(refused, 0));
     }
     let mut problems = Problems::default();
     let config: Option<Config> = FromNode::read(&root, Rule::Any, &mut Reader::new(&mut problems));

@@ -6,7 +6,7 @@ use std::fmt;
 use super::shorten::{self, shortened};
 
 /// One thing that is wrong, or only odd, in a config.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problem {
     /// The field, such as `blocks[0].heads`; empty for the config as a whole.
     pub path: String,
@@ -43,9 +43,14 @@ impl Problem {
 pub struct Reported(());
 
 /// The collector into which all checks of a config report.
+///
+/// The first fifty errors are kept; of more only the number is, and where they are.
 #[derive(Debug, Clone, Default)]
 pub struct Problems {
     all: Vec<Problem>,
+    errors: usize,
+    /// Takes what is said of an error that is not kept.
+    dropped: Problem,
     /// Where errors are, for [`Problems::check`].
     bad: HashSet<String>,
 }
@@ -55,6 +60,11 @@ impl Problems {
     pub fn error(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
         let problem = Problem::new(path, message);
         self.bad.insert(problem.path.clone());
+        self.errors += 1;
+        if self.errors > KEPT {
+            self.dropped = problem;
+            return &mut self.dropped;
+        }
         self.push(problem)
     }
 
@@ -83,6 +93,11 @@ impl Problems {
     pub(super) fn hint_from(&mut self, first: usize, hint: impl Fn() -> String) {
         let without = self.all[first..].iter_mut().filter(|problem| problem.hint.is_none());
         without.for_each(|problem| problem.hint = Some(hint()));
+    }
+
+    /// Errors that are not kept.
+    pub(super) fn dropped(&self) -> usize {
+        self.errors.saturating_sub(KEPT)
     }
 
     /// Whether anything makes the config unusable.
@@ -141,48 +156,54 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All errors of a config, in the order of the file; prints a paragraph for each of the first
-/// fifty, and how many more there are.
+/// The first fifty errors that were found in a config, in the order of the file, and how many more
+/// there are. Prints a paragraph for each.
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct ConfigError {
     findings: Vec<Finding>,
+    more: usize,
 }
 
-/// Errors that a [`ConfigError`] prints.
-const SHOWN: usize = 50;
+/// Errors that [`Problems`] keeps.
+const KEPT: usize = 50;
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().take(SHOWN).enumerate() {
+        for (index, finding) in self.findings.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}{finding}")?;
         }
-        match self.findings.len().checked_sub(SHOWN) {
-            None | Some(0) => Ok(()),
-            Some(1) => f.write_str("\nand `1` more error"),
-            Some(more) => write!(f, "\nand `{more}` more errors"),
+        match self.more {
+            0 => Ok(()),
+            1 => f.write_str("\nand `1` more error"),
+            more => write!(f, "\nand `{more}` more errors"),
         }
     }
 }
 
 impl ConfigError {
-    pub(super) fn new(findings: Vec<Finding>) -> Self {
-        Self { findings }
+    pub(super) fn new(findings: Vec<Finding>, more: usize) -> Self {
+        Self { findings, more }
     }
 
     /// The single error `problem` at `place`.
     pub(super) fn at(place: impl Into<String>, problem: Problem) -> Self {
-        Self::new(vec![Finding { place: place.into(), problem }])
+        Self::new(vec![Finding { place: place.into(), problem }], 0)
     }
 
-    /// The errors without their places.
+    /// The errors that were kept, without their places.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.findings.iter().map(|finding| &finding.problem)
     }
 
-    /// The errors with their places.
+    /// The errors that were kept, with their places.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// How many more errors there are.
+    pub fn more(&self) -> usize {
+        self.more
     }
 }
 

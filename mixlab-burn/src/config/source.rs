@@ -44,7 +44,7 @@ impl Source {
         members.map(|(key, node)| (key.to_lowercase(), node.to_json())).collect()
     }
 
-    /// Ends the checks: the warnings, or all errors in the order of the file.
+    /// Ends the checks: the warnings, or the errors, in the order of the file.
     /// The collector is empty afterwards.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Source {
             .into_iter()
             .map(|problem| Finding { place: self.place(&problem.path), problem: problem.clone() })
             .collect();
-        if failed { Err(ConfigError::new(findings)) } else { Ok(findings) }
+        if failed { Err(ConfigError::new(findings, problems.dropped())) } else { Ok(findings) }
     }
 }
 

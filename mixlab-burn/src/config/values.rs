@@ -48,11 +48,22 @@ impl FromNode for f32 {
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         // Straight to 32 bits: by way of 64 a few decimals would round twice.
-        match reader.number(node, "a number")?.parse::<f32>() {
+        let text = reader.number(node, "a number")?;
+        match text.parse::<f32>() {
+            // A 0 often means the default, which nobody asked for who wrote this.
+            Ok(0.0) if !is_zero(text) => {
+                reader.expected("0, or a number that is not 0 in 32 bits (at least 1e-45)", node)
+            }
             Ok(value) if value.is_finite() => reader.in_range(value, value.into(), rule, node),
             _ => reader.expected("a number in the range of 32-bit floats (about ±3.4e38)", node),
         }
     }
+}
+
+/// Whether a number is 0 as it is written.
+fn is_zero(text: &str) -> bool {
+    let digits = text.split(['e', 'E']).next().unwrap_or_default();
+    !digits.contains(|c: char| ('1'..='9').contains(&c))
 }
 
 impl FromNode for bool {
@@ -191,6 +202,12 @@ mod tests {
             "expected a number in the range of 32-bit floats (about ±3.4e38), found `1e39`|`a` is a number: a letter"
         );
         assert!(read::<f64>("1e309", Rule::Any).unwrap_err().contains("64-bit"));
+        for small in ["1e-46", "-2e-400", "0.00000000000000000000000000000000000000000000001"] {
+            assert!(read::<f32>(small, Rule::Any).unwrap_err().contains("0 in 32 bits"), "{small}");
+        }
+        for zero in ["0", "-0.0", "0e9", "0.0E-99"] {
+            assert_eq!(read::<f32>(zero, Rule::Any), Ok(0.0));
+        }
         assert_eq!(
             read::<f32>("false", Rule::Any).unwrap_err(),
             "expected a number, found `false`|`a` is a number: a letter"

@@ -36,6 +36,10 @@ pub fn hint(error: &io::Error) -> &'static str {
         }
         ErrorKind::ResourceBusy => "wait for the other run, or choose another name",
         ErrorKind::UnexpectedEof => "the file is cut off; write it anew",
+        ErrorKind::InvalidData => {
+            "it is damaged, or packed as only its packer can read; unpack it first"
+        }
+        ErrorKind::InvalidFilename => "give it a shorter name",
         _ => "check the path, and whether the disk is in order",
     }
 }

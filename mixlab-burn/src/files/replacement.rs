@@ -34,6 +34,8 @@ impl Replacement {
         match path.metadata() {
             Ok(kind) if kind.is_dir() => return Err(ErrorKind::IsADirectory.into()),
             Ok(kind) if !kind.is_file() => return Ok(Self { path: path.into(), aside: None }),
+            // The file aside has a shorter name, and would only fail to be renamed.
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => return Err(error),
             _ => {}
         }
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {

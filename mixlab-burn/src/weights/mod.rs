@@ -3,6 +3,7 @@
 //! The list of weights is read off the module: a visitor walks its fields in order, and the last
 //! part of a field's path is the weight's name. In files a weight is called `w{index}_{name}`.
 
+mod foreign;
 mod init;
 mod quantize;
 mod quantized;

@@ -15,7 +15,7 @@ use half::{bf16, f16};
 use serde_json::json;
 
 use super::quantize::{packed_len, unpack6};
-use super::{Weight, fill, layout, values};
+use super::{Weight, fill, foreign, layout, values};
 use crate::files::{self, Replacement};
 
 /// One tensor of a file that is written.
@@ -61,6 +61,16 @@ pub enum WeightError {
         path: PathBuf,
         /// What is wrong with it.
         source: SafeTensorError,
+    },
+    /// The file is of another kind, which its first bytes tell.
+    #[error("`{}` is not a safetensors file, but {what}\n  hint: {hint}", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What can be done.
+        hint: &'static str,
     },
     /// A tensor of the model has a number in the file that no model can compute with.
     #[error("`{}`: tensor `{tensor}` holds `{value}` at position `{position}`\n  hint: the run that wrote it had broken down; take weights of an earlier one", .path.display())]
@@ -173,6 +183,17 @@ pub(super) fn header_of(
     plain.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
+/// The tensors in the `bytes` of the file at `path`, or what is there in their place.
+pub(super) fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, WeightError> {
+    SafeTensors::deserialize(bytes).map_err(|source| {
+        let path = path.to_owned();
+        match foreign::named(bytes) {
+            Some((what, hint)) => WeightError::Foreign { path, what, hint },
+            None => WeightError::Format { path, source },
+        }
+    })
+}
+
 /// Replaces all weights of `module` by those in the file at `path`.
 ///
 /// Tensors that the model does not have are ignored.
@@ -183,8 +204,7 @@ pub(super) fn header_of(
 pub fn load<B: Backend, M: Module<B>>(module: M, path: &Path) -> Result<M, WeightError> {
     let io = |source| WeightError::Io { action: "read", path: path.into(), source };
     let bytes = std::fs::read(path).map_err(io)?;
-    let format = |source| WeightError::Format { path: path.into(), source };
-    let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+    let file = open(path, &bytes)?;
     let mut found = Vec::new();
     for (index, weight) in layout(&module).iter().enumerate() {
         let tensor = weight.file_name(index);

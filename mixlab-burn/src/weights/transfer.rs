@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ::safetensors::SafeTensors;
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
@@ -35,8 +34,7 @@ pub fn transfer<B: Backend, M: Module<B>>(
 ) -> Result<(M, Transfer), WeightError> {
     let io = |source| WeightError::Io { action: "read", path: path.into(), source };
     let bytes = std::fs::read(path).map_err(io)?;
-    let format = |source| WeightError::Format { path: path.into(), source };
-    let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+    let file = super::safetensors::open(path, &bytes)?;
     let wrong = |tensor: &str, problem: String| {
         let (path, tensor) = (path.to_owned(), tensor.to_owned());
         WeightError::Tensor { path, tensor, problem }

@@ -47,18 +47,18 @@ use metrics::{Metrics, Start};
 use outputs::Outputs;
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
-    let precision = options.precision.map(|precision| precision.setting());
+    let precision = options.training.machine.precision.map(|precision| precision.setting());
     let (plan, config) = super::planned::<K>(&options.config, precision)?;
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
-    if options.eval {
+    if options.training.eval {
         scorer::warn(&plan);
     }
     let quantization = options.quantize.rule().map_err(Request)?;
     let found = checkpoints::found(&options.checkpoints)?;
     let saves = found.is_some() || checkpoints::folder(&options.checkpoints)?.is_some();
-    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let sources = Sources::find(&options.training.shards, plan.vocab)?;
     let mut read = sources.paths();
     read.extend(found.iter().map(|found| found.weights.clone()));
     let outputs = Outputs::open(options, read, quantization)?;
@@ -70,7 +70,10 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
         position = if other_data { None } else { found.state.position()? };
     }
     let feed = data::open(sources, options, &plan, position.as_ref())?;
-    backend::run(&options.compute, Train { options, plan, config, feed, identity, found, outputs })
+    backend::run(
+        &options.training.machine.compute,
+        Train { options, plan, config, feed, identity, found, outputs },
+    )
 }
 
 /// One training run, ready to go to a backend.
@@ -101,17 +104,15 @@ impl<K: Block> Job for Train<'_, K> {
         let bar = bar(options, plan.training.steps);
         let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
-        if !options.force {
-            let half = || A::half(&device);
-            let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
-            memory::check(&plan, half, place)?;
-        }
+        let half = || A::half(&device);
+        let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
+        memory::check(&plan, half, place, options.training.force)?;
         let precision = plan.training.precision.unwrap_or_else(|| A::precision(&device));
         say(format!(
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={place}, precision={precision}",
             counts.ops, counts.weights, counts.parameters
         ));
-        if options.timing {
+        if options.training.timing {
             kernels::count();
         }
         let waiting = kernels::explain_wait(place);
@@ -282,7 +283,7 @@ impl<K: Block> View<'_, K> {
                 let before = self.before.replace(logged.clone());
                 self.say(self.log.line(&logged, before.as_ref(), phase));
                 self.metrics.step(&logged, before.as_ref());
-                if self.options.timing {
+                if self.options.training.timing {
                     let (log, kernels) = (start.elapsed(), kernels::counted());
                     self.say(self.log.timing(&logged.timing, log, kernels));
                 }

@@ -8,5 +8,7 @@ use crate::cli::{self, Cli};
 pub fn run(options: &cli::Completions) {
     let mut command = Cli::command();
     let name = command.get_name().to_string();
-    clap_complete::generate(options.shell, &mut command, name, &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut command, name, &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
 }

@@ -44,7 +44,7 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
     let whole = options.full || options.stride.is_some() || options.logprobs_out.is_some();
     let full = whole.then(|| full(options, &plan, &sources)).transpose()?;
     scorer::warn(&plan);
-    backend::run(&options.model.compute, Evaluate { options, plan, batches, full, place })
+    backend::run(&options.model.machine.compute, Evaluate { options, plan, batches, full, place })
 }
 
 /// Refuses losses of tokens that would be taken for those of the model.

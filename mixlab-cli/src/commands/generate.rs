@@ -49,7 +49,7 @@ pub fn run<K: Block>(options: &cli::Generate) -> anyhow::Result<()> {
     let generation =
         Generation { max_tokens: options.max_tokens, sampling, seed, slide: options.slide };
     let job = Continue { options, plan, prompt, tokenizer, generation };
-    backend::run(&options.model.compute, job)
+    backend::run(&options.model.machine.compute, job)
 }
 
 /// A prompt and how to continue it, ready to go to a backend.

@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::cli::{self, Cli};
+use crate::outputs;
 
 pub fn run(options: &cli::Man) -> anyhow::Result<()> {
-    let failed = || format!("cannot write `{}`", options.folder.display());
-    fs::create_dir_all(&options.folder).with_context(failed)?;
-    clap_mangen::generate_to(Cli::command(), &options.folder).with_context(failed)?;
+    let failed = |error| outputs::unwritable(&options.folder, error);
+    fs::create_dir_all(&options.folder).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), &options.folder).map_err(failed)?;
     println!("wrote manual pages to {}", options.folder.display());
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use burn::tensor::DType;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::config::Finding;
+use mixlab_burn::config::{ConfigError, Finding};
 use mixlab_burn::data::pattern;
 use mixlab_burn::data::shard::{Layout, Shard, check_vocabulary};
 use mixlab_burn::ops::{Backend, Precision};
@@ -29,7 +29,7 @@ pub fn run<K: Block>(options: &cli::Validate) -> anyhow::Result<()> {
     };
     let data = Data::read(options)?;
     backend::run(
-        &options.compute,
+        &options.machine.compute,
         Validate { options, configs, data, blocks: std::marker::PhantomData::<K> },
     )
 }
@@ -44,8 +44,8 @@ struct Data {
 
 impl Data {
     fn read(options: &cli::Validate) -> anyhow::Result<Self> {
-        let layout = if options.raw_u16 { Layout::Raw } else { Layout::Header };
-        let parts = [("train", &options.train), ("val", &options.val)];
+        let layout = if options.shards.raw_u16 { Layout::Raw } else { Layout::Header };
+        let parts = [("train", &options.shards.train), ("val", &options.shards.val)];
         let given = parts.iter().flat_map(|(part, given)| {
             given.iter().map(|pattern| pattern::in_folder(pattern, part))
         });
@@ -117,11 +117,11 @@ impl<K: Block> Job for Validate<'_, K> {
         for path in &configs {
             let path =
                 path.to_str().context("the name of a config is not UTF-8\n  hint: rename it")?;
-            let precision = options.precision.map(|precision| precision.setting());
+            let precision = options.machine.precision.map(|precision| precision.setting());
             let overrides: Vec<String> = options.set.iter().cloned().chain(precision).collect();
             reports.push(match Plan::<K>::read(path, &overrides) {
                 Ok(planned) => Report::of(path, planned, half, &data)?,
-                Err(error) => Report::refused(path, error.findings()),
+                Err(error) => Report::refused(path, &error),
             });
         }
         let available = place.memory();
@@ -149,6 +149,8 @@ impl<K: Block> Job for Validate<'_, K> {
 struct Report {
     path: String,
     errors: Vec<String>,
+    /// Errors that are not listed.
+    more: usize,
     warnings: Vec<String>,
     /// Nothing if it cannot be planned.
     known: Option<Known>,
@@ -164,9 +166,9 @@ struct Known {
 }
 
 impl Report {
-    fn refused(path: &str, findings: &[Finding]) -> Self {
-        let errors = findings.iter().map(Finding::to_string).collect();
-        Self { path: path.into(), errors, warnings: Vec::new(), known: None }
+    fn refused(path: &str, error: &ConfigError) -> Self {
+        let errors = error.findings().iter().map(Finding::to_string).collect();
+        Self { path: path.into(), errors, more: error.more(), warnings: Vec::new(), known: None }
     }
 
     fn of<K: Block>(
@@ -186,11 +188,11 @@ impl Report {
             vocab: plan.vocab,
             tokens: data.tokens,
         };
-        Ok(Self { path: path.into(), errors, warnings, known: Some(known) })
+        Ok(Self { path: path.into(), errors, more: 0, warnings, known: Some(known) })
     }
 
     fn text(&self, available: Option<u64>) -> String {
-        let verdict = match self.errors.len() {
+        let verdict = match self.errors.len() + self.more {
             0 => "ok".into(),
             1 => "1 error".into(),
             n => format!("{n} errors"),
@@ -211,6 +213,7 @@ impl Report {
         let mut report = json!({
             "config": self.path,
             "errors": self.errors,
+            "more_errors": self.more,
             "warnings": self.warnings,
         });
         if let Some(Known { name, counts, memory, causal, vocab, tokens }) = &self.known {

@@ -107,6 +107,11 @@ impl Custom {
         &self.program.instructions
     }
 
+    /// The operations and the slots that they read and write.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
     /// Index and name of each operation whose result never reaches `x`, so that it is not run.
     pub fn dead(&self) -> Vec<(usize, &'static str)> {
         self.dead.iter().map(|i| (i.index, i.name())).collect()

@@ -75,6 +75,17 @@ impl Size {
         }
     }
 
+    /// An integer, or the symbol of what it depends on.
+    pub fn to_json(self) -> serde_json::Value {
+        match self {
+            Self::Fixed(n) => n.into(),
+            Self::Batch => "B".into(),
+            Self::Seq => "T".into(),
+            Self::HalfSeq => "T/2".into(),
+            Self::Rows => "BT".into(),
+        }
+    }
+
     /// Whether it depends on the length of rows.
     pub fn varies(self) -> bool {
         matches!(self, Self::Seq | Self::HalfSeq | Self::Rows)

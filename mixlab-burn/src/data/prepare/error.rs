@@ -64,7 +64,7 @@ pub enum PrepareError {
     },
     /// A Parquet file cannot be read.
     #[error(
-        "cannot read Parquet file `{}`: {}\n  hint: write it anew, or as JSON lines",
+        "cannot read Parquet file `{}`: {}\n  hint: {hint}",
         path.display(), shortened(reason)
     )]
     Parquet {
@@ -72,6 +72,8 @@ pub enum PrepareError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+        /// What can be done.
+        hint: String,
     },
     /// A record of a JSON file is not an object with text in its text field.
     #[error(
@@ -116,8 +118,8 @@ pub enum PrepareError {
     },
     /// No token came out.
     #[error(
-        "the text of `{}` gave no tokens (`{skipped}` records lack the field `{text_field}`)\n  hint: check the input and `--text-field`",
-        input.display()
+        "the text of `{}` gave no tokens{}",
+        input.display(), lacking(*skipped, text_field)
     )]
     NoTokens {
         /// The input.
@@ -136,6 +138,16 @@ pub enum PrepareError {
     /// What is known about the shards cannot be written.
     #[error(transparent)]
     Prepared(#[from] PreparedError),
+}
+
+/// Why there are no tokens, and the way out.
+fn lacking(skipped: usize, text_field: &str) -> String {
+    match skipped {
+        0 => ": it is empty, or the tokenizer leaves nothing of it\n  hint: check the input".into(),
+        n => format!(
+            ": none of `{n}` records has the field `{text_field}`\n  hint: name the field of the text with `--text-field`"
+        ),
+    }
 }
 
 impl PrepareError {

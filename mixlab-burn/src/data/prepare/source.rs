@@ -8,6 +8,7 @@ mod json;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod unpack;
 mod utf16;
 
 use std::fs::{self, File};
@@ -21,7 +22,7 @@ use super::{PrepareError, PrepareOptions};
 use json::{Looks, Stop};
 use open::{Opened, Stream};
 
-pub(in crate::data) use format::{Format, of as format_of};
+pub(crate) use format::{Format, of as format_of};
 
 /// Bytes of text that are handed on at once.
 const BLOCK: usize = 1 << 18;

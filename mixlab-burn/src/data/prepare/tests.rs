@@ -94,7 +94,7 @@ fn text_without_tokens_is_an_error() {
     let input = folder.path().join("x.jsonl");
     fs::write(&input, "{\"content\": \"a\"}\n").unwrap();
     let error = prepared(&PrepareOptions { input, ..good }).unwrap_err().to_string();
-    assert!(error.contains("`1` records lack the field `text`"), "{error}");
+    assert!(error.contains("none of `1` records has the field `text`"), "{error}");
 }
 
 #[test]

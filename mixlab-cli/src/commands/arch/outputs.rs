@@ -115,6 +115,8 @@ impl Outputs {
 
 /// A place for weights that cannot be written to `path`.
 fn elsewhere(path: &Path) -> PathBuf {
+    const MOST: usize = 200;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = &name[..name.floor_char_boundary(MOST)];
     std::env::temp_dir().join(format!("mixlab-{}-{name}", std::process::id()))
 }

@@ -3,13 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 
-use anyhow::Context;
 use mixlab_burn::data::text::{TextStream, TextTokenizer};
 use mixlab_burn::inference::{End, Generated, Shown, StopTexts};
 use serde_json::json;
 
-use crate::cli;
 use crate::error::printable;
+use crate::{cli, out};
 
 /// One row that grows.
 struct Sample<'a> {
@@ -92,7 +91,7 @@ impl<'a> Screen<'a> {
         if self.tokenizer.is_some() && !self.options.json && !interrupted {
             limit(rows).inspect(|line| eprintln!("{line}"));
         }
-        self.failed.map_or(Ok(()), Err).context("cannot write the text")
+        out::arrived(self.failed)
     }
 
     /// Takes what a row still holds back.

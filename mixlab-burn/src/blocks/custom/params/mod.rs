@@ -83,6 +83,18 @@ impl Params {
         names.iter().filter_map(|name| self.get(name)).any(Value::varies)
     }
 
+    /// The parameters as JSON: sizes as integers or as the symbols of what they depend on.
+    pub fn to_json(&self) -> serde_json::Value {
+        let value = |value: &Value| -> serde_json::Value {
+            match value {
+                Value::Int(size) => size.to_json(),
+                Value::Float(number) => (*number).into(),
+                Value::List(sizes) => sizes.iter().map(|size| size.to_json()).collect(),
+            }
+        };
+        self.0.iter().map(|(name, held)| ((*name).to_owned(), value(held))).collect()
+    }
+
     /// The same parameters with the integers `names` holding each other's values: the `n`-th name
     /// gets what the `n`-th of `from` had.
     pub fn renamed(&self, from: &[&str], names: &[&'static str]) -> Self {

@@ -7,7 +7,7 @@ const ZERO_FREE: usize = 8000;
 
 /// What the first bytes say.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::data) enum Format {
+pub(crate) enum Format {
     Gzip,
     Zstd,
     Parquet,
@@ -65,7 +65,7 @@ const SIGNATURES: [(usize, &[u8], &str, &str); 26] = [
 ];
 
 /// Finds out what `head` begins.
-pub(in crate::data) fn of(head: &[u8]) -> Format {
+pub(crate) fn of(head: &[u8]) -> Format {
     let foreign = SIGNATURES.iter().find(|(at, bytes, ..)| {
         // `ORC` may begin a text as well, which has no zeros.
         head.get(*at..).is_some_and(|rest| rest.starts_with(bytes))
@@ -77,6 +77,8 @@ pub(in crate::data) fn of(head: &[u8]) -> Format {
     match head {
         [0x1f, 0x8b, ..] => Format::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::Zstd,
+        // A frame to be skipped, with which some packers begin.
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
         [b'P', b'A', b'R', b'1', ..] => Format::Parquet,
         [0xff, 0xfe, ..] => Format::Utf16 { little: true },
         [0xfe, 0xff, ..] => Format::Utf16 { little: false },
@@ -108,9 +110,10 @@ mod tests {
 
     #[test]
     fn marks_and_magic_numbers_are_known() {
-        let cases: [(&[u8], Format); 7] = [
+        let cases: [(&[u8], Format); 8] = [
             (b"\x1f\x8b\x08", Format::Gzip),
             (b"\x28\xb5\x2f\xfd\x04", Format::Zstd),
+            (b"\x50\x2a\x4d\x18\x05\0\0\0hello", Format::Zstd),
             (b"PAR1\x15\0", Format::Parquet),
             (b"\xff\xfea\0", Format::Utf16 { little: true }),
             (b"\xfe\xff\0a", Format::Utf16 { little: false }),

@@ -75,12 +75,14 @@ pub(super) fn looks(head: &[u8], field: &str) -> Looks {
 }
 
 /// The layout of a file that is called JSON and begins with `head`. `one_a_line` is for the names
-/// that promise lines.
+/// that promise lines, unless the first is a bracket alone: then no line of the file is a record.
 pub(super) fn layout(head: &[u8], one_a_line: bool) -> Layout {
-    let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
-    match first {
+    let start = head.trim_ascii_start();
+    let is_opened =
+        start.split(|byte| *byte == b'\n').next().is_some_and(|line| line.trim_ascii() == b"{");
+    match start.first() {
         Some(b'[') => Layout::Values,
-        _ if one_a_line || begins_as_lines(head) => Layout::Lines,
+        _ if one_a_line && !is_opened || begins_as_lines(head) => Layout::Lines,
         _ => Layout::Values,
     }
 }
@@ -102,6 +104,8 @@ pub(super) fn each<E>(
             Layout::Lines => &mut text.split('\n'),
             Layout::Values => &mut std::iter::once(text.as_str()),
         };
+        // Files with a mark that were joined have it in the middle.
+        let parts = parts.map(|part| part.trim_start_matches('\u{feff}'));
         for part in parts.filter(|part| !part.trim().is_empty()) {
             let found = field::text(part, field).map_err(|Flaw { at, reason }| {
                 let before = part.bytes().take(at).filter(|byte| *byte == b'\n').count();
@@ -295,7 +299,8 @@ mod tests {
         assert_eq!(layout(b"\n [ {", true), Layout::Values);
         assert_eq!(layout(b"{\"text\": \"a\"}\n{", false), Layout::Lines);
         assert_eq!(layout(pretty, false), Layout::Values);
-        assert_eq!(layout(pretty, true), Layout::Lines);
+        assert_eq!(layout(pretty, true), Layout::Values);
+        assert_eq!(layout(b"{\"text\":\n", true), Layout::Lines);
         assert!(begins_as_lines(b"\r\n{\"a\": NaN}\r\n{"));
         assert!(!begins_as_lines(b"{curly} braces in a text\n"));
         assert!(!begins_as_lines(b"plain text"));

@@ -6,10 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::read::MultiGzDecoder;
-
 use super::PrepareError;
 use super::format::{self, Format, HEAD};
+use super::unpack::{gzip, zstd};
 use super::utf16::Utf16;
 
 /// Layers of packing and encoding that are taken off, the text itself among them.
@@ -53,8 +52,8 @@ pub(super) fn open(
         let mut head = read_head(&mut stream).map_err(failed())?;
         let mut all: Stream = Box::new(Cursor::new(head.clone()).chain(stream));
         stream = match format::of(&head) {
-            Format::Gzip => Box::new(MultiGzDecoder::new(all)),
-            Format::Zstd => Box::new(zstd::Decoder::new(all).map_err(failed())?),
+            Format::Gzip => gzip(all),
+            Format::Zstd => zstd(all).map_err(failed())?,
             Format::Utf16 { little } => {
                 skip(&mut all, 2).map_err(failed())?;
                 Box::new(Utf16::new(all, little))

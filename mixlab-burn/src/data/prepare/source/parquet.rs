@@ -8,7 +8,7 @@ use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::schema::types::SchemaDescriptor;
+use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 
 use super::super::guard::guarded;
 use super::{PrepareError, decode};
@@ -27,8 +27,11 @@ pub(super) fn each(
     let file = File::open(data).map_err(PrepareError::io(path))?;
     let reader = library(path, || SerializedFileReader::new(file))?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let column = column(schema, field)
-        .map_err(|reason| PrepareError::Parquet { path: path.to_owned(), reason })?;
+    let column = column(schema, field).map_err(|[reason, hint]| PrepareError::Parquet {
+        path: path.to_owned(),
+        reason,
+        hint,
+    })?;
     let full = schema.column(column).max_def_level();
     let mut broken = 0;
     for group in 0..reader.num_row_groups() {
@@ -51,8 +54,11 @@ pub(super) fn each(
 
 /// Calls the Parquet library, which panics at some damaged files.
 fn library<T>(path: &Path, call: impl FnOnce() -> errors::Result<T>) -> Result<T, PrepareError> {
-    guarded(|| call().map_err(Into::into))
-        .map_err(|error| PrepareError::Parquet { path: path.to_owned(), reason: error.to_string() })
+    guarded(|| call().map_err(Into::into)).map_err(|error| PrepareError::Parquet {
+        path: path.to_owned(),
+        reason: error.to_string(),
+        hint: "write it anew, or as JSON lines".into(),
+    })
 }
 
 /// The next rows; `full` is the level at which a row has a value.
@@ -67,22 +73,29 @@ fn read(
     Ok((0..count).map(|row| if has_value(row) { values.next() } else { None }).collect())
 }
 
-/// The index of the column `field`, if it holds one text a row.
-fn column(schema: &SchemaDescriptor, field: &str) -> Result<usize, String> {
+/// The index of the column `field`, if it holds one text a row; otherwise why not, and the way out.
+fn column(schema: &SchemaDescriptor, field: &str) -> Result<usize, [String; 2]> {
     let names: Vec<_> = schema.columns().iter().map(|column| column.path().string()).collect();
+    let is_text = |column: &ColumnDescPtr| {
+        column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0
+    };
+    let texts = schema.columns().iter().filter(|column| is_text(column));
+    let texts: Vec<_> = texts.map(|column| column.path().string()).collect();
+    let known = || match texts.is_empty() {
+        true => "no column of it holds one text a row: write it anew, or as JSON lines".into(),
+        false => format!("give `--text-field` one of its columns `{}`", texts.join("`, `")),
+    };
     let Some(index) = names.iter().position(|name| name == field) else {
-        let names = names.join("`, `");
-        return Err(format!(
-            "it has no column `{field}`\n  hint: give `--text-field` one of its columns `{names}`"
-        ));
+        return Err([format!("it has no column `{field}`"), known()]);
     };
     let column = schema.column(index);
     if column.max_rep_level() > 0 {
-        return Err(format!("its column `{field}` holds lists, expected one text a row"));
+        let reason = format!("its column `{field}` holds lists, expected one text a row");
+        return Err([reason, known()]);
     }
     match column.physical_type() {
         Type::BYTE_ARRAY => Ok(index),
-        other => Err(format!("its column `{field}` holds {other}, expected text")),
+        other => Err([format!("its column `{field}` holds {other}, expected text"), known()]),
     }
 }
 
@@ -153,10 +166,12 @@ mod tests {
         let path = folder.path().join("x.parquet");
         write(&path, Compression::UNCOMPRESSED);
         let error = texts(&path, "text").unwrap_err();
+        assert!(error.contains("no column `text`"), "{error}");
         assert!(
-            error.contains("no column `text`") && error.contains("`doc.text`, `id`"),
+            error.ends_with("hint: give `--text-field` one of its columns `doc.text`"),
             "{error}"
         );
+        assert_eq!(error.matches("hint: ").count(), 1, "{error}");
         assert!(texts(&path, "id").unwrap_err().contains("holds INT64"));
     }
 

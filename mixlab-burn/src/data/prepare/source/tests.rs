@@ -138,6 +138,39 @@ fn packed_files_are_unpacked_whatever_they_are_called() {
 }
 
 #[test]
+fn what_packers_add_is_passed_over_and_damage_is_no_fault_of_the_path() {
+    let filled = [gzip(b"a text"), vec![0; 70_000]].concat();
+    assert_eq!(texts("x.gz", &filled), ["a text"]);
+    let between = [gzip(b"a "), vec![0; 500], gzip(b"text")].concat();
+    assert_eq!(texts("x.gz", &between), ["a text"]);
+    let skipped = [b"\x5e\x2a\x4d\x18\x02\0\0\0ab", &zstd(b"a text")[..]].concat();
+    assert_eq!(texts("x.zst", &skipped), ["a text"]);
+    let mut far = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    far.window_log(30).unwrap();
+    far.write_all(b"a text").unwrap();
+    assert_eq!(texts("x.zst", &far.finish().unwrap()), ["a text"]);
+    let mut sum = gzip(b"a text");
+    let end = sum.len() - 8;
+    sum[end] ^= 1;
+    let after = |packed: Vec<u8>| [packed, b"more than a header".to_vec()].concat();
+    for (name, bytes) in [("x.gz", sum), ("y.gz", after(gzip(b"a"))), ("z.zst", after(zstd(b"a")))]
+    {
+        let error = file(name, &bytes).unwrap_err();
+        assert!(error.contains(name) && error.contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn json_lines_that_were_joined_or_spread_out_are_read() {
+    let joined = "\u{feff}{\"text\": \"one\"}\n\u{feff}{\"text\": \"two\"}\n";
+    let spread = "{\n  \"text\": \"one\"\n}\n{\n  \"text\": \"two\"\n}\n";
+    for name in ["x.jsonl", "x.json", "x"] {
+        assert_eq!(texts(name, joined.as_bytes()), ["one", "two"], "{name}");
+        assert_eq!(texts(name, spread.as_bytes()), ["one", "two"], "{name}");
+    }
+}
+
+#[test]
 fn json_lines_are_known_by_any_of_their_names_or_by_themselves() {
     for name in ["x.jsonl", "X.JSONL", "x.ndjson", "x.json", "x.jsonlines", "x", "x.dump"] {
         assert_eq!(texts(name, LINES.as_bytes()), ["one", "two"], "{name}");

@@ -15,7 +15,9 @@ use super::{PrepareError, Tokens};
 pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, PrepareError> {
     let wrong = |reason: String| PrepareError::TokenizerFile { path: path.to_owned(), reason };
     let bytes = fs::read(path).map_err(PrepareError::io(path))?;
-    let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+    // Some editors put a mark in front.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let mut json: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
     let Some(file) = json.as_object_mut() else {
         return Err(wrong("it holds no object".to_owned()));
     };
@@ -93,6 +95,8 @@ mod tests {
     fn the_unknown_token_is_known() {
         let tokens = read(&file(json!(null), Some("[UNK]")).to_string()).unwrap();
         assert_eq!(tokens.unknown, Some(0));
+        let marked = format!("\u{feff}{}", file(json!(null), Some("[UNK]")));
+        assert_eq!(read(&marked).unwrap().unknown, Some(0));
         let unigram = json!({
             "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
             "post_processor": null, "decoder": null,
