@@ -20,16 +20,22 @@ pub fn check<K: Block>(
 ) -> anyhow::Result<()> {
     let Some(available) = place.memory() else { return Ok(()) };
     let memory = Memory::of(plan, half)?;
-    if memory.peak <= available {
+    let needed = needed(&memory, place);
+    if needed <= available {
         return Ok(());
     }
     anyhow::bail!(
         "a training step needs {} of memory, and {place} has {}: {}\n  hint: most of it is made by {}; or train all the same with `--force`",
-        bytes(memory.peak),
+        bytes(needed),
         bytes(available),
         parts(&memory),
         memory.fields()
     )
+}
+
+/// What a training step takes at `place`.
+pub fn needed(memory: &Memory, place: &Place) -> u64 {
+    if place.gpu { memory.reserved } else { memory.peak }
 }
 
 /// What a training step holds, part by part.
