@@ -164,3 +164,27 @@ fn a_folder_with_checkpoints_is_not_taken_by_a_new_run_and_signals_write_one() {
     let newest = fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
     assert!((newest - 1).is_multiple_of(3), "{newest} files are not whole checkpoints and a lock");
 }
+
+/// Work is cut by sizes alone, and every sum has one order.
+#[test]
+fn weights_do_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "golden/cases/plain_swiglu/config.json";
+    for optimizer in ["muon", "adamw"] {
+        let trained = |threads: &str| {
+            let path = folder.path().join(threads).display().to_string();
+            let optimizer = format!("training.optimizer={optimizer}");
+            let line =
+                ["arch", "--backend", "cpu", "--config", config, "--train", TRAIN, "--quiet"];
+            let parts =
+                ["--set", "training.batch_tokens=512", "--set", "training.grad_accum_steps=2"];
+            let more =
+                ["--set", "model_dim=128", "--set", "training.steps=12", "--set", &optimizer];
+            let written = ["--threads", threads, "--safetensors", &path];
+            stdout(&mixlab(&[&line[..], &parts, &more, &written].concat()));
+            fs::read(path).unwrap()
+        };
+        let one = trained("1");
+        assert!(["2", "3", "5"].iter().all(|threads| trained(threads) == one), "{optimizer}");
+    }
+}

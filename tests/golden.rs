@@ -23,20 +23,20 @@ use mixlab_burn::weights::{self, Clip, Levels, Metadata, Quantization, layout, v
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-type Train = Autodiff<Flex>;
+pub type Train = Autodiff<Flex>;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-struct Case {
+pub struct Case {
     folder: PathBuf,
     trace: Value,
-    plan: Arc<Plan>,
+    pub plan: Arc<Plan>,
 }
 
 impl Case {
-    fn open(name: &str) -> Result<Self, String> {
+    pub fn open(name: &str) -> Result<Self, String> {
         let folder = root().join("cases").join(name);
         let text = fs::read_to_string(folder.join("trace.json")).unwrap();
         let config = folder.join("config.json");
@@ -50,7 +50,7 @@ impl Case {
     }
 
     /// All tensors of a file, by name.
-    fn tensors(&self, file: &str) -> BTreeMap<String, Vec<f32>> {
+    pub fn tensors(&self, file: &str) -> BTreeMap<String, Vec<f32>> {
         let bytes = fs::read(self.path(file)).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let number = |b: &[u8]| match b {
@@ -67,7 +67,7 @@ impl Case {
         file.tensors().into_iter().map(|(name, view)| (name, read(view))).collect()
     }
 
-    fn numbers(&self, key: &str) -> Vec<f64> {
+    pub fn numbers(&self, key: &str) -> Vec<f64> {
         self.trace[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
     }
 
@@ -75,7 +75,7 @@ impl Case {
         vec![format!("{}/data/char64/{split}_*.bin", root().display())]
     }
 
-    fn loader(&self, split: &str) -> LoaderConfig {
+    pub fn loader(&self, split: &str) -> LoaderConfig {
         let training = &self.plan.training;
         LoaderConfig {
             patterns: self.patterns(split),
@@ -92,7 +92,7 @@ impl Case {
         Loader::new(&self.loader(split)).unwrap().next_batch().unwrap()
     }
 
-    fn model<B: burn::tensor::backend::Backend>(&self) -> Model<B> {
+    pub fn model<B: burn::tensor::backend::Backend>(&self) -> Model<B> {
         Model::init(self.plan.clone(), &Default::default())
     }
 }
@@ -108,7 +108,7 @@ pub fn cases() -> Vec<String> {
 }
 
 /// Runs `check` on every case and reports all failures together.
-fn every_case(check: impl Fn(&Case) -> Result<(), String>) {
+pub fn every_case(check: impl Fn(&Case) -> Result<(), String>) {
     let failures: Vec<String> = cases()
         .iter()
         .filter_map(|name| {
@@ -298,27 +298,20 @@ fn rounding(case: &Case) -> f64 {
 }
 
 /// Whether a rounding decides on a level of fake quantization, after which losses are others.
-fn jumps(case: &Case) -> bool {
+pub fn jumps(case: &Case) -> bool {
     case.plan.training.qat.is_some() && rounding(case) > 1e-4
 }
 
-/// Steps before a rounding has decided anything, in the runs of the original.
-const BEFORE_JUMPS: usize = 10;
-
-/// How far the loss of a step may be off: what rounding does to it, and never more than 1e-4, but
-/// after a jump twice what rounding does.
-fn tolerance(case: &Case, step: usize) -> f64 {
-    match jumps(case) {
-        true if step < BEFORE_JUMPS => 1e-4,
-        true => 2.0 * rounding(case),
-        false => (10.0 * rounding(case)).min(1e-4),
-    }
+/// How far the loss of a step may be off: ten times what rounding does to it, and never more than 1e-4.
+fn tolerance(case: &Case) -> f64 {
+    (10.0 * rounding(case)).min(1e-4)
 }
 
 #[test]
 fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
     every_case(|case| {
-        if case.plan.name == "dropout" {
+        // Runs with jumps are followed level by level, in `levels.rs`.
+        if case.plan.name == "dropout" || jumps(case) {
             return Ok(());
         }
         let (model, logged) = run(case, case.model());
@@ -327,7 +320,7 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
             return Err(format!("{} steps instead of {}", logged.len(), losses.len()));
         }
         for (step, (loss, lr)) in logged.iter().zip(losses.iter().zip(lrs)) {
-            let (error, bound) = ((step.loss - loss).abs(), tolerance(case, step.step));
+            let (error, bound) = ((step.loss - loss).abs(), tolerance(case));
             if error > bound {
                 return Err(format!("loss of step {} is off by {error:e} > {bound:e}", step.step));
             }
@@ -338,7 +331,7 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
         // The original's are those of the exported weights, which are averages if there are some.
         let val = logged.last().and_then(|l| l.average_val_loss.or(l.val_loss)).unwrap();
         let expected = case.trace["final_val_loss_mean10"].as_f64().unwrap();
-        if (val - expected).abs() > tolerance(case, losses.len()).max(1e-5) {
+        if (val - expected).abs() > tolerance(case).max(1e-5) {
             return Err(format!("final validation loss is {val} instead of {expected}"));
         }
         final_weights(case, &model)
@@ -349,15 +342,16 @@ fn trajectories_agree_from_the_first_loss_to_the_final_weights() {
 /// arithmetic (f64, but for Muon's bfloat16), written independently, is off the original's by 3.1e-3
 /// (`bottleneck`), 2.0e-3 (`perceiver`), 1.0e-3 (`perceiver_2L`) and 0.7e-3 (`init_normal`); of 40 runs
 /// in f32 whose initial weights were 10⁻⁷ off, 0, 0, 11 and 27 were within 10⁻³. Without the rounding to
-/// bfloat16 all are within 10⁻⁵.
-const SENSITIVE: [&str; 4] = ["bottleneck", "perceiver", "perceiver_2L", "init_normal"];
+/// bfloat16 all are within 10⁻⁵. (`qat_int6_big` was not in that study: its losses agree to 10⁻⁶.)
+const SENSITIVE: [&str; 5] =
+    ["bottleneck", "perceiver", "perceiver_2L", "init_normal", "qat_int6_big"];
 
 /// All weights together: a gradient element that rounds to the other bfloat16 neighbour moves the
 /// small singular directions of one Muon update by up to 5e-2, in the original as here. Gradients of
 /// low rank, as those through a few latents, have many such directions; for models named as
 /// sensitive the bound is twice what noise of a millionth in the initial weights does to this model,
-/// and 5e-3 at most; where levels jump, 2e-2.
-fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
+/// and 5e-3 at most.
+pub fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     let (start, end) = (case.tensors("init.safetensors"), case.tensors("final.safetensors"));
     let named: Vec<String> =
         layout(model).iter().enumerate().map(|(i, weight)| weight.file_name(i)).collect();
@@ -368,12 +362,11 @@ fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     if relative <= 1e-3 {
         return Ok(());
     }
-    if !SENSITIVE.contains(&case.plan.name.as_str()) && !jumps(case) {
+    if !SENSITIVE.contains(&case.plan.name.as_str()) {
         return Err(format!("final weights are off by {relative:e} of the change"));
     }
-    let most = if jumps(case) { 2e-2 } else { 5e-3 };
     let (disturbed, _) = run(case, disturbed(case.model()));
-    let bound = (2.0 * distance(&got, &values(&disturbed)) / change).min(most);
+    let bound = (2.0 * distance(&got, &values(&disturbed)) / change).min(5e-3);
     match relative <= bound {
         true => Ok(()),
         false => Err(format!("final weights are off by {relative:e} > {bound:e} of the change")),

@@ -15,6 +15,7 @@ mod floors;
 mod golden;
 mod inference;
 mod isolation;
+mod levels;
 mod program;
 mod race;
 mod recipe;

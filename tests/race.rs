@@ -1,6 +1,8 @@
 //! Races as users run them: a folder of configs, several seeds, one config broken, and the race
 //! killed half-way.
 
+mod together;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -158,6 +160,38 @@ fn validate_says_what_is_wrong_and_what_it_takes() {
     let output = mixlab(&[&["validate", "--config", one.to_str().unwrap()], &small[..]].concat());
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stdout).contains("error: "));
+}
+
+#[test]
+fn validate_compares_the_vocabulary_with_the_tokenizer() {
+    let temporary = tempfile::tempdir().unwrap();
+    configs(temporary.path());
+    let at = |name: &str| temporary.path().join(name).display().to_string();
+    let vocabulary = |tokens: usize| {
+        let ids = (0..tokens - 1).map(|id| (format!("t{id}"), Value::from(id)));
+        let added = serde_json::json!([{"id": tokens - 1, "content": "<end>"}]);
+        let model = serde_json::json!({"type": "BPE", "vocab": Value::Object(ids.collect())});
+        serde_json::json!({"model": model, "added_tokens": added}).to_string()
+    };
+    let validate = |text: &str| {
+        fs::write(at("tokenizer.txt"), text).unwrap();
+        let line = ["validate", "--config", &at("plain.json"), "--tokenizer", &at("tokenizer.txt")];
+        mixlab(&line)
+    };
+    let cases = [
+        (vocabulary(64), Some(0), ""),
+        (vocabulary(60), Some(0), "warning: vocab_size is `64`, and the tokenizer has `60` tokens"),
+        (vocabulary(70), Some(2), "the tokenizer has `70` tokens, and vocab_size is `64`"),
+        ("[1]".into(), Some(1), "has no vocabulary"),
+        ("no".into(), Some(1), "is no tokenizer"),
+    ];
+    for (text, code, part) in cases {
+        let output = validate(&text);
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), code, "{said}");
+        assert!(said.contains(part) && said.contains("tokenizer") != part.is_empty(), "{said}");
+    }
 }
 
 #[test]

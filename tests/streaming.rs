@@ -1,5 +1,8 @@
 //! A pass that goes on from a memory gives what one over the whole row gives, however the row is cut.
 
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
+mod devices;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use burn_flex::Flex;
 use mixlab_burn::blocks::Memory;
 use mixlab_burn::data::Batch;
 use mixlab_burn::model::Model;
+use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 
 use crate::isolation::model;
@@ -34,7 +38,7 @@ const CUTS: [&[usize]; 11] = [
 fn plan(blocks: &str, options: &str) -> Plan {
     let json = format!(
         r#"{{"model_dim": 16, "vocab_size": {VOCAB}, "seq_len": {SEQ}, "mlp_mult": 1.5, {options}
-            "training": {{"batch_tokens": {SEQ}}}, "blocks": [{blocks}]}}"#
+            "training": {{"batch_tokens": {SEQ}, "compute_dtype": "f32"}}, "blocks": [{blocks}]}}"#
     );
     Plan::parse(&json, "streaming.json", &[]).unwrap_or_else(|e| panic!("{blocks}\n{e}")).plan
 }
@@ -50,18 +54,18 @@ fn piece(range: std::ops::Range<usize>) -> Batch {
     Batch { batch: ROWS, seq: range.len(), x: rows(0), y: rows(1), prev }
 }
 
-fn numbers(x: Tensor<Flex, 3>) -> Vec<f32> {
+fn numbers<B: Backend>(x: Tensor<B, 3>) -> Vec<f32> {
     x.into_data().to_vec().unwrap()
 }
 
 /// Logits `[B, T, V]` of whole rows.
-fn whole(model: &Model<Flex>) -> Vec<f32> {
+fn whole<B: Backend>(model: &Model<B>) -> Vec<f32> {
     let (tokens, _) = model.upload(piece(0..SEQ), &Default::default());
     numbers(model.forward(tokens).reshape([ROWS, SEQ, model.plan().vocab]))
 }
 
 /// The same in pieces of these lengths, the last one repeated until the row is over.
-fn in_pieces(model: &Model<Flex>, lengths: &[usize], mut memory: Memory<Flex>) -> Vec<f32> {
+fn in_pieces<B: Backend>(model: &Model<B>, lengths: &[usize], mut memory: Memory<B>) -> Vec<f32> {
     let mut lengths = lengths.iter().copied();
     let (mut at, mut length, mut parts) = (0, 1, Vec::new());
     while at < SEQ {
@@ -80,17 +84,21 @@ fn check(blocks: &str, options: &str) {
 }
 
 fn check_plan(name: &str, plan: &Plan) {
-    let model = model(plan);
-    let expected = whole(&model);
+    check_model(name, &model(plan), &CUTS, 1e-5);
+}
+
+/// Compares pieces of these lengths with whole rows, to `most` of the largest logit.
+fn check_model<B: Backend>(name: &str, model: &Model<B>, cuts: &[&[usize]], most: f32) {
+    let expected = whole(model);
     let largest = expected.iter().fold(0f32, |most, z| most.max(z.abs()));
     assert!(largest > 1e-3, "{name}");
     let memory = || model.memory().expect("a model whose blocks stream");
-    for lengths in CUTS {
+    for lengths in cuts {
         for memory in [memory(), memory().with_room()] {
-            let got = in_pieces(&model, lengths, memory);
+            let got = in_pieces(model, lengths, memory);
             let error = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
             let error = error / largest;
-            assert!(error <= 1e-5, "pieces of {lengths:?}: off by {error:e} in {name}");
+            assert!(error <= most, "pieces of {lengths:?}: off by {error:e} in {name}");
         }
     }
 }

@@ -72,6 +72,7 @@ fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
         Command::Arch(options) => commands::arch::run::<K>(&options),
         Command::Count(options) => commands::count::run::<K>(&options),
         Command::Export(options) => commands::export::run::<K>(&options),
+        Command::Parity(options) => commands::parity::run::<K>(&options),
         Command::Smoke(options) => commands::smoke::run(&options),
         Command::Prepare(options) => commands::prepare::run(&options),
         Command::Race(options) => commands::race::run::<K>(&options),

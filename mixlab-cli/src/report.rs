@@ -19,7 +19,7 @@ pub fn shortest(x: f64) -> String {
 }
 
 /// [`shortest`] for the digits of an f32: `0.01`, not `0.009999999776`.
-fn shortest_f32(x: f32) -> String {
+pub fn shortest_f32(x: f32) -> String {
     shortest(x.to_string().parse().expect("a printed float reads back"))
 }
 

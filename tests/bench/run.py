@@ -108,4 +108,5 @@ def main():
         (options.out / "bench.md").write_text("\n".join(table) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

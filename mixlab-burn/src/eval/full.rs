@@ -1,8 +1,8 @@
 //! Losses of every token of a run.
 
 use super::{Layout, TrueBytes};
-use crate::blocks::Block;
-use crate::inference::{Session, SessionError};
+use crate::data::Batch;
+use crate::inference::SessionError;
 
 /// What one batch scored: losses of consecutive tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,25 +39,22 @@ impl Total {
     }
 }
 
-/// Scores `tokens` by the rows of `layout`, a batch at a time; `each` is given what a batch scored, in
-/// the order of the tokens.
+/// Scores `tokens` by the rows of `layout`, a batch at a time: `losses` gives those of a batch, row by
+/// row, as [`Session::losses`](crate::inference::Session::losses) and
+/// [`TestTimeTraining::losses`](crate::train::TestTimeTraining::losses) do; `each` is given what a batch
+/// scored, in the order of the tokens.
 ///
 /// # Errors
-/// If an id is unknown, a loss is infinite or NaN, or `each` fails.
-pub fn score<B, K, E>(
-    session: &Session<B, K>,
+/// If a loss is infinite or NaN, or `losses` or `each` fails.
+pub fn score<E: From<SessionError>>(
     tokens: &[u16],
     layout: &Layout,
+    mut losses: impl FnMut(Batch) -> Result<Vec<f32>, E>,
     mut each: impl FnMut(Scored) -> Result<(), E>,
-) -> Result<(), E>
-where
-    B: mixlab_ops::Backend,
-    K: Block,
-    E: From<SessionError>,
-{
+) -> Result<(), E> {
     let mut done = 0;
     for rows in layout.rows.chunks(layout.batch.max(1)) {
-        let all = session.losses(layout.batch(rows, tokens))?;
+        let all = losses(layout.batch(rows, tokens))?;
         let scored = all.chunks(layout.seq).zip(rows).flat_map(|(losses, row)| &losses[row.skip..]);
         let first = rows[0].start + rows[0].skip + 1;
         let losses: Vec<f32> = scored.copied().collect();

@@ -71,12 +71,12 @@ impl Sampling {
         if logits.iter().any(|z| z.is_nan()) {
             return None;
         }
+        if self.temperature == 0.0 && self.repetition_penalty == 1.0 {
+            return largest(logits.iter().copied().enumerate());
+        }
         let mut ranked = self.penalized(logits, row);
         if self.temperature == 0.0 {
-            return ranked
-                .into_iter()
-                .reduce(|best, z| if z.1 > best.1 { z } else { best })
-                .map(id);
+            return largest(ranked.into_iter());
         }
         for (_, z) in &mut ranked {
             *z /= f64::from(self.temperature);
@@ -138,6 +138,11 @@ impl Sampling {
         });
         likely.min(enough.map_or(weights.len(), |last| last + 1))
     }
+}
+
+/// The id of the largest logit; the smaller one of equals.
+fn largest<Z: PartialOrd>(logits: impl Iterator<Item = (usize, Z)>) -> Option<u16> {
+    logits.reduce(|best, z| if z.1 > best.1 { z } else { best }).map(|(id, _)| id as u16)
 }
 
 fn id(ranked: (usize, f64)) -> u16 {

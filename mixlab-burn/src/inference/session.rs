@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use super::SessionError;
 use crate::blocks::{Block, Builtin};
 use crate::data::Batch;
-use crate::eval::{Layout, score};
+use crate::eval::{Layout, Scored, score};
 use crate::model::{Model, Tokens};
 use crate::plan::{MAX_ELEMENTS, Plan};
 use crate::weights;
@@ -109,10 +109,11 @@ impl<B: mixlab_ops::Backend, K: Block> Session<B, K> {
     pub fn token_losses(&self, tokens: &[u16]) -> Result<Vec<f32>, SessionError> {
         let layout = Layout::of(self.plan(), tokens.len(), None)?;
         let mut losses = Vec::with_capacity(tokens.len());
-        score(self, tokens, &layout, |scored| {
+        let each = |scored: Scored| {
             losses.extend(scored.losses);
-            Ok::<_, SessionError>(())
-        })?;
+            Ok(())
+        };
+        score::<SessionError>(tokens, &layout, |batch| self.losses(batch), each)?;
         Ok(losses)
     }
 

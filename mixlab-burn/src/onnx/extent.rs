@@ -24,6 +24,11 @@ impl Extent {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a + b).collect())
     }
 
+    /// Whether it is `other`, of which no factor is more than one, and something more.
+    pub fn has(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(mine, others)| *others == 0 || mine == others)
+    }
+
     /// The constant, and each other product that it has by its place in the basis, with its factor.
     pub fn terms(&self) -> (i64, impl Iterator<Item = (usize, i64)> + '_) {
         let terms = self.0.iter().copied().enumerate().skip(1).filter(|(_, c)| *c != 0);

@@ -18,11 +18,10 @@ use super::OnnxError;
 use super::extent::Extent;
 use super::graph::{data_type, node_proto, tensor_proto};
 use super::lower::lower;
+use super::profile::Profile;
 use super::trace::Traced;
 use crate::files::replace_file;
 
-const OPSET: i64 = 18;
-const IR_VERSION: i64 = 8;
 /// Bytes of weights that a file may hold itself; protobuf ends at 2 GiB.
 const INLINE: usize = 1_500_000_000;
 /// Weights beside the file begin at multiples of this, so that they can be mapped.
@@ -33,6 +32,8 @@ const ALIGNMENT: usize = 64;
 pub struct Options {
     /// Weights go to a file beside it, `NAME.data`, also if there is room.
     pub external: bool,
+    /// Which operations the file may have.
+    pub profile: Profile,
     /// What the file says about itself.
     pub metadata: Vec<(String, String)>,
 }
@@ -60,7 +61,7 @@ impl Traced {
         path: &Path,
         options: &Options,
     ) -> Result<Written, OnnxError> {
-        let (graph, names) = lower(self)?;
+        let (graph, names) = lower(self, options.profile)?;
         let mut nodes = graph.prologue;
         nodes.extend(graph.nodes);
         name_outputs(self, &mut nodes, &names);
@@ -135,10 +136,13 @@ impl Traced {
         };
         let entry = |(key, value): &(String, String)| property(key, value);
         ModelProto {
-            ir_version: IR_VERSION,
+            ir_version: options.profile.ir_version(),
             producer_name: "mixlab-burn".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
-            opset_import: vec![OperatorSetIdProto { version: OPSET, ..OperatorSetIdProto::new() }],
+            opset_import: vec![OperatorSetIdProto {
+                version: options.profile.opset(),
+                ..OperatorSetIdProto::new()
+            }],
             graph: Some(graph).into(),
             metadata_props: options.metadata.iter().map(entry).collect(),
             ..ModelProto::new()
@@ -178,6 +182,21 @@ impl Traced {
         let number = (constant != 0).then(|| constant.to_string());
         terms.map(term).chain(number).collect::<Vec<_>>().join(" + ")
     }
+}
+
+/// Adds to what the file at `path` says about itself, which is of use for what is known after it was
+/// written.
+///
+/// # Errors
+/// If it is no ONNX file, or cannot be written again.
+pub fn annotate(path: &Path, entries: &[(String, String)]) -> Result<(), OnnxError> {
+    let io = |source| OnnxError::Io { path: path.into(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let mut model =
+        ModelProto::parse_from_bytes(&bytes).map_err(std::io::Error::other).map_err(io)?;
+    model.metadata_props.extend(entries.iter().map(|(key, value)| property(key, value)));
+    let bytes = model.write_to_bytes().map_err(std::io::Error::other).map_err(io)?;
+    replace_file(path, |file| file.write_all(&bytes)).map_err(io)
 }
 
 /// Where weights are that are not in the file itself.

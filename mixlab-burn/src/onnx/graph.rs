@@ -32,6 +32,7 @@ pub(super) enum Place {
 /// An attribute of a node.
 pub(super) enum Attribute {
     Int(&'static str, i64),
+    Float(&'static str, f32),
     Ints(&'static str, Vec<i64>),
     Tensor(&'static str, TensorProto),
     Graph(&'static str, GraphProto),
@@ -44,6 +45,10 @@ impl Attribute {
             Self::Int(name, value) => {
                 proto.i = value;
                 (name, AttributeType::INT)
+            }
+            Self::Float(name, value) => {
+                proto.f = value;
+                (name, AttributeType::FLOAT)
             }
             Self::Ints(name, values) => {
                 proto.ints = values;

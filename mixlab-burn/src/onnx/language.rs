@@ -17,13 +17,17 @@ use crate::plan::Plan;
 /// # Errors
 /// As [`trace()`].
 pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
+    still(plan)?;
     let [batch, sequence] = ["batch", "sequence"].map(Dim::from);
     trace(
         &["batch", "sequence"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
             let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
-            let bigrams = plan.bigram.as_ref().map(|bigram| bigrams(ids.clone(), bigram.vocab));
+            let bigrams = plan.bigram.as_ref().map(|bigram| {
+                let none = Tensor::full([ids.dims()[0], 1], -1, &ids.device());
+                bigrams(ids.clone(), none, bigram.vocab)
+            });
             let [rows, columns] = ids.dims();
             let logits = model.forward(Tokens { ids, bigrams });
             trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
@@ -31,12 +35,27 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
     )
 }
 
-/// [`bigram_ids`](crate::model::bigram_ids) of rows `[B, T]` without a token before them, as
-/// operations.
-fn bigrams(ids: Tensor<Capture, 2, Int>, vocab: usize) -> Tensor<Capture, 2, Int> {
-    let [rows, columns] = ids.dims();
-    let none = Tensor::full([rows, 1], -1, &ids.device());
-    let previous = Tensor::cat(vec![none, ids.clone()], 1).narrow(1, 0, columns);
+/// Refuses a model that goes on learning from what it reads: a file has its weights as they are.
+pub(super) fn still<K: Block>(plan: &Plan<K>) -> Result<(), OnnxError> {
+    if plan.training.ttt.is_none() {
+        return Ok(());
+    }
+    Err(OnnxError::Model(
+        "the config asks for test-time training, which changes weights with what is read: an ONNX file \
+         cannot\n  hint: the model without it is exported with `--set training.ttt_steps=0`"
+            .into(),
+    ))
+}
+
+/// [`bigram_ids`](crate::model::bigram_ids) of rows `[B, T]` after the tokens `before` `[B, 1]`, which
+/// are negative where there is none, as operations.
+pub(super) fn bigrams(
+    ids: Tensor<Capture, 2, Int>,
+    before: Tensor<Capture, 2, Int>,
+    vocab: usize,
+) -> Tensor<Capture, 2, Int> {
+    let columns = ids.dims()[1];
+    let previous = Tensor::cat(vec![before, ids.clone()], 1).narrow(1, 0, columns);
     let mixed = (ids * 36_313).bitwise_xor(previous.clone() * 27_191);
     let modulus = vocab as i64 - 1;
     mixed.remainder_scalar(modulus).mask_fill(previous.lower_elem(0), modulus)

@@ -11,18 +11,35 @@
 //! there is. An op of mixlab-ops, or of another crate, that has no lowering is exported by its
 //! reference.
 //!
-//! Files have opset 18 and IR version 8, and operations of the default domain alone. Recurrences are
+//! [`trace_stateful`] makes what a model remembers inputs and outputs, so that a file reads a prompt and
+//! then token by token: its [`Memory`](crate::blocks::Memory) is the one that cached generation uses.
+//!
+//! Files have operations of the default domain alone, of the opset of their [`Profile`]. Recurrences are
 //! `Scan`s, which need at least one token: onnxruntime fails on none.
 
 mod error;
 mod extent;
 mod file;
+mod genai;
 mod graph;
 mod language;
 mod lower;
+#[cfg(feature = "onnxruntime")]
+mod parity;
+mod profile;
+#[cfg(feature = "onnxruntime")]
+mod runtime;
+mod stateful;
 mod trace;
 
 pub use error::OnnxError;
-pub use file::{Options, Written};
+pub use file::{Options, Written, annotate};
+pub use genai::{Layers, genai_config, trace_genai};
 pub use language::trace_model;
+#[cfg(feature = "onnxruntime")]
+pub use parity::{Parity, ParityError, parity};
+pub use profile::Profile;
+#[cfg(feature = "onnxruntime")]
+pub use runtime::{RuntimeError, load_runtime};
+pub use stateful::{Kept, Length, memory_of, trace_stateful};
 pub use trace::{Dim, Trace, Traced, trace};

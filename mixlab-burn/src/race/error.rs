@@ -37,7 +37,7 @@ pub enum RaceError {
         folder: PathBuf,
     },
     /// A file or folder cannot be read.
-    #[error("cannot read `{}`: {source}", path.display())]
+    #[error("cannot read `{}`: {source}\n  hint: check the path", path.display())]
     Read {
         /// Its path.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum RaceError {
         source: io::Error,
     },
     /// A file or folder cannot be written.
-    #[error("cannot write `{}`: {source}", path.display())]
+    #[error("cannot write `{}`: {source}\n  hint: name a folder elsewhere, or make room", path.display())]
     Write {
         /// Its path.
         path: PathBuf,

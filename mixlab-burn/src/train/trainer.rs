@@ -314,6 +314,12 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         Some(with_weights::<A, _>(self.model(), values.clone()))
     }
 
+    /// The run with other weights for those that its steps left, for example their averages; optimizer
+    /// and schedule go on from where they are.
+    pub fn with_model(self, model: Model<A, K>) -> Self {
+        Self { model: Some(model), ..self }
+    }
+
     /// The model as the last step left it, and the end of the run.
     ///
     /// # Panics

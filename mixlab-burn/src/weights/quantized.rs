@@ -8,7 +8,7 @@ use burn::tensor::backend::Backend;
 
 use super::quantize::{Clip, FEWEST_ELEMENTS, Quantization, pack6, packed_len};
 use super::safetensors::{Entry, Metadata, WeightError, header_of, reserve};
-use super::{Weight, layout, values};
+use super::{Weight, fill, layout, values};
 use crate::files::Replacement;
 
 /// A file of quantized weights, and how near they are to what they were.
@@ -90,6 +90,19 @@ pub fn write_quantized<B: Backend, M: Module<B>>(
     let float_bytes = weights.iter().map(|weight| 4 * weight.len()).sum();
     let bytes = 8 + header.len() + payload;
     Ok(Quantized { tensors, bytes, float_bytes, error: all.relative(), worst })
+}
+
+/// `module` with the weights that it has when a file of [`save_quantized`] has been loaded.
+pub fn quantized<B: Backend, M: Module<B>>(module: M, how: &Quantization) -> M {
+    let mut values = values(&module);
+    fill(module, |i, weight| {
+        let [_, columns] = rows(weight)?;
+        let whole = |row: &[f32]| {
+            let (integers, scale) = how.row(&weight.name, row);
+            integers.into_iter().map(move |q| f32::from(q) * scale)
+        };
+        Some(std::mem::take(&mut values[i]).chunks(columns).flat_map(whole).collect())
+    })
 }
 
 /// Rows and columns of a weight that is quantized.

@@ -16,16 +16,21 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 use indicatif::{ProgressBar, ProgressStyle};
 use mixlab_burn::blocks::Block;
-use mixlab_burn::eval::Layout;
+use mixlab_burn::eval::{Layout, mean_loss};
 use mixlab_burn::inference::Session;
+use mixlab_burn::model::Model;
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
 use mixlab_burn::runs::{About, Checkpoint};
-use mixlab_burn::train::{Event, Logged, Schedule, TrainError, train_and_save};
+use mixlab_burn::train::{
+    Event, Logged, Schedule, TestTimeTraining, TrainError, Trainer, train_and_save,
+};
+use mixlab_burn::weights;
 use serde_json::{Value, json};
 
-use super::full::{self, FullData, Teller};
+use super::full::{FullData, Teller};
+use super::scorer::{self, Scorer};
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli;
@@ -37,22 +42,23 @@ use crate::report::{self, Log};
 use crate::trace::Trace;
 use checkpoints::Saver;
 use data::Feed;
+use export::Exported;
 use metrics::{Metrics, Start};
 use outputs::Outputs;
 
 pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
-    let precision = options.precision.map(|precision| precision.setting());
+    let precision = options.training.machine.precision.map(|precision| precision.setting());
     let (plan, config) = super::planned::<K>(&options.config, precision)?;
     if !options.quiet {
         println!("{}", report::config(&plan));
     }
-    if options.eval {
-        full::check(&plan)?;
+    if options.training.eval {
+        scorer::warn(&plan);
     }
     let quantization = options.quantize.rule().map_err(Request)?;
     let found = checkpoints::found(&options.checkpoints)?;
     let saves = found.is_some() || checkpoints::folder(&options.checkpoints)?.is_some();
-    let sources = Sources::find(&options.shards, plan.vocab)?;
+    let sources = Sources::find(&options.training.shards, plan.vocab)?;
     let mut read = sources.paths();
     read.extend(found.iter().map(|found| found.weights.clone()));
     let outputs = Outputs::open(options, read, quantization)?;
@@ -64,7 +70,10 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
         position = if other_data { None } else { found.state.position()? };
     }
     let feed = data::open(sources, options, &plan, position.as_ref())?;
-    backend::run(&options.compute, Train { options, plan, config, feed, identity, found, outputs })
+    backend::run(
+        &options.training.machine.compute,
+        Train { options, plan, config, feed, identity, found, outputs },
+    )
 }
 
 /// One training run, ready to go to a backend.
@@ -95,7 +104,7 @@ impl<K: Block> Job for Train<'_, K> {
         let bar = bar(options, plan.training.steps);
         let stop = interrupt::flag(bar.clone())?;
         let counts = Counts::of(&plan)?;
-        if !options.force {
+        if !options.training.force {
             let half = || A::half(&device);
             let half = (plan.training.precision == Some(Precision::Bf16)).then(half).flatten();
             memory::check(&plan, half, place)?;
@@ -105,7 +114,7 @@ impl<K: Block> Job for Train<'_, K> {
             "  [{name}] IR program: {} ops, {} weights, {} parameters, backend={place}, precision={precision}",
             counts.ops, counts.weights, counts.parameters
         ));
-        if options.timing {
+        if options.training.timing {
             kernels::count();
         }
         let waiting = kernels::explain_wait(place);
@@ -168,7 +177,7 @@ impl<K: Block> Job for Train<'_, K> {
         view.bar.finish_and_clear();
         let summary = trained.as_ref().map(|trained| view.log.summary(trained, start.elapsed()));
         let steps = trainer.steps();
-        let model = trainer.averaged().unwrap_or_else(|| trainer.into_model());
+        let mut model = trainer.averaged().unwrap_or_else(|| trainer.model().clone());
         let (Ok(trained), Ok(summary)) = (&trained, summary) else {
             let error = trained.map(drop).expect_err("there is no summary");
             let untrained = matches!(error, TrainError::BrokenStart { .. }) || steps == 0;
@@ -177,14 +186,17 @@ impl<K: Block> Job for Train<'_, K> {
             }
             return Err(error.into());
         };
-        if let (Some(exported), Some(path)) = (outputs.export(&model)?, &options.safetensors)
-            && let Some(line) = exported.quality(&model, path, &validation, &device)?
-        {
-            say(format!("  [{name}] {line}"));
+        if let Some(Exported::Quantized(how, file)) = outputs.export(&model)? {
+            let known = !validation.is_empty();
+            let loss = |model: &Model<A, K>| known.then(|| mean_loss(model, &validation, &device));
+            let before = loss(&model);
+            model = weights::quantized(model, &how);
+            let losses = before.zip(loss(&model));
+            say(format!("  [{name}] {}", export::summary(&file, losses)));
         }
         outputs.metrics.end(trained);
         let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
-            Some(data) => evaluate(Session::new(model, &device), &data, options),
+            Some(data) => evaluate(trainer.with_model(model), &data, options),
             None => Ok(()),
         };
         println!("{summary}");
@@ -199,20 +211,32 @@ impl<K: Block> Job for Train<'_, K> {
     }
 }
 
-/// Scores all validation data by the weights that are exported. A failure ends the command, when the
-/// run has been summed up.
-fn evaluate<B: Backend, K: Block>(
-    session: Session<B, K>,
+/// Scores all validation data by the model of `trainer`, which has the weights that are exported. A
+/// failure ends the command, when the run has been summed up.
+fn evaluate<A, K>(
+    trainer: Trainer<A, K>,
     data: &FullData,
     options: &cli::Arch,
-) -> anyhow::Result<()> {
-    let name = &session.plan().name;
+) -> anyhow::Result<()>
+where
+    A: AutodiffBackend<InnerBackend: Backend> + Backend,
+    K: Block,
+{
+    let plan = trainer.model().plan().clone();
+    let name = &plan.name;
     if !options.quiet {
-        println!("  [{name}] computing full validation BPB...");
+        let ttt = plan.training.ttt.as_ref().map(scorer::words);
+        let ttt = ttt.map(|(name, settings)| format!(" with {name} ({settings})"));
+        println!("  [{name}] computing full validation BPB{}...", ttt.unwrap_or_default());
     }
-    let teller = Teller { name, label: "full_val", progress: !options.quiet };
-    let layout = Layout::of(session.plan(), data.tokens.len(), None)?;
-    let total = teller.score(&session, data, &layout, |_| ()).inspect_err(|error| {
+    let teller = Teller { progress: !options.quiet, ..Teller::new(&plan, "full_val") };
+    let layout = Layout::of(&plan, data.tokens.len(), None)?;
+    let device = trainer.device().clone();
+    let mut scorer: Box<dyn Scorer> = match plan.training.ttt {
+        Some(rule) => Box::new(TestTimeTraining::new(trainer, rule)),
+        None => Box::new(Session::new(trainer.into_model(), &device)),
+    };
+    let total = teller.score(&mut *scorer, data, &layout, |_| ()).inspect_err(|error| {
         println!("  [{name}] full validation BPB failed: {error}");
     })?;
     println!("{}", teller.line(&total));
@@ -261,7 +285,7 @@ impl<K: Block> View<'_, K> {
                 let before = self.before.replace(logged.clone());
                 self.say(self.log.line(&logged, before.as_ref(), phase));
                 self.metrics.step(&logged, before.as_ref());
-                if self.options.timing {
+                if self.options.training.timing {
                     let (log, kernels) = (start.elapsed(), kernels::counted());
                     self.say(self.log.timing(&logged.timing, log, kernels));
                 }

@@ -9,14 +9,18 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::data::Batch;
 use mixlab_burn::data::batch::validation_batches;
 use mixlab_burn::data::logprobs::Logprobs;
-use mixlab_burn::eval::{Layout, Total, mean_loss};
+use mixlab_burn::eval::{Layout, Total};
 use mixlab_burn::files::Replacement;
 use mixlab_burn::inference::Session;
+use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
-use mixlab_burn::plan::Plan;
+use mixlab_burn::plan::{Plan, TestTimeMode};
+use mixlab_burn::train::{TestTimeTraining, Trainer};
+use mixlab_burn::weights;
 use serde_json::json;
 
-use super::full::{self, FullData, Teller};
+use super::full::{FullData, Teller};
+use super::scorer::{self, Scorer};
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::error::answer;
@@ -28,7 +32,7 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
         return Err(Request(format!("{message}\n  hint: evaluate them one by one")).into());
     }
     let plan = super::trained::<K>(&options.model)?;
-    full::check(&plan)?;
+    check(options, &plan)?;
     let sources = Sources::find(&options.shards, plan.vocab)?;
     let inputs = [options.model.config.paths(), options.safetensors_load.clone(), sources.paths()];
     let reserve = |path: &PathBuf| outputs::reserve(&inputs.concat(), "--logprobs-out", path);
@@ -39,7 +43,20 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
     };
     let whole = options.full || options.stride.is_some() || options.logprobs_out.is_some();
     let full = whole.then(|| full(options, &plan, &sources)).transpose()?;
-    backend::run(&options.model.compute, Evaluate { options, plan, batches, full, place })
+    scorer::warn(&plan);
+    backend::run(&options.model.machine.compute, Evaluate { options, plan, batches, full, place })
+}
+
+/// Refuses losses of tokens that would be taken for those of the model.
+fn check<K: Block>(options: &cli::Eval, plan: &Plan<K>) -> Result<(), Request> {
+    let fitted =
+        plan.training.ttt.is_some_and(|rule| matches!(rule.mode, TestTimeMode::Lora { .. }));
+    match fitted && options.logprobs_out.is_some() {
+        false => Ok(()),
+        true => Err(Request(
+            "`--logprobs-out` does not go with `training.ttt_mode` `lora`: the losses would be of tokens that the adapters were fitted to\n  hint: `--set training.ttt_mode=full` scores first; `--set training.ttt_steps=0` does not train".into(),
+        )),
+    }
 }
 
 /// All validation data, and the rows that score them.
@@ -90,18 +107,18 @@ impl<K: Block> Job for Evaluate<'_, K> {
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
         let _waiting = kernels::explain_wait(place);
+        let place = self.place.take();
         let files = &self.options.safetensors_load;
-        let load =
-            |path: &Path| Session::<A::InnerBackend, K>::load(self.plan.clone(), path, &device);
-        if let (Some(place), Some(full)) = (self.place.take(), &self.full) {
-            return self.export(&load(&files[0])?, full, place);
+        let fresh = |path: &Path| self.scorer::<A>(path, &device);
+        if let (Some(place), Some(full)) = (place, &self.full) {
+            return self.export(&mut *fresh(&files[0])?, full, place);
         }
         if !self.options.json {
             println!("{}", report::model(&self.plan));
         }
         let mut outcomes = Vec::new();
         for path in files {
-            outcomes.push(self.one(&load(path)?, path)?);
+            outcomes.push(self.one(path, || fresh(path))?);
         }
         if files.len() > 1 && !self.options.json {
             print!("\n{}", table(&outcomes));
@@ -111,17 +128,31 @@ impl<K: Block> Job for Evaluate<'_, K> {
 }
 
 impl<K: Block> Evaluate<'_, K> {
+    /// What scores by the weights in the file at `path`.
+    fn scorer<A>(&self, path: &Path, device: &A::Device) -> anyhow::Result<Box<dyn Scorer>>
+    where
+        A: AutodiffBackend<InnerBackend: Backend> + Backend,
+    {
+        let plan = self.plan.clone();
+        let Some(rule) = plan.training.ttt else {
+            return Ok(Box::new(Session::<A::InnerBackend, K>::load(plan, path, device)?));
+        };
+        let model = weights::load(Model::<A, K>::new(plan, device), path)?;
+        Ok(Box::new(TestTimeTraining::new(Trainer::new(model, device), rule)))
+    }
+
     /// Scores one file of weights, and prints what came of it.
-    fn one<'a, B: Backend>(
+    fn one<'a>(
         &self,
-        session: &Session<B, K>,
         weights: &'a Path,
+        fresh: impl Fn() -> anyhow::Result<Box<dyn Scorer>>,
     ) -> anyhow::Result<Outcome<'a>> {
-        let (name, loud) = (&self.plan.name, !self.options.json);
+        let (plan, loud) = (&self.plan, !self.options.json);
+        let mut scorer = fresh()?;
         if loud {
-            println!("{}", self.loaded(session, weights));
+            println!("{}", self.loaded(&*scorer, weights));
         }
-        let loss = mean_loss(session.model(), &self.batches, session.device());
+        let loss = scorer.mean_loss(&self.batches)?;
         if !loss.is_finite() {
             bail!(
                 "the validation loss of `{}` is `{loss}`\n  hint: these weights come from a run that broke down, or belong to another config",
@@ -129,30 +160,36 @@ impl<K: Block> Evaluate<'_, K> {
             );
         }
         if loud {
-            println!("  [{name}] validation loss={loss:.6}");
+            let ttt = plan.training.ttt.as_ref().map(scorer::words);
+            let ttt = ttt.map(|(name, settings)| format!(" ({name} {settings})"));
+            println!("  [{}] validation loss={loss:.6}{}", plan.name, ttt.unwrap_or_default());
         }
-        let total = self.full.as_ref().map(|full| self.score(session, full)).transpose()?;
+        // What a model has learned of the ten batches is not to help it with all.
+        if self.full.is_some() && plan.training.ttt.is_some() {
+            scorer = fresh()?;
+        }
+        let total = self.full.as_ref().map(|full| self.score(&mut *scorer, full)).transpose()?;
         let outcome = Outcome { weights, loss, total };
         if !loud {
-            println!("{}", outcome.json(name));
+            println!("{}", outcome.json(plan));
         }
         Ok(outcome)
     }
 
-    fn loaded<B: Backend>(&self, session: &Session<B, K>, weights: &Path) -> String {
-        let count = mixlab_burn::weights::layout(session.model()).len();
+    fn loaded(&self, scorer: &dyn Scorer, weights: &Path) -> String {
+        let count = scorer.weights();
         format!("  [{}] loaded {count} weights from {}", self.plan.name, weights.display())
     }
 
     /// Scores all validation data.
-    fn score<B: Backend>(
+    fn score(
         &self,
-        session: &Session<B, K>,
+        scorer: &mut dyn Scorer,
         (data, layout): &(FullData, Layout),
     ) -> anyhow::Result<Total> {
         let progress = !self.options.json;
-        let teller = Teller { name: &self.plan.name, label: "full_val", progress };
-        let total = teller.score(session, data, layout, |_| ())?;
+        let teller = Teller { progress, ..Teller::new(&self.plan, "full_val") };
+        let total = teller.score(scorer, data, layout, |_| ())?;
         if progress {
             let mut line = teller.line(&total) + &format!(" ppl={:.4}", total.nll().exp());
             if let Some(stride) = self.options.stride {
@@ -165,36 +202,39 @@ impl<K: Block> Evaluate<'_, K> {
     }
 
     /// Writes the loss of each token to `place`, and prints the lines of the original in its order.
-    fn export<B: Backend>(
+    fn export(
         &self,
-        session: &Session<B, K>,
+        scorer: &mut dyn Scorer,
         (data, layout): &(FullData, Layout),
         place: Replacement,
     ) -> anyhow::Result<()> {
         let plan = &self.plan;
         let path = place.path().to_owned();
-        let teller = Teller { name: &plan.name, label: "full_val+logprobs", progress: true };
+        let teller = Teller::new(plan, "full_val+logprobs");
         let mut records = Vec::with_capacity(layout.scored());
-        let total = teller.score(session, data, layout, |scored| {
+        let total = teller.score(scorer, data, layout, |scored| {
             let targets = data.tokens[scored.first..].iter().copied();
             records.extend(targets.zip(scored.losses.iter().copied()));
         })?;
         Logprobs { vocab_size: plan.vocab, records }.write(place)?;
         println!("{} output={}", teller.line(&total), path.display());
         println!("{}", report::model(plan));
-        println!("{}", self.loaded(session, &self.options.safetensors_load[0]));
+        println!("{}", self.loaded(scorer, &self.options.safetensors_load[0]));
         println!("  [{}] wrote per-token eval NLLs to {}", plan.name, path.display());
         Ok(())
     }
 }
 
 impl Outcome<'_> {
-    fn json(&self, name: &str) -> serde_json::Value {
+    fn json<K: Block>(&self, plan: &Plan<K>) -> serde_json::Value {
         let mut object = json!({
-            "config": name,
+            "config": plan.name,
             "weights": self.weights.display().to_string(),
             "validation_loss": self.loss,
         });
+        if let Some(rule) = &plan.training.ttt {
+            object["ttt"] = scorer::object(rule);
+        }
         if let Some(total) = &self.total {
             object["nll"] = total.nll().into();
             object["perplexity"] = total.nll().exp().into();

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{Options, trace_model};
+use mixlab_burn::onnx::{
+    Layers, OnnxError, Options, Profile, Traced, annotate, genai_config, trace_genai, trace_model,
+    trace_stateful,
+};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights;
 
+use super::parity;
 use crate::backend::{self, Job, Place};
 use crate::{cli, outputs};
 
@@ -33,11 +39,15 @@ impl<K: Block> Job for Export<'_, K> {
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
-        let traced = trace_model(&self.plan)?;
+        let (traced, layers) = self.trace()?;
         let model = Model::<A::InnerBackend, K>::new(self.plan.clone(), &device);
         let model = weights::load(model, &self.options.safetensors_load)?;
         let path = &self.options.onnx;
-        let options = Options { external: self.options.external_data, metadata: self.metadata() };
+        let options = Options {
+            external: self.options.external_data,
+            profile: self.options.profile.profile(),
+            metadata: self.metadata(),
+        };
         let written = traced.write(&model, path, &options)?;
         let beside = if written.external { ", weights beside it" } else { "" };
         println!(
@@ -46,18 +56,60 @@ impl<K: Block> Job for Export<'_, K> {
             written.nodes,
             written.parameters
         );
+        if let Some(layers) = &layers {
+            self.write_genai(layers)?;
+        }
+        if self.options.verify {
+            let session = Session::new(model, &device);
+            let found = parity::compare(&session, path, &self.options.tolerance)?;
+            annotate(path, &[("mixlab.parity".into(), format!("{:.1e}", found.worst()))])?;
+        }
         Ok(())
     }
 }
 
 impl<K: Block> Export<'_, K> {
+    /// The forward that was asked for; and its layers, if it is for onnxruntime-genai.
+    fn trace(&self) -> Result<(Traced, Option<Layers>), OnnxError> {
+        if self.options.profile.profile() == Profile::Genai {
+            let (traced, layers) = trace_genai(&self.plan)?;
+            return Ok((traced, Some(layers)));
+        }
+        let trace = if self.options.stateful { trace_stateful } else { trace_model };
+        Ok((trace(&self.plan)?, None))
+    }
+
+    /// Writes what onnxruntime-genai reads beside the file.
+    fn write_genai(&self, layers: &Layers) -> anyhow::Result<()> {
+        let path = &self.options.onnx;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let eos = self.options.eos_token;
+        let config = genai_config(&self.plan, layers, &name, eos);
+        let beside = path.with_file_name("genai_config.json");
+        std::fs::write(&beside, format!("{config:#}\n"))
+            .with_context(|| format!("cannot write `{}`", beside.display()))?;
+        println!("wrote {}", beside.display());
+        if eos.is_none() {
+            println!(
+                "note: no token ends a text, and onnxruntime-genai asks for one: it stops at {}; name \
+                 another with --eos-token",
+                self.plan.vocab - 1
+            );
+        }
+        Ok(())
+    }
+
     fn metadata(&self) -> Vec<(String, String)> {
+        let profile = self.options.profile.profile();
+        let stateful = self.options.stateful || profile == Profile::Genai;
         let entries = [
             ("mixlab.name", self.plan.name.clone()),
             ("mixlab.config", self.config.clone()),
             ("mixlab.config_sha256", super::sha256(&self.config)),
             ("mixlab.seq_len", self.plan.seq_len.to_string()),
-            ("mixlab.profile", "portable".into()),
+            ("mixlab.stateful", stateful.to_string()),
+            ("mixlab.profile", profile.name().into()),
+            ("mixlab.least_runtime", profile.least_runtime().into()),
             ("mixlab.least_tokens", "1".into()),
         ];
         entries.map(|(key, value)| (key.into(), value)).into()

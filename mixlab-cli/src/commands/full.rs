@@ -6,25 +6,14 @@ use std::time::{Duration, Instant};
 use mixlab_burn::blocks::Block;
 use mixlab_burn::data::{batch::all_tokens, pattern};
 use mixlab_burn::eval::{Layout, Scored, Total, TrueBytes, score};
-use mixlab_burn::inference::{Session, SessionError};
-use mixlab_burn::ops::Backend;
-use mixlab_burn::plan::Plan;
+use mixlab_burn::plan::{Plan, TestTime};
 
+use super::scorer::{self, Scorer};
 use super::shards::Sources;
-use crate::error::Request;
 use crate::report::duration;
 
 /// Time between lines of progress.
 const PERIOD: Duration = Duration::from_secs(30);
-
-/// Refuses a plan that trains on what is scored, for the score would be another.
-pub fn check<K: Block>(plan: &Plan<K>) -> Result<(), Request> {
-    let Some(rule) = plan.training.ttt else { return Ok(()) };
-    let steps = rule.steps;
-    Err(Request(format!(
-        "evaluation with `training.ttt_steps` `{steps}` is not available yet\n  hint: `--set training.ttt_steps=0` scores without; `TestTimeTraining` of the library trains on what it scores"
-    )))
-}
 
 /// All validation tokens, and the bytes of text that they stand for if that is known.
 pub struct FullData {
@@ -55,19 +44,28 @@ pub struct Teller<'a> {
     pub label: &'a str,
     /// Whether there are lines of progress.
     pub progress: bool,
+    /// How the model is trained on what it scores.
+    pub ttt: Option<TestTime>,
+}
+
+impl<'a> Teller<'a> {
+    /// Tells of the scores of a plan's model, with lines of progress.
+    pub fn new<K: Block>(plan: &'a Plan<K>, label: &'a str) -> Self {
+        Self { name: &plan.name, label, progress: true, ttt: plan.training.ttt }
+    }
 }
 
 impl Teller<'_> {
     /// Scores `data` by the rows of `layout`; `keep` is given every loss.
-    pub fn score<B: Backend, K: Block>(
+    pub fn score(
         &self,
-        session: &Session<B, K>,
+        scorer: &mut dyn Scorer,
         data: &FullData,
         layout: &Layout,
         mut keep: impl FnMut(&Scored),
-    ) -> Result<Total, SessionError> {
+    ) -> anyhow::Result<Total> {
         let (start, mut told, mut total) = (Instant::now(), Instant::now(), Total::default());
-        score(session, &data.tokens, layout, |scored| {
+        let each = |scored: Scored| {
             total.add(&scored, &data.tokens, data.bytes.as_ref());
             keep(&scored);
             let last = scored.rows == layout.rows.len();
@@ -78,8 +76,9 @@ impl Teller<'_> {
                     self.progress_line([scored.rows, layout.rows.len()], start.elapsed())
                 );
             }
-            Ok::<_, SessionError>(())
-        })?;
+            Ok(())
+        };
+        score::<anyhow::Error>(&data.tokens, layout, |batch| scorer.losses(batch), each)?;
         Ok(total)
     }
 
@@ -106,6 +105,6 @@ impl Teller<'_> {
         if let Some(bytes) = total.bytes {
             line += &format!(" bytes={bytes:.0}");
         }
-        line
+        line + &self.ttt.as_ref().map(scorer::fields).unwrap_or_default()
     }
 }

@@ -49,7 +49,7 @@ pub fn run<K: Block>(options: &cli::Generate) -> anyhow::Result<()> {
     let generation =
         Generation { max_tokens: options.max_tokens, sampling, seed, slide: options.slide };
     let job = Continue { options, plan, prompt, tokenizer, generation };
-    backend::run(&options.model.compute, job)
+    backend::run(&options.model.machine.compute, job)
 }
 
 /// A prompt and how to continue it, ready to go to a backend.
@@ -74,9 +74,11 @@ impl<K: Block> Job for Continue<'_, K> {
         tell_of_replays(&plan);
         let mut screen = Screen::new(options, tokenizer.as_ref());
         screen.begin(&prompt);
-        let (prompts, start) = (vec![prompt; options.num_samples], Instant::now());
+        let prompts = vec![prompt; options.num_samples];
+        let mut pace = Pace::start();
         let rows = session.generate(&prompts, &generation, |row, token| {
             waiting = None;
+            pace.token(row);
             let shown = screen.push(row, token);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { shown }
         });
@@ -84,7 +86,7 @@ impl<K: Block> Job for Continue<'_, K> {
         let rows = answer(rows)?;
         screen.end(&rows, interrupted)?;
         if options.timing {
-            tell_of_speed(&rows, start);
+            eprintln!("{}", pace.line(&rows));
         }
         if interrupted { Err(Interrupted.into()) } else { Ok(()) }
     }
@@ -101,10 +103,39 @@ fn tell_of_replays<K: Block>(plan: &Plan<K>) {
     }
 }
 
-fn tell_of_speed(rows: &[Generated], start: Instant) {
-    let seconds = start.elapsed().as_secs_f64();
-    let [prompt, new] = [|row: &Generated| row.prompt.len(), |row: &Generated| row.tokens.len()]
-        .map(|count| rows.iter().map(count).sum::<usize>());
-    let rate = new as f64 / seconds;
-    eprintln!("{prompt} prompt tokens, {new} new ones in {seconds:.2}s ({rate:.1} tok/s)");
+/// How fast tokens come.
+struct Pace {
+    start: Instant,
+    /// When the first row got its tokens.
+    times: Vec<Instant>,
+}
+
+impl Pace {
+    fn start() -> Self {
+        Self { start: Instant::now(), times: Vec::new() }
+    }
+
+    fn token(&mut self, row: usize) {
+        if row == 0 {
+            self.times.push(Instant::now());
+        }
+    }
+
+    /// The rate of all tokens, and the median time between two of a row, which knows nothing of the
+    /// prompt and of kernels that are compiled.
+    fn line(&self, rows: &[Generated]) -> String {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let [prompt, new] =
+            [|row: &Generated| row.prompt.len(), |row: &Generated| row.tokens.len()]
+                .map(|count| rows.iter().map(count).sum::<usize>());
+        let rate = new as f64 / seconds;
+        let mut line =
+            format!("{prompt} prompt tokens, {new} new ones in {seconds:.2}s ({rate:.1} tok/s)");
+        let mut gaps: Vec<_> = self.times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        gaps.sort_unstable();
+        if let Some(gap) = gaps.get(gaps.len() / 2) {
+            line += &format!("; {:.3} ms a token in the median", 1e3 * gap.as_secs_f64());
+        }
+        line
+    }
 }

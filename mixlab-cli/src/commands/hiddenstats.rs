@@ -25,7 +25,7 @@ pub fn run<K: Block>(options: &cli::Hiddenstats) -> anyhow::Result<()> {
     let file = outputs::reserve(&inputs.concat(), "--output", &options.output)?;
     let mut loader = Loader::new(&sources.loader(&plan, &sources.train))?;
     let batches = (0..options.batches).map(|_| loader.next_batch()).collect::<Result<_, _>>()?;
-    backend::run(&options.model.compute, Write { options, plan, batches, file })
+    backend::run(&options.model.machine.compute, Write { options, plan, batches, file })
 }
 
 /// Batches whose states are written, ready to go to a backend.

@@ -9,8 +9,10 @@ mod full;
 pub mod generate;
 pub mod hiddenstats;
 pub mod man;
+pub mod parity;
 pub mod prepare;
 pub mod race;
+mod scorer;
 mod shards;
 pub mod smoke;
 pub mod validate;
@@ -45,7 +47,7 @@ fn planned<K: Block>(
 
 /// The plan of the config that a command names for trained weights.
 fn trained<K: Block>(options: &Trained) -> Result<Arc<Plan<K>>, ConfigError> {
-    let precision = options.precision.map(|precision| precision.setting());
+    let precision = options.machine.precision.map(|precision| precision.setting());
     Ok(planned::<K>(&options.config, precision)?.0)
 }
 

@@ -105,32 +105,33 @@ fn create<K: Block>(options: &cli::Race, configs: &Path) -> anyhow::Result<Queue
 
 /// What each run is told beside its config.
 fn arguments(options: &cli::Race) -> anyhow::Result<Vec<String>> {
+    let training = &options.training;
     let mut arguments = Vec::new();
     let mut add = |flag: &str, value: &str| arguments.push(format!("--{flag}={value}"));
-    options.shards.train.iter().for_each(|glob| add("train", glob));
-    options.shards.val.iter().for_each(|glob| add("val", glob));
-    add("backend", options.compute.backend.name());
-    if let Some(precision) = options.precision {
+    training.shards.train.iter().for_each(|glob| add("train", glob));
+    training.shards.val.iter().for_each(|glob| add("val", glob));
+    add("backend", training.machine.compute.backend.name());
+    if let Some(precision) = training.machine.precision {
         add("precision", precision.name());
     }
     if let Some(path) = &options.safetensors_load {
         add("safetensors-load", path.to_str().context("a path is not UTF-8\n  hint: rename it")?);
     }
-    add("log-every", &options.log_every.to_string());
-    add("val-every", &options.val_every.to_string());
-    if let Some(path) = &options.lut_dir {
+    add("log-every", &training.log_every.to_string());
+    add("val-every", &training.val_every.to_string());
+    if let Some(path) = &training.lut_dir {
         add("lut-dir", path.to_str().context("a path is not UTF-8\n  hint: rename it")?);
     }
-    if options.eval {
+    if training.eval {
         arguments.push("--eval".into());
     }
-    if options.shards.raw_u16 {
+    if training.shards.raw_u16 {
         arguments.push("--raw-u16".into());
     }
-    if options.timing {
+    if training.timing {
         arguments.push("--timing".into());
     }
-    if options.force {
+    if training.force {
         arguments.push("--force".into());
     }
     Ok(arguments)
@@ -228,7 +229,7 @@ fn baseline(queue: &Queue, name: &str) -> anyhow::Result<String> {
 
 /// Device or share of the processor for the worker in place `slot` of `jobs`.
 fn placement(options: &cli::Race, slot: usize, jobs: usize) -> anyhow::Result<Vec<String>> {
-    let compute = &options.compute;
+    let compute = &options.training.machine.compute;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let on_processor = matches!(compute.backend.resolve()?, BackendName::Cpu | BackendName::Candle);
     let threads = match (compute.threads, on_processor && jobs > 1) {

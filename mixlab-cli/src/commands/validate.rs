@@ -29,7 +29,7 @@ pub fn run<K: Block>(options: &cli::Validate) -> anyhow::Result<()> {
     };
     let data = Data::read(options)?;
     backend::run(
-        &options.compute,
+        &options.machine.compute,
         Validate { options, configs, data, blocks: std::marker::PhantomData::<K> },
     )
 }
@@ -44,8 +44,8 @@ struct Data {
 
 impl Data {
     fn read(options: &cli::Validate) -> anyhow::Result<Self> {
-        let layout = if options.raw_u16 { Layout::Raw } else { Layout::Header };
-        let parts = [("train", &options.train), ("val", &options.val)];
+        let layout = if options.shards.raw_u16 { Layout::Raw } else { Layout::Header };
+        let parts = [("train", &options.shards.train), ("val", &options.shards.val)];
         let given = parts.iter().flat_map(|(part, given)| {
             given.iter().map(|pattern| pattern::in_folder(pattern, part))
         });
@@ -117,7 +117,7 @@ impl<K: Block> Job for Validate<'_, K> {
         for path in &configs {
             let path =
                 path.to_str().context("the name of a config is not UTF-8\n  hint: rename it")?;
-            let precision = options.precision.map(|precision| precision.setting());
+            let precision = options.machine.precision.map(|precision| precision.setting());
             let overrides: Vec<String> = options.set.iter().cloned().chain(precision).collect();
             reports.push(match Plan::<K>::read(path, &overrides) {
                 Ok(planned) => Report::of(path, planned, half, &data)?,

@@ -7,7 +7,8 @@ use burn_backend::tensor::FloatTensor;
 
 use super::Flow;
 
-/// What one door keeps.
+/// What one door keeps. Before the first token it is as good as zeros, along axes that grow as good as
+/// nothing: a state that is carried outside of a program begins so.
 pub type State<B> = Vec<FloatTensor<B>>;
 
 /// What the tokens of each row of a batch leave behind for those after them.
@@ -36,6 +37,23 @@ impl<B: Backend> Memory<B> {
     #[must_use]
     pub fn with_room(self) -> Self {
         Self { room: true, ..self }
+    }
+
+    /// What `past` tokens in each of `batch` rows left at doors, by place of the block and door within
+    /// it.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn left(
+        past: usize,
+        batch: usize,
+        kept: BTreeMap<(usize, usize), State<B>>,
+    ) -> Self {
+        Self { past, batch: Some(batch), room: false, kept }
+    }
+
+    /// What is kept, by place of the block and door within it.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn into_kept(self) -> BTreeMap<(usize, usize), State<B>> {
+        self.kept
     }
 
     /// Tokens of each row so far.

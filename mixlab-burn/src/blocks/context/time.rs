@@ -166,7 +166,12 @@ impl<B: mixlab_ops::Backend> Flow<B> {
         self.through(|_, before| {
             let before = before.map(|state| <[_; 3]>::try_from(state).expect("three are kept"));
             let (start, sums) = match before {
-                Some([max, sum, total]) => (Some(lift::<B, 3>(max)), Some([sum, total])),
+                Some([max, sum, total]) => {
+                    // No weight yet: no maximum either.
+                    let none = lift::<B, 3>(total.clone()).swap_dims(1, 2).equal_elem(0.0);
+                    let first = key.clone().narrow(1, 0, 1);
+                    (Some(lift::<B, 3>(max).mask_where(none, first)), Some([sum, total]))
+                }
                 None => (None, None),
             };
             let [max, earlier] = maxima(key.clone(), gate.clone().log(), start);

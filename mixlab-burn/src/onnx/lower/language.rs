@@ -1,17 +1,18 @@
 //! The operations of mixlab-ops that have better counterparts than their references; the others
 //! are exported by their references.
 
-use burn::tensor::TensorData;
+use burn::tensor::{DType, TensorData};
 use burn_ir::TensorIr;
 use mixlab_ops::capture::Node;
 use mixlab_ops::{
     Activate, Activation, Attention, Embedding, FadingMax, Gate, Linear, MatrixScan, Retention,
-    Rope, Scan, ScanFrom, ScanTv,
+    RmsNorm, Rope, Scan, ScanFrom, ScanTv,
 };
 
 use super::super::OnnxError;
 use super::super::extent::Extent;
 use super::super::graph::Attribute;
+use super::super::profile::Profile;
 use super::shape::counted;
 use super::{Lowered, Site};
 
@@ -25,6 +26,7 @@ pub(crate) fn is_known(node: &Node) -> bool {
     activation.is_some_and(is_plain)
         || node.op::<Linear>().is_some()
         || node.op::<Embedding>().is_some()
+        || node.op::<RmsNorm>().is_some_and(|op| op.dtype.is_none_or(|dtype| dtype == DType::F32))
         || node.op::<Rope>().is_some()
         || node.op::<Attention>().is_some()
         || node.op::<Retention>().is_some()
@@ -66,12 +68,32 @@ impl Site<'_> {
         if let Some(op) = node.op::<Rope>() {
             return self.rope(op, inputs[0]);
         }
+        if let Some(op) = node.op::<RmsNorm>() {
+            let (x, scale) = (self.input(inputs[0])?, self.input(inputs[1])?);
+            return Ok(match self.profile {
+                Profile::Portable | Profile::Genai => self.rms_primitives(&x, &scale, op.eps),
+                Profile::Modern => self.rms_normalization(&x, &scale, op.eps),
+            });
+        }
         if let Some(op) = node.op::<Attention>() {
+            let aligned = self.extents(inputs[0])[2] == self.extents(inputs[1])[2];
+            if self.profile == Profile::Modern && (aligned || !op.causal) {
+                return self.attention_op(
+                    [inputs[0], inputs[1], inputs[2]],
+                    op.scale,
+                    op.causal,
+                    None,
+                );
+            }
             let mask = op.causal.then(|| self.mask(inputs[0], inputs[1])).transpose()?;
             return self.attention([inputs[0], inputs[1], inputs[2]], op.scale, mask, out);
         }
         if let Some(op) = node.op::<Retention>() {
-            let fading = self.fading(inputs[0], inputs[1], inputs[3])?;
+            let mut fading = self.fading(inputs[0], inputs[1], inputs[3])?;
+            if self.profile == Profile::Modern {
+                let first = self.graph.ints(&[0]);
+                fading = self.op("Unsqueeze", &[&fading, &first]);
+            }
             return self.attention([inputs[0], inputs[1], inputs[2]], op.scale, Some(fading), out);
         }
         Err(self.unsupported("no lowering is written for it"))
@@ -96,6 +118,9 @@ impl Site<'_> {
         bias: Option<String>,
         out: &TensorIr,
     ) -> Lowered {
+        if self.profile == Profile::Modern {
+            return self.attention_op([q, k, v], scale, false, bias);
+        }
         let [heads, groups] = [q, k].map(|x| x.shape[1] as i64);
         let width = q.shape[3] as i64;
         let shared = groups != heads && groups != 1;
@@ -170,6 +195,9 @@ impl Site<'_> {
         })?;
         let extents = self.extents(x);
         let [cos, sin] = self.table(op, &start, &start.plus(&extents[2]))?;
+        if self.profile == Profile::Modern {
+            return self.rotary(op, x, [cos, sin]);
+        }
         let [turns, width] = [op.dims as i64, x.shape[3] as i64];
         let name = self.input(x)?;
         let [even, odd] = [0, 1].map(|first| self.part(&name, [first, turns, 2]));

@@ -4,6 +4,7 @@ mod base;
 mod constant;
 mod elementwise;
 mod language;
+mod modern;
 mod module;
 mod scan;
 mod shape;
@@ -15,6 +16,7 @@ use mixlab_ops::capture::{Node, Origin, ValueId};
 use super::OnnxError;
 use super::extent::Extent;
 use super::graph::{Attribute, Graph, Place, data_type};
+use super::profile::Profile;
 use super::trace::{Traced, part};
 
 pub(super) use language::is_known;
@@ -26,7 +28,10 @@ type Lowered = Result<String, OnnxError>;
 ///
 /// # Errors
 /// For the first operation that has no counterpart.
-pub(super) fn lower(traced: &Traced) -> Result<(Graph, Vec<Option<String>>), OnnxError> {
+pub(super) fn lower(
+    traced: &Traced,
+    profile: Profile,
+) -> Result<(Graph, Vec<Option<String>>), OnnxError> {
     let program = traced.program();
     let mut graph = Graph::default();
     let mut names = vec![None; program.values().len()];
@@ -44,7 +49,7 @@ pub(super) fn lower(traced: &Traced) -> Result<(Graph, Vec<Option<String>>), Onn
     for index in 0..program.nodes().len() {
         let scope = program.nodes()[index].scope;
         graph.turn_to(Place::Part(scope));
-        let mut site = Site { traced, index, graph: &mut graph, names: &mut names };
+        let mut site = Site { traced, profile, index, graph: &mut graph, names: &mut names };
         site.lower()?;
     }
     for port in program.outputs() {
@@ -61,6 +66,7 @@ pub(super) fn lower(traced: &Traced) -> Result<(Graph, Vec<Option<String>>), Onn
 /// One operation, and what there is around it.
 struct Site<'a> {
     traced: &'a Traced,
+    profile: Profile,
     index: usize,
     graph: &'a mut Graph,
     names: &'a mut [Option<String>],

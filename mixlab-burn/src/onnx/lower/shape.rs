@@ -53,20 +53,40 @@ fn product(traced: &Traced, graph: &mut Graph, place: usize) -> Result<String, O
     }
 }
 
-/// The length of a dynamic axis, off the first input that has it.
+/// The length of a dynamic axis: off the first input that has it, or that has it beside other lengths.
 fn axis_length(traced: &Traced, graph: &mut Graph, axis: usize) -> Result<String, OnnxError> {
     let wanted = traced.basis.axis(axis);
-    let inputs = traced.program().inputs().iter();
-    let mut found = inputs.filter_map(|port| {
-        let place = traced.extents(port.value).iter().position(|extent| *extent == wanted)?;
-        Some((port.name.clone(), place as i64))
-    });
+    if let Some((input, place)) = find(traced, |extent| *extent == wanted) {
+        return Ok(read(graph, &input, place));
+    }
+    let beside = |extent: &Extent| {
+        let rest = extent.minus(&wanted);
+        let mut others = rest.terms().1;
+        extent.has(&wanted) && others.all(|(place, _)| !traced.basis.product(place).contains(&axis))
+    };
     let name = &traced.axes[axis];
-    let (input, place) = found.next().ok_or_else(|| OnnxError::Axis { axis: name.clone() })?;
-    Ok(graph.shared(format!("axis {axis}"), |graph| {
+    let found = find(traced, beside).ok_or_else(|| OnnxError::Axis { axis: name.clone() });
+    let (input, place) = found?;
+    let port = traced.program().inputs().iter().find(|port| port.name == input);
+    let all = &traced.extents(port.expect("it was found there").value)[place as usize];
+    let (all, rest) = (read(graph, &input, place), length(traced, graph, &all.minus(&wanted))?);
+    Ok(graph.shared(format!("Sub {all} {rest}"), |graph| graph.node("Sub", &[&all, &rest], vec![])))
+}
+
+/// The first input with an axis that is `wanted`, and the place of the axis.
+fn find(traced: &Traced, wanted: impl Fn(&Extent) -> bool) -> Option<(String, i64)> {
+    traced.program().inputs().iter().find_map(|port| {
+        let place = traced.extents(port.value).iter().position(&wanted)?;
+        Some((port.name.clone(), place as i64))
+    })
+}
+
+/// The length of one axis of an input.
+fn read(graph: &mut Graph, input: &str, place: i64) -> String {
+    graph.shared(format!("Shape {input} {place}"), |graph| {
         let ends = vec![Attribute::Int("start", place), Attribute::Int("end", place + 1)];
-        graph.node("Shape", &[&input], ends)
-    }))
+        graph.node("Shape", &[input], ends)
+    })
 }
 
 /// The name of a tensor with the lengths `extents`.

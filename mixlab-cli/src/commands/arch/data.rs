@@ -43,9 +43,9 @@ pub fn open<K: Block>(
         }
     }
     // Read now: what is wrong with them is better known before training.
-    let full = || FullData::open(&sources, options.lut_dir.as_deref(), plan.vocab);
-    let full = options.eval.then(full).transpose()?;
-    let (log_every, val_every) = (options.log_every, options.val_every);
+    let full = || FullData::open(&sources, options.training.lut_dir.as_deref(), plan.vocab);
+    let full = options.training.eval.then(full).transpose()?;
+    let (log_every, val_every) = (options.training.log_every, options.training.val_every);
     let run = Run { batches, validation, log_every, val_every };
     let Sources { no_validation, floor, .. } = sources;
     Ok(Feed { run, no_validation, full, floor })

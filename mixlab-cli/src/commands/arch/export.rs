@@ -4,8 +4,6 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::data::Batch;
-use mixlab_burn::eval::mean_loss;
 use mixlab_burn::files::Replacement;
 use mixlab_burn::model::Model;
 use mixlab_burn::weights::{self, Quantization, Quantized, WeightError};
@@ -42,31 +40,10 @@ impl Exported {
         };
         format!("exported {kind}safetensors to {} ({tensors} tensors)", path.display())
     }
-
-    /// What quantization did to `model`, whose file is at `path`: its size and error, and the
-    /// validation loss before and after.
-    pub fn quality<B: mixlab_burn::ops::Backend, K: Block>(
-        &self,
-        model: &Model<B, K>,
-        path: &Path,
-        validation: &[Batch],
-        device: &B::Device,
-    ) -> anyhow::Result<Option<String>> {
-        let Self::Quantized(_, file) = self else { return Ok(None) };
-        let mut line = summary(file);
-        // What has gone through a pipe cannot be read again.
-        if !validation.is_empty() && path.is_file() {
-            let blank = Model::<B, K>::new(model.plan().clone(), device);
-            let loaded = weights::load(blank, path)?;
-            let [before, after] = [model, &loaded].map(|m| mean_loss(m, validation, device));
-            line += &format!(", val={before:.4} before, {after:.4} after");
-        }
-        Ok(Some(line))
-    }
 }
 
-/// Size and error of a quantized file.
-fn summary(file: &Quantized) -> String {
+/// Size and error of a quantized file, and the validation losses before and after, if there are some.
+pub fn summary(file: &Quantized, losses: Option<(f64, f64)>) -> String {
     let Quantized { bytes, float_bytes, error, worst, .. } = file;
     let share = 100.0 * *bytes as f64 / *float_bytes as f64;
     let mut line = format!(
@@ -75,6 +52,9 @@ fn summary(file: &Quantized) -> String {
     );
     if let Some((name, error)) = worst {
         line += &format!(" (largest {:.3}% in {name})", 100.0 * error);
+    }
+    if let Some((before, after)) = losses {
+        line += &format!(", val={before:.4} before, {after:.4} after");
     }
     line
 }

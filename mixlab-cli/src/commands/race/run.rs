@@ -20,6 +20,9 @@ use crate::report::duration;
 const POLL: Duration = Duration::from_millis(20);
 /// Steps of the trial that tells how long a step takes.
 const TRIAL: usize = 12;
+/// How the trial reports, and the beginnings of the arguments of a race that it does without.
+const OF_A_TRIAL: [&str; 2] = ["--log-every=1", "--val-every=1000000"];
+const OF_NO_TRIAL: [&str; 3] = ["--log-every", "--val-every", "--eval"];
 
 /// A run, and who does it.
 pub struct Run<'a> {
@@ -110,7 +113,7 @@ impl Run<'_> {
                 Err(None) => return Ok(Ending::Stopped),
             }
         }
-        let mut command = self.command(&taken, &more)?;
+        let mut command = self.command(&taken, &more, &self.queue.settings().arguments)?;
         if let Some(name) = self.options.safetensors.as_deref().and_then(|path| path.file_name()) {
             command.arg("--safetensors").arg(taken.folder().join(name));
         }
@@ -126,8 +129,13 @@ impl Run<'_> {
         Ok(Ending::Known)
     }
 
-    /// `arch` with the config of this run.
-    fn command(&self, taken: &Taken, more: &[String]) -> anyhow::Result<Command> {
+    /// `arch` with the config of this run, `more` overrides and the `arguments` of the race.
+    fn command(
+        &self,
+        taken: &Taken,
+        more: &[String],
+        arguments: &[String],
+    ) -> anyhow::Result<Command> {
         let program = std::env::current_exe().context("cannot tell the path of this program")?;
         let (settings, entry) = (self.queue.settings(), self.entry());
         let mut command = Command::new(program);
@@ -135,7 +143,7 @@ impl Run<'_> {
         for set in entry.overrides.iter().chain(more) {
             command.arg(format!("--set={set}"));
         }
-        command.args(&settings.arguments);
+        command.args(arguments);
         command.args(super::placement(self.options, self.slot, self.jobs)?);
         command.arg("--metrics").arg(taken.metrics());
         command.current_dir(&settings.working_folder);
@@ -155,8 +163,10 @@ impl Run<'_> {
         seconds: f64,
     ) -> anyhow::Result<Result<Vec<String>, Option<Outcome>>> {
         let plain = |steps: u64| vec![format!("training.steps={steps}")];
-        let mut command = self.command(taken, &plain(TRIAL as u64))?;
-        command.arg("--log-every=1").arg("--val-every=1000000");
+        let kept = |argument: &&String| !OF_NO_TRIAL.iter().any(|flag| argument.starts_with(flag));
+        let arguments = self.queue.settings().arguments.iter().filter(kept).cloned();
+        let arguments: Vec<_> = arguments.chain(OF_A_TRIAL.map(String::from)).collect();
+        let command = self.command(taken, &plain(TRIAL as u64), &arguments)?;
         let ended = self.watch(command, taken, false)?;
         if !ended.status.success() {
             return Ok(Err(outcome(&ended, taken)));

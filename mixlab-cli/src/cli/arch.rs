@@ -1,10 +1,38 @@
-//! What `arch` is told about checkpoints, start weights and quantized export.
+//! What `arch` is told.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mixlab_burn::weights::{Clip, Levels, Quantization};
+
+use super::{ConfigFile, Training, positive};
+
+#[derive(Args)]
+pub struct Arch {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    #[command(flatten)]
+    pub training: Training,
+    /// Write the trained weights here
+    #[arg(long, value_name = "FILE")]
+    pub safetensors: Option<PathBuf>,
+    #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
+    pub start: WarmStart,
+    #[command(flatten)]
+    pub checkpoints: Checkpoints,
+    /// Append one JSON object a logged step
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Write when data, steps, validation and checkpoints took place, for Perfetto or Chrome
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Print only the result
+    #[arg(long)]
+    pub quiet: bool,
+}
 
 /// Where and when a run is saved so that it can go on.
 #[derive(Args)]
@@ -16,7 +44,7 @@ pub struct Checkpoints {
     #[arg(long, value_name = "N", default_value = "0", value_parser = every)]
     pub checkpoint_every: Every,
     /// Keep only the newest checkpoints, so many [default: all]
-    #[arg(long, value_name = "N", value_parser = super::positive)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub keep: Option<usize>,
     /// Go on from the newest whole checkpoint in this folder; if --checkpoint-dir is the same folder and
     /// has none yet, start

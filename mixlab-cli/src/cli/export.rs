@@ -1,0 +1,85 @@
+//! What a model is written as, and what checks it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use mixlab_burn::onnx::Profile;
+
+use super::ConfigFile;
+use crate::backend::Compute;
+
+#[derive(Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The weights to export
+    #[arg(long, value_name = "FILE")]
+    pub safetensors_load: PathBuf,
+    /// Write an ONNX file: input_ids [batch, sequence] to logits [batch, sequence, vocab]
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+    /// Which operations the file may have
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: ProfileName,
+    /// Let the file go on from what earlier tokens left: inputs past_key_values.*, outputs present.*
+    #[arg(long)]
+    pub stateful: bool,
+    /// The token that ends a text, for onnxruntime-genai [default: the last]
+    #[arg(long, value_name = "ID")]
+    pub eos_token: Option<usize>,
+    /// Keep the weights in a file of their own, FILE.data, also if there is room for them
+    #[arg(long)]
+    pub external_data: bool,
+    /// Run the file in onnxruntime and compare it with the model
+    #[arg(long)]
+    pub verify: bool,
+    #[command(flatten)]
+    pub tolerance: Tolerance,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum ProfileName {
+    /// Opset 18: onnxruntime from 1.20 on, and most other runtimes
+    #[default]
+    Portable,
+    /// Opset 23 with Attention, RMSNormalization and RotaryEmbedding: onnxruntime from 1.23 on
+    Modern,
+    /// For onnxruntime-genai: with state, and with genai_config.json beside the file
+    Genai,
+}
+
+impl ProfileName {
+    pub fn profile(self) -> Profile {
+        match self {
+            Self::Portable => Profile::Portable,
+            Self::Modern => Profile::Modern,
+            Self::Genai => Profile::Genai,
+        }
+    }
+}
+
+/// What two runs of a model may differ by.
+#[derive(Args)]
+pub struct Tolerance {
+    /// The largest difference that passes, as a share of the largest logit
+    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    pub tolerance: f32,
+}
+
+#[derive(Args)]
+pub struct Parity {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The weights that were exported
+    #[arg(long, value_name = "FILE")]
+    pub safetensors_load: PathBuf,
+    /// The file that was written of them
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+    #[command(flatten)]
+    pub tolerance: Tolerance,
+    #[command(flatten)]
+    pub compute: Compute,
+}
