@@ -60,7 +60,8 @@ pub fn compare<B: Backend, K: Block>(
     if worst.is_nan() || worst > most {
         bail!(
             "`{}` differs from its model by {worst:.1e} of the largest logit, more than {most:.1e}\n  \
-             hint: products of less than 32 bits differ so, as with --precision bf16 or training.compute_dtype",
+             hint: name the config and the weights that the file was written of; products of less than 32 bits, \
+             as with training.compute_dtype, differ by more",
             path.display()
         );
     }

@@ -177,7 +177,8 @@ pub(crate) fn flat_vector_size<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
     vector_of(x, x.meta.num_elements())
 }
 
-fn vector_of<R: CubeRuntime>(x: &CubeTensor<R>, length: usize) -> usize {
+/// As [`vector_size`], for runs of `length` elements.
+pub(crate) fn vector_of<R: CubeRuntime>(x: &CubeTensor<R>, length: usize) -> usize {
     let sizes = x.client.io_optimized_vector_sizes(x.dtype.size());
     sizes.filter(|n| n * x.dtype.size() <= 16 && length.is_multiple_of(*n)).max().unwrap_or(1)
 }

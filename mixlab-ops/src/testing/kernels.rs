@@ -16,7 +16,7 @@ use burn_fusion::Fusion;
 use cubecl::prelude::InputScalar;
 
 #[cfg(feature = "wgpu")]
-use super::text::{TextRuntime, translated};
+pub use super::text::{TextRuntime, translated};
 use super::{Host, primitive, tensor, with_references};
 use crate::{Backend, Op, Precision, Spec, lift};
 
@@ -132,6 +132,35 @@ pub fn outputs<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N]) -> Vec<Vec<V
 pub fn cuda() -> bool {
     std::env::var_os("MIXLAB_TEST_CUDA").is_some()
 }
+
+/// Runs a block with `$runtime` as each GPU runtime of this build that this machine tests, and as the
+/// one that only translates: what it computes is nothing, which `$computes` says.
+#[cfg(feature = "wgpu")]
+macro_rules! on_gpu {
+    ($runtime:ident, $computes:ident, $body:block) => {
+        {
+            #[cfg(feature = "cuda")]
+            if $crate::testing::kernels::cuda() {
+                type $runtime = cubecl::cuda::CudaRuntime;
+                let $computes = true;
+                $body
+            }
+            if !$crate::testing::kernels::cuda() {
+                {
+                    type $runtime = cubecl::wgpu::WgpuRuntime;
+                    let $computes = true;
+                    $body
+                }
+                type $runtime = $crate::testing::kernels::TextRuntime;
+                let $computes = false;
+                $body
+                assert!($crate::testing::kernels::translated() > 0);
+            }
+        }
+    };
+}
+#[cfg(feature = "wgpu")]
+pub(crate) use on_gpu;
 
 /// For inputs held as the first of `types`; a device that lacks one of them is left out.
 fn everywhere<O: Op<N>, const N: usize>(

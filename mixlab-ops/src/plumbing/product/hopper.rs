@@ -13,7 +13,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 
-use super::copies::sum_parts;
+use super::parts::sum_parts;
 use super::{Precision, Rows};
 use crate::plumbing::cube::empty;
 use crate::plumbing::cuda::{Arguments, capability, launch};

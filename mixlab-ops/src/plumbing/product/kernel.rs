@@ -7,11 +7,11 @@ use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::{Strategy, launch_ref};
 use cubek::std::InputBinding;
 
-use super::Precision;
 #[cfg(feature = "cuda")]
 use super::copies::with_padded_rows;
 #[cfg(feature = "cuda")]
 use super::hopper;
+use super::{Precision, portable};
 use crate::plumbing::cube::empty;
 #[cfg(feature = "cuda")]
 use crate::plumbing::cuda::{from_cuda, on_cuda};
@@ -41,7 +41,12 @@ pub(crate) fn product<R: CubeRuntime>(
     {
         return from_cuda(hopper::product([a, b], precision, out, _rows));
     }
-    portable(a, b, precision, out)
+    let rounds = R::name(&a.client) == "cuda";
+    match precision {
+        Precision::Bf16 => by_cubek(a, b, out),
+        Precision::Tf32 if rounds => by_cubek(a, b, out),
+        Precision::F32 | Precision::Tf32 => portable::product([a, b], out),
+    }
 }
 
 /// `x` in the type of the operands.
@@ -69,23 +74,13 @@ pub(crate) fn transposed<R: CubeRuntime>(mut x: CubeTensor<R>) -> CubeTensor<R> 
     x
 }
 
-/// The product by cubek.
-fn portable<R: CubeRuntime>(
-    a: CubeTensor<R>,
-    b: CubeTensor<R>,
-    precision: Precision,
-    out: DType,
-) -> CubeTensor<R> {
+/// The product by cubek, with matrix units if it has kernels for those of the device.
+fn by_cubek<R: CubeRuntime>(a: CubeTensor<R>, b: CubeTensor<R>, out: DType) -> CubeTensor<R> {
     let mut shape = a.meta.shape().to_vec();
     let last = shape.len() - 1;
     shape[last] = b.meta.shape()[last];
     let y = empty(&a, shape, out);
-    // Not `DoubleUnit`: in cubek 0.2.0 it reads past the end of K into the next matrix of a batch.
-    let first = match precision {
-        Precision::F32 => Strategy::SimpleUnit(Default::default()),
-        Precision::Tf32 | Precision::Bf16 => Strategy::Auto,
-    };
-    let candidates = [first, Strategy::SimpleUnit(Default::default()), Strategy::Naive];
+    let candidates = [Strategy::Auto, Strategy::SimpleUnit(Default::default()), Strategy::Naive];
     let launched = candidates.iter().any(|strategy| {
         let global =
             MatmulGlobalElems { lhs: a.dtype.into(), rhs: b.dtype.into(), out: out.into() };

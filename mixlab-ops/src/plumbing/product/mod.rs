@@ -1,11 +1,11 @@
 //! Matrix products in a chosen precision; on GPU backends, which kernel multiplies, by precision,
 //! hardware and shape.
 //!
-//! | precision | CUDA, Hopper | elsewhere |
-//! |---|---|---|
-//! | bf16 | `hopper.cu` | cubek's tensor-core kernels on bf16 operands |
-//! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round f32 operands to TF32 on CUDA |
-//! | f32 | cubek's kernels without tensor cores | the same |
+//! | precision | CUDA, Hopper | CUDA, other cards | elsewhere |
+//! |---|---|---|---|
+//! | bf16 | `hopper.cu` | cubek's tensor-core kernels | cubek's, with matrix units if there are any |
+//! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round operands | as f32 |
+//! | f32 | `portable` | `portable` | `portable` |
 //!
 //! Nothing is tuned at run time: one shape, one kernel, the same in every run.
 
@@ -15,6 +15,10 @@ mod copies;
 mod hopper;
 #[cfg(feature = "cube")]
 mod kernel;
+#[cfg(feature = "cube")]
+mod parts;
+#[cfg(feature = "cube")]
+mod portable;
 
 use burn::tensor::{DType, Tensor};
 

@@ -1,0 +1,169 @@
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Distribution, Tensor, TensorData};
+use burn_cubecl::{CubeBackend, CubeRuntime, tensor::CubeTensor};
+
+use super::Product;
+use super::blocked::STAGE;
+use super::tile::{SPLITS, TILES, Tile, Work};
+use crate::plumbing::product::RAGGED;
+use crate::testing::kernels::{compare, on_gpu, step};
+use crate::testing::{Host, noise};
+use crate::{lift, lower};
+
+type Gpu<R> = CubeBackend<R, f32, i32, u32>;
+
+/// Which of the two operands lie along the depth.
+const LAYOUTS: [[bool; 2]; 4] = [[false; 2], [false, true], [true, false], [true; 2]];
+
+#[test]
+fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
+    let mut reached = BTreeSet::new();
+    let large = [(4096, 512, 4096), (1024, 1024, 2734), (64, 1024, 2734), (512, 512, 512)];
+    for (n, k, m) in RAGGED.into_iter().chain(large) {
+        let work = Work { sizes: [1, n, m], depth: k, processors: 132 };
+        let (tile, splits) = Tile::choose(&work);
+        reached.extend([(tile.rows, tile.columns), (0, splits)]);
+    }
+    let all = TILES.iter().map(|tile| (tile.rows, tile.columns));
+    assert_eq!(reached, all.chain(SPLITS.map(|splits| (0, splits))).collect());
+}
+
+/// `x` `[B, R, C]` as `[B, C, R]`.
+fn transposed(x: &Host) -> Host {
+    let [batch, r, c] = x.shape[..] else { panic!("rank 3") };
+    let at = |i: usize| i / (r * c) * r * c + i % r * c + i / r % c;
+    Host { data: (0..batch * r * c).map(|i| x.data[at(i)]).collect(), shape: vec![batch, c, r] }
+}
+
+/// `x` `[B, R, C]` on the device, with neighbours along `C` next to each other if `along`.
+fn on_device<R: CubeRuntime>(x: &Host, dtype: DType, along: bool) -> CubeTensor<R> {
+    let x = if along { x } else { &transposed(x) };
+    let data: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
+    let data = TensorData::new(data, x.shape.clone());
+    let x = Tensor::<Gpu<R>, 3>::from_data(data, &Default::default()).cast(dtype);
+    lower(if along { x } else { x.swap_dims(1, 2) })
+}
+
+/// `a b` in f64.
+fn naive(a: &Host, b: &Host) -> Vec<f32> {
+    let [_, m, k] = a.shape[..] else { panic!("rank 3") };
+    let n = b.shape[2];
+    let cell = |i: usize| {
+        let (row, column) = (i / n, i % n);
+        let b = &b.data[row / m * k * n..];
+        (0..k).map(|at| a.data[row * k + at] * b[at * n + column]).sum::<f64>() as f32
+    };
+    (0..a.shape[0] * m * n).map(cell).collect()
+}
+
+/// The product of `a` and `b` in every layout, compared with `expected`.
+fn in_all_layouts<R: CubeRuntime>(
+    [a, b]: [&Host; 2],
+    (tile, splits): (Tile, usize),
+    output: DType,
+    expected: &[Vec<f32>],
+) {
+    for along in LAYOUTS {
+        // Of `b` `[K, M]` neighbours along the depth are those in a column.
+        let [a, b] =
+            [(a, along[0]), (b, !along[1])].map(|(x, last)| on_device::<R>(x, DType::F32, last));
+        let product = Product::new([a, b], output);
+        assert_eq!([product.a.along, product.b.along], along);
+        let y = lift::<Gpu<R>, 3>(product.run(tile, splits));
+        assert_eq!(y.dtype(), output);
+        let y = y.cast(DType::F32).into_data().to_vec().expect("cast to f32");
+        let name = format!("{}x{} / {splits}, {along:?}", tile.rows, tile.columns);
+        if !expected.is_empty() {
+            compare(&name, (output, step(output).max(1e-5)), &[y], expected);
+        }
+    }
+}
+
+#[test]
+fn every_tile_split_and_layout_gives_the_product() {
+    // Rows of whole quads, of pairs, and of neither.
+    let shapes =
+        [((132, 68, 140), &TILES[..]), ((130, 90, 66), &TILES[2..3]), ((65, 77, 33), &TILES[2..])];
+    on_gpu!(R, computes, {
+        for ((n, k, m), tiles) in shapes {
+            let [a, b] = [noise(&[2, n, k], 1), noise(&[2, k, m], 2)];
+            let expected = computes.then(|| naive(&a, &b));
+            for tile in tiles {
+                for splits in [1, 3] {
+                    let how = (*tile, splits);
+                    in_all_layouts::<R>([&a, &b], how, DType::F32, expected.as_slice());
+                }
+            }
+        }
+    });
+}
+
+/// What `cost` and the speeds of tiles are measured with.
+#[test]
+#[ignore = "prints how fast each tile is"]
+fn speeds() {
+    let shapes = [
+        [1, 4096, 4096, 4096],
+        [1, 8192, 1024, 1024],
+        [1, 8192, 1024, 2734],
+        [1, 16384, 384, 384],
+        [1, 16384, 384, 1536],
+        [1, 1024, 128, 1024],
+        [1, 1024, 128, 342],
+        [8, 1024, 1024, 1024],
+        [24, 384, 384, 384],
+        [9, 128, 128, 128],
+    ];
+    on_gpu!(R, computes, {
+        for shape in shapes.into_iter().filter(|_| computes) {
+            // The product, and those of its gradient.
+            let [batch, n, k, m] = shape;
+            speed::<R>("NN", [batch, n, k, m], [true, false]);
+            speed::<R>("NT", [batch, n, m, k], [true, true]);
+            speed::<R>("TN", [batch, k, n, m], [false, false]);
+        }
+    });
+}
+
+/// Prints the rate of each tile and number of parts for `[batch, n, k] · [batch, k, m]`.
+fn speed<R: CubeRuntime>(name: &str, [batch, n, k, m]: [usize; 4], along: [bool; 2]) {
+    let tensor = |outer: usize, depth: usize, along: bool| {
+        let shape = if along { [batch, outer, depth] } else { [batch, depth, outer] };
+        let how = Distribution::Normal(0.0, 1.0);
+        let x = Tensor::<Gpu<R>, 3>::random(shape, how, &Default::default());
+        if along { x } else { x.swap_dims(1, 2) }
+    };
+    let a = lower(tensor(n, k, along[0]));
+    let b = lower(tensor(m, k, along[1]).swap_dims(1, 2));
+    let product = Product::new([a, b], DType::F32);
+    let chosen = Tile::choose(&product.work());
+    let wait = || <Gpu<R> as Backend>::sync(&Default::default()).expect("the device answers");
+    for tile in TILES {
+        for splits in SPLITS {
+            if (tile, splits) != chosen && splits > 1 && k < 8 * splits * STAGE {
+                continue;
+            }
+            let run = |count: u32| {
+                wait();
+                let start = Instant::now();
+                (0..count).for_each(|_| drop(product.run(tile, splits)));
+                wait();
+                start.elapsed().as_secs_f64() / f64::from(count)
+            };
+            let once = run(2).max(1e-6);
+            let best = (0..3).map(|_| run((0.02 / once).clamp(2.0, 200.0) as u32));
+            let best = best.fold(f64::INFINITY, f64::min);
+            let rate = 2e-12 * (batch * n * k * m) as f64 / best;
+            let mark = if (tile, splits) == chosen { " chosen" } else { "" };
+            println!(
+                "{name} {batch}x[{n},{k}]x[{k},{m}] {}x{}/{splits}: {rate:.1} TFLOP/s, {:.1} us{mark}",
+                tile.rows,
+                tile.columns,
+                best * 1e6
+            );
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Which tile a cube multiplies, and into how many parts the depth is split.
+
+use super::blocked::STAGE;
+use super::lines::Slab;
+
+/// Tile of a cube.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    /// A unit has so many quads of columns, of four times as many rows.
+    pub quads: usize,
+    /// Units of a cube.
+    pub units: usize,
+    /// Share of the best tile's speed that it reaches, in percent.
+    speed: usize,
+}
+
+const fn of_units([rows, columns]: [usize; 2], quads: usize, speed: usize) -> Tile {
+    let units = rows * columns / (16 * quads * quads);
+    Tile { rows, columns, quads, units, speed }
+}
+
+pub(super) const TILES: [Tile; 4] = [
+    of_units([128, 128], 2, 100),
+    of_units([128, 64], 2, 90),
+    of_units([64, 64], 2, 80),
+    of_units([32, 32], 1, 40),
+];
+
+/// Into how many parts the depth may be split.
+pub(super) const SPLITS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// What a product asks of a device.
+pub(super) struct Work {
+    /// Matrices, and rows and columns of each.
+    pub sizes: [usize; 3],
+    pub depth: usize,
+    /// The device's multiprocessors.
+    pub processors: usize,
+}
+
+impl Tile {
+    /// Units of a row, and of a column.
+    pub const fn across(&self) -> usize {
+        self.columns / (4 * self.quads)
+    }
+
+    pub const fn down(&self) -> usize {
+        self.rows / (4 * self.quads)
+    }
+
+    /// What a cube reads of the operands at a time.
+    pub const fn of_rows(&self, along: bool) -> Slab {
+        Slab { wide: self.rows, stage: STAGE, along, units: self.units }
+    }
+
+    pub const fn of_columns(&self, along: bool) -> Slab {
+        Slab { wide: self.columns, stage: STAGE, along, units: self.units }
+    }
+
+    /// Tiles of a matrix from top to bottom, and from left to right.
+    pub fn grid(&self, [_, rows, columns]: [usize; 3]) -> [usize; 2] {
+        [rows.div_ceil(self.rows), columns.div_ceil(self.columns)]
+    }
+
+    /// Time, roughly, for `work` with its depth in `splits` parts: steps of the depth of one element.
+    fn cost(&self, work: &Work, splits: usize) -> f64 {
+        // Stages that filling the pipeline and writing the result take.
+        const AROUND: f64 = 4.0;
+        // Steps that the launch of a sum takes, and an element of a part to be written and read.
+        const SUM: f64 = 5e5;
+        const PART: f64 = 60.0;
+        // Units of a processor; what multiplies with fewer waits for its memory.
+        const BUSY: f64 = 256.0;
+        let [batch, rows, columns] = work.sizes;
+        let [down, across] = self.grid(work.sizes);
+        let cubes = batch * down * across * splits;
+        let each = cubes.div_ceil(work.processors) as f64;
+        let busy = (each * self.units as f64 / BUSY).min(1.0);
+        let stages = work.depth.div_ceil(STAGE).div_ceil(splits);
+        let depth = (stages as f64 + AROUND) * STAGE as f64;
+        let tile = (self.rows * self.columns) as f64 / (self.speed as f64 / 100.0);
+        let parts = match splits {
+            1 => 0.0,
+            s => SUM + (s * batch * rows * columns) as f64 / work.processors as f64 * PART,
+        };
+        each * tile * depth / busy + parts
+    }
+
+    /// The tile and the number of parts with the lowest cost.
+    pub fn choose(work: &Work) -> (Self, usize) {
+        let options = TILES.iter().flat_map(|tile| SPLITS.map(|splits| (*tile, splits)));
+        let sensible =
+            options.filter(|(_, splits)| *splits == 1 || work.depth >= 8 * splits * STAGE);
+        let cost = |(tile, splits): &(Self, usize)| tile.cost(work, *splits);
+        sensible.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the list is not empty")
+    }
+}
