@@ -154,6 +154,23 @@ mod tests {
         assert!(adamw.reserved >= adamw.peak);
     }
 
+    /// Logits `[128, 64]` in 32 bits; their gradient takes their place.
+    #[test]
+    fn the_gradient_of_logits_takes_no_more_memory() {
+        let of = |vocab: u64| {
+            let json = format!(
+                r#"{{"model_dim": 8, "vocab_size": {vocab}, "seq_len": 16, "blocks": [{SWIGLU}],
+                "training": {{"batch_tokens": 4096, "optimizer": "adamw"}}}}"#
+            );
+            let plan = Plan::<Builtin>::parse(&json, "c", &[]).unwrap().plan;
+            Memory::of(&Arc::new(plan), None).unwrap().reserved
+        };
+        let each = (of(2048) - of(1024)) / 1024;
+        // A column of logits, and rows of embedding and head with their gradients and moments.
+        let (logits, rows) = (4 * 4096, 2 * 4 * 8 * 4);
+        assert!((logits..2 * logits).contains(&(each - rows)), "{each}");
+    }
+
     #[test]
     fn activations_grow_with_blocks_and_rows() {
         let [one, two] = [1, 2].map(|n| memory(&vec![SWIGLU; n].join(","), r#""seed": 1"#));
