@@ -154,7 +154,7 @@ mod tests {
         assert!(adamw.reserved >= adamw.peak);
     }
 
-    /// Logits `[128, 64]` in 32 bits; their gradient takes their place.
+    /// Logits `[4096, V]` in 32 bits: their gradient takes their place.
     #[test]
     fn the_gradient_of_logits_takes_no_more_memory() {
         let of = |vocab: u64| {
