@@ -25,17 +25,18 @@ pub fn check<K: Block>(
     forced: bool,
 ) -> anyhow::Result<()> {
     let memory = Memory::of(plan, half)?;
+    let needed = needed(&memory, place);
     let _ = EXPECTED.set((
-        format!("; a training step was estimated at {}: {}", bytes(memory.peak), parts(&memory)),
+        format!("; a training step was estimated at {}: {}", bytes(needed), parts(&memory)),
         format!("most of it is made by {}", memory.fields()),
     ));
     let Some(available) = place.memory().filter(|_| !forced) else { return Ok(()) };
-    if memory.peak <= available {
+    if needed <= available {
         return Ok(());
     }
     anyhow::bail!(
         "a training step needs {} of memory, and {place} has {}: {}\n  hint: most of it is made by {}; or train all the same with `--force`",
-        bytes(memory.peak),
+        bytes(needed),
         bytes(available),
         parts(&memory),
         memory.fields()
@@ -46,6 +47,11 @@ pub fn check<K: Block>(
 pub fn expected() -> (String, String) {
     let hint = "lower `training.batch_tokens` or `model_dim`; others may be using the device too";
     EXPECTED.get().cloned().unwrap_or_else(|| (String::new(), hint.into()))
+}
+
+/// What a training step takes at `place`.
+pub fn needed(memory: &Memory, place: &Place) -> u64 {
+    if place.gpu { memory.reserved } else { memory.peak }
 }
 
 /// What a training step holds, part by part.

@@ -52,6 +52,10 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     /// Whether the gradient reads the first output. If not, it is not held until then.
     const KEEPS_OUTPUT: bool = true;
 
+    /// Whether bodies write results over inputs of the same shape and type that nobody else holds:
+    /// what a program would take of memory is counted by that.
+    const IN_PLACE: bool = false;
+
     /// Whether GPU backends run [`Op::cube`] instead of the reference.
     const KERNEL: bool = false;
 

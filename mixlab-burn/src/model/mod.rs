@@ -203,10 +203,17 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         key: Option<DropoutKey>,
     ) -> Tensor<B, 1> {
         let hidden = self.hidden(tokens, key);
-        // A gradient as wide as logits is worth halving; without one they keep their bits.
-        let dtype = if key.is_some() { self.activations(&hidden.device()) } else { DType::F32 };
-        let scores = self.scores(hidden, dtype);
-        capped_cross_entropy(scores, targets, self.plan.softcap)
+        let half = self.activations(&hidden.device());
+        let losses = |hidden, targets, dtype| {
+            capped_cross_entropy(self.scores(hidden, dtype), targets, self.plan.softcap)
+        };
+        // A gradient as wide as logits is worth halving. Without one they keep their bits, in two
+        // parts where that makes them wider: they take the memory that those of training had.
+        if key.is_some() || half == DType::F32 {
+            return losses(hidden, targets, half);
+        }
+        let parts = hidden.chunk(2, 0).into_iter().zip(targets.chunk(2, 0));
+        Tensor::cat(parts.map(|(hidden, targets)| losses(hidden, targets, DType::F32)).collect(), 0)
     }
 
     /// Mean loss of `targets` `[N]` in nats, `[1]`; with dropout if there is a key for it.

@@ -29,6 +29,9 @@ pub struct Memory {
     /// The most that tensors hold at one moment of a step, all of the above that exist then and what
     /// operations need in between.
     pub peak: u64,
+    /// What is taken for that on a GPU, where a buffer is kept for the next tensor of its size
+    /// ([`Session::reserved`]).
+    pub reserved: u64,
 }
 
 impl Memory {
@@ -39,16 +42,13 @@ impl Memory {
     /// If a block's forward reads values, which nothing can follow without computing.
     pub fn of<K: Block>(plan: &Arc<Plan<K>>, half: Option<DType>) -> Result<Self, CaptureError> {
         watch(|session| {
-            session.set_half(half);
-            let model = Model::<Recorded, K>::new(plan.clone(), session.device());
-            let elements: usize = layout(&model).iter().map(Weight::len).sum();
-            let optimizer = Optimizer::new(&model, &plan.training, session.device());
-            let mut run = Run { session, plan, optimizer, weights: 4 * elements as u64 };
+            let (mut run, model) = Run::new(session, plan, half);
             // The first step makes the moments, and the second is like all others.
             let (model, first) = run.step(model, 0);
             let moments = session.held().saturating_sub(run.weights);
             let (_, second) = run.step(model, moments);
-            Self { peak: first.peak.max(second.peak), ..second }
+            let reserved = session.reserved();
+            Self { peak: first.peak.max(second.peak), reserved, ..second }
         })
     }
 
@@ -72,7 +72,19 @@ struct Run<'a, K: Block> {
     weights: u64,
 }
 
-impl<K: Block> Run<'_, K> {
+impl<'a, K: Block> Run<'a, K> {
+    fn new(
+        session: &'a Session,
+        plan: &'a Arc<Plan<K>>,
+        half: Option<DType>,
+    ) -> (Self, Model<Recorded, K>) {
+        session.set_half(half);
+        let model = Model::<Recorded, K>::new(plan.clone(), session.device());
+        let elements: usize = layout(&model).iter().map(Weight::len).sum();
+        let optimizer = Optimizer::new(&model, &plan.training, session.device());
+        (Self { session, plan, optimizer, weights: 4 * elements as u64 }, model)
+    }
+
     /// One step of training, and what it holds beside `moments`.
     fn step(&mut self, model: Model<Recorded, K>, moments: u64) -> (Model<Recorded, K>, Memory) {
         let before = self.weights + moments;
@@ -86,7 +98,14 @@ impl<K: Block> Run<'_, K> {
         let held = self.session.held().saturating_sub(before);
         let (model, _health) = self.optimizer.apply(model, gradients, 1.0);
         let (weights, peak) = (self.weights, self.session.take_peak());
-        let memory = Memory { weights, optimizer: moments, gradients: held, activations, peak };
+        let memory = Memory {
+            weights,
+            optimizer: moments,
+            gradients: held,
+            activations,
+            peak,
+            ..Default::default()
+        };
         (model, memory)
     }
 
@@ -132,6 +151,24 @@ mod tests {
         let muon = memory(SWIGLU, r#""optimizer": "muon""#);
         assert!(near(muon.optimizer, 8 * parameters - 4 * 3 * 32 * 85), "{muon:?}");
         assert!(adamw.peak >= adamw.weights + adamw.optimizer + adamw.activations);
+        assert!(adamw.reserved >= adamw.peak);
+    }
+
+    /// Logits `[4096, V]` in 32 bits: their gradient takes their place.
+    #[test]
+    fn the_gradient_of_logits_takes_no_more_memory() {
+        let of = |vocab: u64| {
+            let json = format!(
+                r#"{{"model_dim": 8, "vocab_size": {vocab}, "seq_len": 16, "blocks": [{SWIGLU}],
+                "training": {{"batch_tokens": 4096, "optimizer": "adamw"}}}}"#
+            );
+            let plan = Plan::<Builtin>::parse(&json, "c", &[]).unwrap().plan;
+            Memory::of(&Arc::new(plan), None).unwrap().reserved
+        };
+        let each = (of(2048) - of(1024)) / 1024;
+        // A column of logits, and rows of embedding and head with their gradients and moments.
+        let (logits, rows) = (4 * 4096, 2 * 4 * 8 * 4);
+        assert!((logits..2 * logits).contains(&(each - rows)), "{each}");
     }
 
     #[test]

@@ -124,14 +124,14 @@ impl<K: Block> Job for Validate<'_, K> {
                 Err(error) => Report::refused(path, &error),
             });
         }
-        let available = place.memory();
         match options.json {
             true => {
+                let available = place.memory();
                 let configs: Vec<Value> = reports.iter().map(Report::json).collect();
                 let memory = json!({ "place": place.to_string(), "bytes": available });
                 println!("{:#}", json!({ "memory": memory, "configs": configs }));
             }
-            false => reports.iter().for_each(|report| print!("{}", report.text(available))),
+            false => reports.iter().for_each(|report| print!("{}", report.text(place))),
         }
         let bad = reports.iter().filter(|report| !report.errors.is_empty()).count();
         match bad {
@@ -191,7 +191,7 @@ impl Report {
         Ok(Self { path: path.into(), errors, more: 0, warnings, known: Some(known) })
     }
 
-    fn text(&self, available: Option<u64>) -> String {
+    fn text(&self, place: &Place) -> String {
         let verdict = match self.errors.len() + self.more {
             0 => "ok".into(),
             1 => "1 error".into(),
@@ -199,7 +199,7 @@ impl Report {
         };
         let mut text = format!("{}: {verdict}\n", self.path);
         if let Some(known) = &self.known {
-            text += &known.text(available);
+            text += &known.text(place);
         }
         for (what, problems) in [("error", &self.errors), ("warning", &self.warnings)] {
             for problem in problems {
@@ -229,6 +229,7 @@ impl Report {
                 "gradients": memory.gradients,
                 "activations": memory.activations,
                 "peak": memory.peak,
+                "reserved": memory.reserved,
             });
         }
         report
@@ -236,17 +237,18 @@ impl Report {
 }
 
 impl Known {
-    fn text(&self, available: Option<u64>) -> String {
+    fn text(&self, place: &Place) -> String {
         let Self { name, counts, memory, causal, vocab, tokens } = self;
+        let needed = memory::needed(memory, place);
         let mut text = format!(
             "  name: {name}\n  parameters: {}, {} a training step, {} a token\n  memory of a training step: {} ({})\n",
             counts.parameters,
             flops(counts.training_flops()),
             flops(counts.flops_per_token()),
-            memory::bytes(memory.peak),
+            memory::bytes(needed),
             memory::parts(memory)
         );
-        if let Some(available) = available.filter(|available| *available < memory.peak) {
+        if let Some(available) = place.memory().filter(|available| *available < needed) {
             let available = memory::bytes(available);
             text += &format!(
                 "  memory does not suffice: there are {available}; most is made by {}\n",

@@ -97,6 +97,7 @@ impl AdamW {
 
 impl<const N: usize> Op<N> for AdamW {
     const NAME: &'static str = "mixlab.adamw";
+    const IN_PLACE: bool = true;
     const KERNEL: bool = true;
 
     fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {

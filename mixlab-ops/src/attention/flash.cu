@@ -8,6 +8,7 @@
 //   DECAY   1 if a score falls by decay[head] with each position of distance
 //   TYPE    of the operands: 0 for bfloat16, 1 for float16, 2 for float, multiplied as TF32
 //   QUERIES  that attention_dkdv takes at a time: 32 or 64
+//   ENTRY_name  of the one kernel that is wanted: each takes as long to compile as all the rest
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -226,6 +227,7 @@ __device__ inline bool visible(const Info& info, int i, int j) {
     return i < info.tq && j < info.tk && (!CAUSAL || j <= i);
 }
 
+#ifdef ENTRY_attention_forward
 // y and the log-sum-exp of each row. Grid: query tiles, heads, batch.
 extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
     const E* q, const E* k, const E* v, const float* decay, E* y, float* lse,
@@ -322,7 +324,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
     }
     write(head(y, info.y, b, h), info.y.t, first + warp * 16, info.tq, hd, o, 1.0f / sum[0], 1.0f / sum[1]);
 }
+#endif
 
+#ifdef ENTRY_attention_delta
 // delta_i = sum of g y over the head. Grid: rows / 4, heads, batch; a warp a row.
 extern "C" __global__ __launch_bounds__(THREADS) void attention_delta(
     const E* y, const E* g, float* delta, const __grid_constant__ Info info) {
@@ -336,7 +340,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_delta(
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
     if (threadIdx.x % 32 == 0) delta[((u64)b * info.heads + h) * info.tq + i] = sum;
 }
+#endif
 
+#ifdef ENTRY_attention_dq
 // dq, and with DECAY the block's part of the gradient of the decay. Grid: query tiles, heads, batch.
 extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
     const E* q, const E* k, const E* v, const float* decay, const float* lse, const float* delta,
@@ -426,7 +432,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
         ddecay[((u64)b * gridDim.x + tile) * info.heads + h] = falls[0] + falls[1] + falls[2] + falls[3];
 #endif
 }
+#endif
 
+#ifdef ENTRY_attention_dkdv
 // dk and dv, summed over the query heads of a group. Grid: key tiles, groups, batch. A warp keeps 16
 // keys and computes the transposed scores; QUERIES at a time.
 extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
@@ -517,3 +525,4 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
     write(head(dk, info.dk, b, kv), info.dk.t, first + warp * 16, info.tk, hd, ok, info.scale, info.scale);
     write(head(dv, info.dv, b, kv), info.dv.t, first + warp * 16, info.tk, hd, ov, 1.0f, 1.0f);
 }
+#endif

@@ -243,6 +243,9 @@ mod tests {
     use super::*;
     use crate::testing::nvrtc::{ARCHITECTURES, compiles};
 
+    const ENTRIES: [&str; 4] =
+        ["attention_forward", "attention_delta", "attention_dq", "attention_dkdv"];
+
     /// On the oldest cards every one, on later ones those with all that a text can hold.
     #[test]
     fn all_texts_compile() {
@@ -253,12 +256,14 @@ mod tests {
         {
             for shared in [99 << 10, 227 << 10] {
                 let Some(tiles) = Tiles::new(padded, dtype, shared) else { continue };
-                for flags in [[false, false], [false, true], [true, false]] {
-                    compiles(&tiles.source("", flags, 0), oldest);
+                for entry in ENTRIES {
+                    for flags in [[false, false], [false, true], [true, false]] {
+                        compiles(&tiles.source(entry, flags, 0), oldest);
+                    }
+                    let whole = tiles.source(entry, [true; 2], 0);
+                    compiles(&whole, oldest);
+                    compiles(&whole, later);
                 }
-                let whole = tiles.source("", [true; 2], 0);
-                compiles(&whole, oldest);
-                compiles(&whole, later);
             }
         }
     }

@@ -16,6 +16,9 @@ pub(super) struct Ledger {
     next: usize,
     held: u64,
     peak: u64,
+    /// Storages of each size in bytes: how many exist now, and the most that ever did.
+    sizes: HashMap<u64, [usize; 2]>,
+    reserved: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +44,11 @@ impl Ledger {
         std::mem::replace(&mut self.peak, self.held)
     }
 
+    /// Bytes of all storages there would be, were each kept for the next tensor of its size.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
     /// A tensor of its own comes into being.
     pub(super) fn make(&mut self, id: TensorId, bytes: u64) {
         let storage = self.next;
@@ -49,18 +57,26 @@ impl Ledger {
         self.tensors.insert(id, Hold { storage, strided: false });
         self.held = self.held.saturating_add(bytes);
         self.peak = self.peak.max(self.held);
+        let [now, most] = self.sizes.entry(bytes).or_default();
+        *now += 1;
+        if now > most {
+            *most = *now;
+            self.reserved = self.reserved.saturating_add(bytes);
+        }
     }
 
-    /// An operation runs: its results come into being before what only it held goes.
-    pub(super) fn operation(&mut self, operation: &OperationIr) {
+    /// An operation runs, maybe writing results over what only it held: else they come into being
+    /// before that goes.
+    pub(super) fn operation(&mut self, operation: &OperationIr, in_place: bool) {
         let consumed = |x: &&TensorIr| x.status == TensorStatus::ReadWrite;
         let consumed: Vec<&TensorIr> = operation.inputs().filter(consumed).collect();
         let view = view(operation);
+        let over = in_place || element_wise(operation);
         for out in operation.outputs() {
             let source = view.and_then(|strides| Some((strides, operation.inputs().next()?.id)));
             match source.and_then(|(strides, id)| self.seen_through(id, strides)) {
                 Some(hold) => self.share(out.id, hold),
-                None if self.written_over(operation, out, &consumed) => {}
+                None if over && self.written_over(out, &consumed) => {}
                 None => self.make(out.id, bytes(out)),
             }
         }
@@ -73,8 +89,12 @@ impl Ledger {
         let Some(storage) = self.storages.get_mut(&number) else { return };
         storage.holders -= 1;
         if storage.holders == 0 {
-            self.held = self.held.saturating_sub(storage.bytes);
+            let bytes = storage.bytes;
+            self.held = self.held.saturating_sub(bytes);
             self.storages.remove(&number);
+            if let Some([now, _]) = self.sizes.get_mut(&bytes) {
+                *now -= 1;
+            }
         }
     }
 
@@ -95,24 +115,27 @@ impl Ledger {
         self.tensors.insert(id, hold);
     }
 
-    /// Whether the result takes the place of an operand that nobody else holds, as element-wise
-    /// operations do.
-    fn written_over(&mut self, of: &OperationIr, out: &TensorIr, consumed: &[&TensorIr]) -> bool {
-        let element_wise = matches!(
-            of,
-            OperationIr::NumericFloat(..) | OperationIr::NumericInt(..) | OperationIr::Float(..)
-        );
+    /// Whether the result takes the place of an operand that nobody else holds.
+    fn written_over(&mut self, out: &TensorIr, consumed: &[&TensorIr]) -> bool {
         let fits = |x: &&&TensorIr| {
             let hold = self.tensors.get(&x.id).filter(|hold| !hold.strided);
             let storage = hold.and_then(|hold| self.storages.get(&hold.storage));
             let alone = storage.is_some_and(|s| s.holders == 1 && s.bytes == bytes(out));
             x.shape == out.shape && x.dtype == out.dtype && alone
         };
-        let Some(place) = consumed.iter().find(fits).filter(|_| element_wise) else { return false };
+        let Some(place) = consumed.iter().find(fits) else { return false };
         let hold = self.tensors[&place.id];
         self.share(out.id, hold);
         true
     }
+}
+
+/// Whether an operation of Burn's is: its result may take the place of an operand.
+fn element_wise(operation: &OperationIr) -> bool {
+    matches!(
+        operation,
+        OperationIr::NumericFloat(..) | OperationIr::NumericInt(..) | OperationIr::Float(..)
+    )
 }
 
 /// What an operation that moves no element does to the order in which they lie.

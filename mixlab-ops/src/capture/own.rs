@@ -26,6 +26,11 @@ impl OwnOp {
         self.0.op().downcast_ref()
     }
 
+    /// [`Op::IN_PLACE`].
+    pub(super) fn is_in_place(&self) -> bool {
+        self.0.is_in_place()
+    }
+
     /// The results of the op's reference on `inputs`, the floats first: Burn's operations in its
     /// place.
     ///
@@ -79,6 +84,7 @@ impl Program {
 /// An [`Op`] without its number of inputs in its type.
 trait Erased: Debug + Send + Sync {
     fn name(&self) -> &'static str;
+    fn is_in_place(&self) -> bool;
     fn op(&self) -> &dyn Any;
     fn expand(&self, inputs: Vec<Primitive>) -> Vec<Primitive>;
 }
@@ -89,6 +95,10 @@ struct Counted<O, const N: usize>(O);
 impl<O: Op<N>, const N: usize> Erased for Counted<O, N> {
     fn name(&self) -> &'static str {
         O::NAME
+    }
+
+    fn is_in_place(&self) -> bool {
+        O::IN_PLACE
     }
 
     fn op(&self) -> &dyn Any {

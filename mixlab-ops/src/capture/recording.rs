@@ -85,7 +85,8 @@ impl Recording {
         if operation.inputs().any(|input| !self.owns(input)) {
             return Err(self.foreign(&name(&operation)));
         }
-        self.ledger.operation(&operation);
+        let in_place = own.as_ref().is_some_and(OwnOp::is_in_place);
+        self.ledger.operation(&operation, in_place);
         self.draft.operations.push(Recorded { operation, own, scope: self.scope });
         Ok(())
     }

@@ -95,6 +95,12 @@ impl Session {
         self.slot.recording().as_mut().map_or(0, |recording| recording.ledger.take_peak())
     }
 
+    /// What an allocator takes that keeps each buffer for the next tensor of its size: those of a
+    /// size that were held at once, summed over all sizes.
+    pub fn reserved(&self) -> u64 {
+        self.slot.recording().as_ref().map_or(0, |recording| recording.ledger.reserved())
+    }
+
     pub(super) fn client(&self) -> &CaptureClient {
         &self.client
     }

@@ -80,6 +80,7 @@ impl Op<1> for CrossEntropy {
     const GRADIENT: bool = true;
     const KEEPS: [bool; 1] = [false];
     const KEEPS_OUTPUT: bool = false;
+    const IN_PLACE: bool = true;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {
@@ -157,6 +158,7 @@ impl Op<1> for CrossEntropy {
 
 impl Op<2> for CrossEntropyGradient {
     const NAME: &'static str = "mixlab.cross_entropy_gradient";
+    const IN_PLACE: bool = true;
     const KERNEL: bool = true;
 
     fn attributes(&self) -> String {

@@ -139,6 +139,7 @@ fn matrices<'a, const E: usize>(
 
 impl<const N: usize> Op<N> for Momentum {
     const NAME: &'static str = "mixlab.momentum";
+    const IN_PLACE: bool = true;
     const KERNEL: bool = true;
 
     fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {
@@ -194,6 +195,7 @@ impl<const N: usize> Op<N> for Momentum {
 
 impl<const N: usize> Op<N> for MuonStep {
     const NAME: &'static str = "mixlab.muon_step";
+    const IN_PLACE: bool = true;
     const KERNEL: bool = true;
 
     fn outputs(&self, inputs: &[Spec; N], _: &[Spec]) -> Result<Vec<Spec>, Mismatch> {

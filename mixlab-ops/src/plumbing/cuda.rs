@@ -50,7 +50,8 @@ pub(crate) type Defines = Vec<(&'static str, usize)>;
 /// A kernel of a [`Text`].
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// Name of the `extern "C"` kernel.
+    /// Name of the `extern "C"` kernel; a text with several writes the one whose `ENTRY_name` is
+    /// defined.
     pub entry: &'static str,
     /// The text that it is in.
     pub text: &'static Text,
@@ -67,8 +68,10 @@ pub(crate) struct Source {
 impl Source {
     /// All that NVRTC reads.
     pub fn written(&self) -> String {
+        let entry = format!("#define ENTRY_{}\n", self.entry);
         let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
-        defines.chain([(self.preamble)(&self.defines), self.text.text.into()]).collect()
+        let rest = [entry, (self.preamble)(&self.defines), self.text.text.into()];
+        defines.chain(rest).collect()
     }
 }
 
