@@ -43,6 +43,7 @@ pub(crate) fn product<R: CubeRuntime>(
     }
     let rounds = R::name(&a.client) == "cuda";
     match precision {
+        Precision::Bf16 if portable::has_matrix_units(&a) => portable::product([a, b], out),
         Precision::Bf16 => by_cubek(a, b, out),
         Precision::Tf32 if rounds => by_cubek(a, b, out),
         Precision::F32 | Precision::Tf32 => portable::product([a, b], out),

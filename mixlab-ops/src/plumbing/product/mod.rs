@@ -3,7 +3,7 @@
 //!
 //! | precision | CUDA, Hopper | CUDA, other cards | elsewhere |
 //! |---|---|---|---|
-//! | bf16 | `hopper.cu` | cubek's tensor-core kernels | cubek's, with matrix units if there are any |
+//! | bf16 | `hopper.cu` | `portable`, by matrix units | `portable` if there are matrix units, else cubek's |
 //! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round operands | as f32 |
 //! | f32 | `portable` | `portable` | `portable` |
 //!

@@ -1,5 +1,6 @@
-//! Matrix products on every GPU, without matrix units: operands of any type, multiplied and summed in
-//! f32 by fused multiply-adds.
+//! Matrix products on every GPU, in kernels of CubeCL's language: operands in half precision by the
+//! matrix units of the device, if it has them for that type; others by fused multiply-adds in f32.
+//! Sums are in f32 either way.
 //!
 //! Which tile, and into how many parts the depth is split, follows from the shape and the number of
 //! multiprocessors alone; parts are summed in order.
@@ -9,6 +10,7 @@ mod lines;
 #[cfg(all(test, feature = "cpu", feature = "wgpu"))]
 mod tests;
 mod tile;
+mod units;
 
 use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
@@ -16,9 +18,9 @@ use cubecl::prelude::*;
 
 use super::parts::sum_parts;
 use crate::plumbing::cube::{contiguous, cubes, empty, narrow, vector_of};
-use blocked::STAGE;
 use lines::{LinesLaunch, SizesLaunch};
-use tile::{Tile, Work};
+use tile::{OF_PLANES, TILES, Tile, Work};
+use units::Unit;
 
 /// Multiprocessors of a device that doesn't say how many it has, as none does outside of CUDA: with too
 /// many a small device adds up more parts than it needs, with too few a large one stands idle.
@@ -31,8 +33,30 @@ const PROCESSORS: u32 = 64;
 /// If they have more than three axes.
 pub(super) fn product<R: CubeRuntime>([a, b]: [CubeTensor<R>; 2], output: DType) -> CubeTensor<R> {
     let product = Product::new([a, b], output);
-    let (tile, splits) = Tile::choose(&product.work());
+    let tiles = if product.unit.is_some() { &OF_PLANES[..] } else { &TILES };
+    let (tile, splits) = Tile::choose(tiles, &product.work());
     product.run(tile, splits)
+}
+
+/// Whether the device of `x` has matrix units for operands of its type.
+pub(super) fn has_matrix_units<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
+    matrix_unit(x).is_some()
+}
+
+/// The matrix units that the device of `x` has for operands of its type. Those of Metal, 8 wide, are
+/// left out: nobody has seen the kernel run there.
+fn matrix_unit<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<Unit> {
+    let properties = x.client.properties();
+    let width = units::WIDTH as u32;
+    let planes = [properties.hardware.plane_size_min, properties.hardware.plane_size_max];
+    let (operand, sum) = (x.dtype.into(), DType::F32.into());
+    let shapes = properties.features.matmul.cmma.iter();
+    shapes
+        .filter(|c| [c.a_type, c.b_type, c.cd_type] == [operand, operand, sum])
+        .filter(|c| x.dtype != DType::F32 && planes == [width; 2] && c.m == c.n)
+        .map(|c| Unit { side: c.m as usize, depth: c.k as usize })
+        .filter(|unit| (unit.side, unit.depth) == (16, 16))
+        .next()
 }
 
 /// A matrix, or several of the same shape, as kernels read it.
@@ -92,6 +116,8 @@ struct Product<R: CubeRuntime> {
     shape: Vec<usize>,
     depth: usize,
     output: DType,
+    /// What multiplies, if the device has it.
+    unit: Option<Unit>,
 }
 
 impl<R: CubeRuntime> Product<R> {
@@ -104,8 +130,9 @@ impl<R: CubeRuntime> Product<R> {
         let last = shape.len() - 1;
         let depth = shape[last];
         shape[last] = b.meta.shape()[last];
+        let unit = matrix_unit(&a);
         let [a, b] = [a, super::transposed(b)].map(Operand::new);
-        Self { a, b, shape, depth, output }
+        Self { a, b, shape, depth, output, unit }
     }
 
     /// Matrices, and rows and columns of each.
@@ -126,7 +153,7 @@ impl<R: CubeRuntime> Product<R> {
         let Self { a, shape, output, .. } = self;
         let work = self.work();
         let [batch, rows, columns] = work.sizes;
-        let stages = self.depth.div_ceil(STAGE);
+        let stages = self.depth.div_ceil(tile.stage);
         // No part is empty.
         let part = stages.div_ceil(splits);
         let splits = stages.div_ceil(part);
@@ -148,31 +175,54 @@ impl<R: CubeRuntime> Product<R> {
     fn launch(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
         let Self { a, b, .. } = self;
         let (client, types) = (y.client.clone(), [a.tensor.dtype.into(), y.dtype.into()]);
-        let [va, vb, vy] = [a.vector(), b.vector(), vector_of(y, self.sizes()[2]).min(4)];
+        let columns = self.sizes()[2];
+        let vectors = [a.vector(), b.vector(), vector_of(y, columns).min(4)];
+        let [va, vb, vy] = vectors;
         let [x, w, y] = [&a.tensor, &b.tensor, y].map(|x| x.clone().into_array_arg());
         let (of_a, of_b) = (a.launch(), b.launch());
         let (a_along, b_along) = (a.along, b.along);
         // SAFETY: the lines are those of the operands, beyond whose ends nothing is read, and the
         // sizes bound what is written.
         unsafe {
-            blocked::product::launch_unchecked::<R>(
-                &client,
-                count,
-                CubeDim::new_1d(tile.units as u32),
-                va,
-                vb,
-                vy,
-                x,
-                w,
-                y,
-                of_a,
-                of_b,
-                sizes,
-                tile,
-                a_along,
-                b_along,
-                types,
-            );
+            match self.unit.filter(|_| tile.quads == 0) {
+                Some(unit) => units::product::launch_unchecked::<R>(
+                    &client,
+                    count,
+                    CubeDim::new_2d(units::WIDTH as u32, units::PLANES as u32),
+                    va,
+                    vb,
+                    vy,
+                    x,
+                    w,
+                    y,
+                    of_a,
+                    of_b,
+                    sizes,
+                    tile,
+                    unit,
+                    a_along,
+                    b_along,
+                    types,
+                ),
+                None => blocked::product::launch_unchecked::<R>(
+                    &client,
+                    count,
+                    CubeDim::new_1d(tile.units as u32),
+                    va,
+                    vb,
+                    vy,
+                    x,
+                    w,
+                    y,
+                    of_a,
+                    of_b,
+                    sizes,
+                    tile,
+                    a_along,
+                    b_along,
+                    types,
+                ),
+            }
         }
     }
 }

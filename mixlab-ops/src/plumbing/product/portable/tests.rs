@@ -4,10 +4,10 @@ use std::time::Instant;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Distribution, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeRuntime, tensor::CubeTensor};
+use cubecl::wgpu::WgpuRuntime;
 
 use super::Product;
-use super::blocked::STAGE;
-use super::tile::{SPLITS, TILES, Tile, Work};
+use super::tile::{OF_PLANES, SPLITS, TILES, Tile, Work};
 use crate::plumbing::product::RAGGED;
 use crate::testing::kernels::{compare, on_gpu, step};
 use crate::testing::{Host, noise};
@@ -24,7 +24,7 @@ fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
     let large = [(4096, 512, 4096), (1024, 1024, 2734), (64, 1024, 2734), (512, 512, 512)];
     for (n, k, m) in RAGGED.into_iter().chain(large) {
         let work = Work { sizes: [1, n, m], depth: k, processors: 132 };
-        let (tile, splits) = Tile::choose(&work);
+        let (tile, splits) = Tile::choose(&TILES, &work);
         reached.extend([(tile.rows, tile.columns), (0, splits)]);
     }
     let all = TILES.iter().map(|tile| (tile.rows, tile.columns));
@@ -59,19 +59,20 @@ fn naive(a: &Host, b: &Host) -> Vec<f32> {
     (0..a.shape[0] * m * n).map(cell).collect()
 }
 
-/// The product of `a` and `b` in every layout, compared with `expected`.
+/// The product of `a` and `b` of type `held` in every layout, compared with `expected`.
 fn in_all_layouts<R: CubeRuntime>(
     [a, b]: [&Host; 2],
+    held: DType,
     (tile, splits): (Tile, usize),
     output: DType,
     expected: &[Vec<f32>],
 ) {
     for along in LAYOUTS {
         // Of `b` `[K, M]` neighbours along the depth are those in a column.
-        let [a, b] =
-            [(a, along[0]), (b, !along[1])].map(|(x, last)| on_device::<R>(x, DType::F32, last));
+        let [a, b] = [(a, along[0]), (b, !along[1])].map(|(x, last)| on_device::<R>(x, held, last));
         let product = Product::new([a, b], output);
         assert_eq!([product.a.along, product.b.along], along);
+        assert!(tile.quads > 0 || product.unit.is_some(), "no matrix units for {held:?}");
         let y = lift::<Gpu<R>, 3>(product.run(tile, splits));
         assert_eq!(y.dtype(), output);
         let y = y.cast(DType::F32).into_data().to_vec().expect("cast to f32");
@@ -94,11 +95,28 @@ fn every_tile_split_and_layout_gives_the_product() {
             for tile in tiles {
                 for splits in [1, 3] {
                     let how = (*tile, splits);
-                    in_all_layouts::<R>([&a, &b], how, DType::F32, expected.as_slice());
+                    let (held, output) = (DType::F32, DType::F32);
+                    in_all_layouts::<R>([&a, &b], held, how, output, expected.as_slice());
                 }
             }
         }
     });
+}
+
+#[test]
+#[ignore = "needs a GPU with matrix units"]
+fn matrix_units_give_the_product() {
+    // As above.
+    for (n, k, m) in [(132, 68, 140), (130, 90, 66), (65, 77, 33)] {
+        for held in [DType::F16, DType::BF16] {
+            let [a, b] = [noise(&[2, n, k], 1), noise(&[2, k, m], 2)].map(|x| x.rounded(held));
+            let expected = [naive(&a, &b)];
+            for (splits, output) in [(1, DType::F32), (1, held), (3, DType::F32)] {
+                let how = (OF_PLANES[0], splits);
+                in_all_layouts::<WgpuRuntime>([&a, &b], held, how, output, &expected);
+            }
+        }
+    }
 }
 
 /// What `cost` and the speeds of tiles are measured with.
@@ -139,11 +157,11 @@ fn speed<R: CubeRuntime>(name: &str, [batch, n, k, m]: [usize; 4], along: [bool;
     let a = lower(tensor(n, k, along[0]));
     let b = lower(tensor(m, k, along[1]).swap_dims(1, 2));
     let product = Product::new([a, b], DType::F32);
-    let chosen = Tile::choose(&product.work());
+    let chosen = Tile::choose(&TILES, &product.work());
     let wait = || <Gpu<R> as Backend>::sync(&Default::default()).expect("the device answers");
     for tile in TILES {
         for splits in SPLITS {
-            if (tile, splits) != chosen && splits > 1 && k < 8 * splits * STAGE {
+            if (tile, splits) != chosen && splits > 1 && k < 8 * splits * tile.stage {
                 continue;
             }
             let run = |count: u32| {

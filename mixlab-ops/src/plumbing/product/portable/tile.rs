@@ -1,24 +1,27 @@
 //! Which tile a cube multiplies, and into how many parts the depth is split.
 
-use super::blocked::STAGE;
 use super::lines::Slab;
+use super::{blocked, units};
 
 /// Tile of a cube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tile {
     pub rows: usize,
     pub columns: usize,
-    /// A unit has so many quads of columns, of four times as many rows.
+    /// A unit has so many quads of columns, of four times as many rows; none if planes multiply.
     pub quads: usize,
     /// Units of a cube.
     pub units: usize,
+    /// Steps of the depth in shared memory at a time.
+    pub stage: usize,
     /// Share of the best tile's speed that it reaches, in percent.
     speed: usize,
 }
 
+/// Tile of a cube whose units multiply.
 const fn of_units([rows, columns]: [usize; 2], quads: usize, speed: usize) -> Tile {
     let units = rows * columns / (16 * quads * quads);
-    Tile { rows, columns, quads, units, speed }
+    Tile { rows, columns, quads, units, stage: blocked::STAGE, speed }
 }
 
 pub(super) const TILES: [Tile; 4] = [
@@ -27,6 +30,16 @@ pub(super) const TILES: [Tile; 4] = [
     of_units([64, 64], 2, 80),
     of_units([32, 32], 1, 40),
 ];
+
+/// The tile of a cube whose planes multiply with matrix units.
+pub(super) const OF_PLANES: [Tile; 1] = [Tile {
+    rows: 128,
+    columns: 128,
+    quads: 0,
+    units: units::PLANES * units::WIDTH,
+    stage: units::STAGE,
+    speed: 100,
+}];
 
 /// Into how many parts the depth may be split.
 pub(super) const SPLITS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -52,11 +65,11 @@ impl Tile {
 
     /// What a cube reads of the operands at a time.
     pub const fn of_rows(&self, along: bool) -> Slab {
-        Slab { wide: self.rows, stage: STAGE, along, units: self.units }
+        Slab { wide: self.rows, stage: self.stage, along, units: self.units }
     }
 
     pub const fn of_columns(&self, along: bool) -> Slab {
-        Slab { wide: self.columns, stage: STAGE, along, units: self.units }
+        Slab { wide: self.columns, stage: self.stage, along, units: self.units }
     }
 
     /// Tiles of a matrix from top to bottom, and from left to right.
@@ -78,8 +91,8 @@ impl Tile {
         let cubes = batch * down * across * splits;
         let each = cubes.div_ceil(work.processors) as f64;
         let busy = (each * self.units as f64 / BUSY).min(1.0);
-        let stages = work.depth.div_ceil(STAGE).div_ceil(splits);
-        let depth = (stages as f64 + AROUND) * STAGE as f64;
+        let stages = work.depth.div_ceil(self.stage).div_ceil(splits);
+        let depth = (stages as f64 + AROUND) * self.stage as f64;
         let tile = (self.rows * self.columns) as f64 / (self.speed as f64 / 100.0);
         let parts = match splits {
             1 => 0.0,
@@ -88,11 +101,11 @@ impl Tile {
         each * tile * depth / busy + parts
     }
 
-    /// The tile and the number of parts with the lowest cost.
-    pub fn choose(work: &Work) -> (Self, usize) {
-        let options = TILES.iter().flat_map(|tile| SPLITS.map(|splits| (*tile, splits)));
+    /// The tile of `tiles` and the number of parts with the lowest cost.
+    pub fn choose(tiles: &[Self], work: &Work) -> (Self, usize) {
+        let options = tiles.iter().flat_map(|tile| SPLITS.map(|splits| (*tile, splits)));
         let sensible =
-            options.filter(|(_, splits)| *splits == 1 || work.depth >= 8 * splits * STAGE);
+            options.filter(|(tile, splits)| *splits == 1 || work.depth >= 8 * splits * tile.stage);
         let cost = |(tile, splits): &(Self, usize)| tile.cost(work, *splits);
         sensible.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the list is not empty")
     }
