@@ -116,7 +116,8 @@ fn a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before() {
     let large = ["--set", "model_dim=256", "--set", "training.steps=1000000"];
     let saved = ["--checkpoint-dir", "@run", "--checkpoint-every", "1", "--keep", "2"];
     let is_half = |saved: &[String]| saved.iter().any(|name| name.starts_with(".writing-step"));
-    let is_whole = |saved: &[String]| saved.iter().any(|name| name.ends_with(".json"));
+    let whole = |name: &String| name.starts_with("step_") && name.ends_with(".json");
+    let is_whole = |saved: &[String]| saved.iter().any(whole);
     // A look at the folder and the signal after it may come too late.
     let met = (0..20).any(|_| {
         let _ = fs::remove_dir_all(scene.at("run"));
@@ -132,7 +133,7 @@ fn a_run_that_is_killed_while_it_writes_goes_on_from_the_checkpoint_before() {
         met().is_some()
     });
     assert!(met, "no checkpoint was met half written");
-    let newest = scene.saved().into_iter().filter(|name| name.ends_with(".json")).max().unwrap();
+    let newest = scene.saved().into_iter().filter(whole).max().unwrap();
     let step: usize = newest["step_".len()..newest.len() - ".json".len()].parse().unwrap();
     let steps = format!("training.steps={}", step + 1);
     let rest = ["--set", "model_dim=256", "--set", &steps, "--resume-allow", "steps"];

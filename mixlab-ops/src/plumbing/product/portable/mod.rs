@@ -55,8 +55,7 @@ fn matrix_unit<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<Unit> {
         .filter(|c| [c.a_type, c.b_type, c.cd_type] == [operand, operand, sum])
         .filter(|c| x.dtype != DType::F32 && planes == [width; 2] && c.m == c.n)
         .map(|c| Unit { side: c.m as usize, depth: c.k as usize })
-        .filter(|unit| (unit.side, unit.depth) == (16, 16))
-        .next()
+        .find(|unit| (unit.side, unit.depth) == (16, 16))
 }
 
 /// A matrix, or several of the same shape, as kernels read it.
