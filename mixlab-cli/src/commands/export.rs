@@ -2,12 +2,13 @@
 
 mod hub;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::files::replace_file;
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
 use mixlab_burn::onnx::{
@@ -111,8 +112,8 @@ impl<K: Block> Export<'_, K> {
         let eos = self.options.eos_token;
         let config = genai_config(&self.plan, layers, &name, eos);
         let beside = path.with_file_name("genai_config.json");
-        std::fs::write(&beside, format!("{config:#}\n"))
-            .with_context(|| format!("cannot write `{}`", beside.display()))?;
+        replace_file(&beside, |file| writeln!(file, "{config:#}"))
+            .map_err(|error| outputs::unwritable(&beside, error))?;
         println!("wrote {}", beside.display());
         if eos.is_none() {
             println!(
