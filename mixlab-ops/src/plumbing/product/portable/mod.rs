@@ -174,9 +174,7 @@ impl<R: CubeRuntime> Product<R> {
     fn launch(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
         let Self { a, b, .. } = self;
         let (client, types) = (y.client.clone(), [a.tensor.dtype.into(), y.dtype.into()]);
-        let columns = self.sizes()[2];
-        let vectors = [a.vector(), b.vector(), vector_of(y, columns).min(4)];
-        let [va, vb, vy] = vectors;
+        let [va, vb, vy] = [a.vector(), b.vector(), vector_of(y, self.sizes()[2]).min(4)];
         let [x, w, y] = [&a.tensor, &b.tensor, y].map(|x| x.clone().into_array_arg());
         let (of_a, of_b) = (a.launch(), b.launch());
         let (a_along, b_along) = (a.along, b.along);
