@@ -1,32 +1,34 @@
 //! From a graph and the module that has the weights to a file.
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend};
+use burn::module::Module;
+use burn::tensor::backend::Backend;
 use mixlab_ops::capture::{Parameter, Port};
-use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{
-    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, type_proto,
 };
 
 use super::OnnxError;
 use super::extent::Extent;
-use super::graph::{data_type, node_proto, tensor_proto};
+use super::graph::{data_type, node_proto};
+use super::initializers::{Kept, Place, Taker, Wanted, property};
 use super::lower::lower;
 use super::profile::Profile;
 use super::trace::Traced;
+use super::weights::WeightType;
 use crate::files::replace_file;
+use crate::weights::Source;
 
+/// What a file says of the weights that it stores.
+const WEIGHTS: &str = "mixlab.weights";
 /// Bytes of weights that a file may hold itself; protobuf ends at 2 GiB.
 const INLINE: usize = 1_500_000_000;
-/// Weights beside the file begin at multiples of this, so that they can be mapped.
-const ALIGNMENT: usize = 64;
-
 /// What to write besides the graph.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -34,17 +36,24 @@ pub struct Options {
     pub external: bool,
     /// Which operations the file may have.
     pub profile: Profile,
+    /// What weights are stored as.
+    pub weights: WeightType,
     /// What the file says about itself.
     pub metadata: Vec<(String, String)>,
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Written {
     /// Operations of ONNX.
     pub nodes: usize,
     /// Elements of all weights.
     pub parameters: usize,
+    /// Bytes that the weights take.
+    pub bytes: usize,
+    /// Norm of what the stored weights are off, over the norm of the weights that are not stored as they
+    /// are; 0 if there are none.
+    pub error: f64,
     /// Whether weights are in a file of their own.
     pub external: bool,
 }
@@ -61,62 +70,81 @@ impl Traced {
         path: &Path,
         options: &Options,
     ) -> Result<Written, OnnxError> {
+        self.write_weights(module, None, path, options)
+    }
+
+    /// [`write`](Self::write) with the floats of `source`, one at a time: those of `module`, in its order,
+    /// stay what they are, and take no memory if they are lazy.
+    ///
+    /// # Errors
+    /// As `write`, and those of `source`.
+    pub fn write_from<B: Backend, M: Module<B>>(
+        &self,
+        module: &M,
+        source: &mut dyn Source,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Written, OnnxError> {
+        self.write_weights(module, Some(source), path, options)
+    }
+
+    fn write_weights<B: Backend, M: Module<B>>(
+        &self,
+        module: &M,
+        source: Option<&mut dyn Source>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Written, OnnxError> {
+        options.weights.check(options.profile)?;
         let (graph, names) = lower(self, options.profile)?;
         let mut nodes = graph.prologue;
         nodes.extend(graph.nodes);
+        let wanted = Wanted::new(self.parameters(), &nodes, options.weights);
+        nodes.splice(0..0, wanted.restoring());
         name_outputs(self, &mut nodes, &names);
-        let mut parameters = self.read_parameters(&nodes);
-        let elements = parameters.values().map(|shape| shape.iter().product::<usize>()).sum();
-        let external = options.external || 4 * elements > INLINE;
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| OnnxError::Io { path, source }
+        let external = options.external || wanted.bytes() > INLINE;
+        let kept = if external {
+            beside(path, |place| Taker::new(&wanted, source, place).take(module))?
+        } else {
+            Taker::new(&wanted, source, Place::Within).take(module)?
+        };
+        let Kept { tensors, bytes, squares: [lost, all] } = kept;
+        let written = Written {
+            nodes: nodes.len(),
+            parameters: wanted.elements(),
+            bytes,
+            error: if all > 0.0 { (lost / all).sqrt() } else { 0.0 },
+            external,
         };
         let mut initializer = graph.constants;
-        let beside = beside(path);
-        let mut fill = |sink: &mut dyn FnMut(&str, TensorData) -> std::io::Result<TensorProto>| {
-            let mut taken =
-                Taken { path: vec![], left: &mut parameters, sink, made: vec![], failed: None };
-            module.visit(&mut taken);
-            let Taken { made, failed, .. } = taken;
-            initializer.extend(made);
-            failed.map_or(Ok(()), Err)
-        };
-        if external {
-            let location = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let written = replace_file(&beside, |file| {
-                let mut at = 0;
-                fill(&mut |name, data| stored(file, &mut at, &location, name, &data))
-            });
-            written.map_err(io(&beside))?;
-        } else {
-            fill(&mut |name, data| Ok(tensor_proto(name, &data))).map_err(io(path))?;
-        }
-        if let Some(missing) = parameters.into_keys().next() {
-            return Err(OnnxError::Weight(missing));
-        }
-        let written = Written { nodes: nodes.len(), parameters: elements, external };
+        initializer.extend(tensors);
         let model = self.model(nodes, initializer, options);
-        let bytes = model.write_to_bytes().map_err(std::io::Error::other).map_err(io(path))?;
-        replace_file(path, |file| file.write_all(&bytes)).map_err(io(path))?;
+        let write = |file: &mut File| model.write_to_writer(file).map_err(io::Error::other);
+        replace_file(path, write).map_err(|source| OnnxError::Io { path: path.into(), source })?;
         Ok(written)
     }
 
-    /// Name and shape of the parameters that `nodes` read.
-    fn read_parameters(&self, nodes: &[NodeProto]) -> HashMap<String, Vec<usize>> {
-        let mut parameters = self.program().parameters().iter().map(|parameter: &Parameter| {
-            (parameter.paths[0].clone(), self.program().value(parameter.value).shape.to_vec())
-        });
-        let mut all: HashMap<String, Vec<usize>> = parameters.by_ref().collect();
-        let mut read: std::collections::HashSet<&str> = Default::default();
-        for node in nodes {
-            read.extend(node.input.iter().map(String::as_str));
-            for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-                read.extend(graph.node.iter().flat_map(|node| &node.input).map(String::as_str));
-            }
-        }
-        all.retain(|name, _| read.contains(name.as_str()));
-        all
+    /// `module` with the weights that a file of these options computes with.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn rounded<B: Backend, M: Module<B>>(
+        &self,
+        module: M,
+        options: &Options,
+    ) -> Result<M, OnnxError> {
+        let (graph, _) = lower(self, options.profile)?;
+        let nodes: Vec<NodeProto> = graph.prologue.into_iter().chain(graph.nodes).collect();
+        Wanted::new(self.parameters(), &nodes, options.weights).rounded(module)
+    }
+
+    /// Name and shape of all parameters.
+    fn parameters(&self) -> HashMap<String, Vec<usize>> {
+        let one = |parameter: &Parameter| {
+            let shape = self.program().value(parameter.value).shape.to_vec();
+            (parameter.paths[0].clone(), shape)
+        };
+        self.program().parameters().iter().map(one).collect()
     }
 
     fn model(
@@ -135,6 +163,7 @@ impl Traced {
             ..GraphProto::new()
         };
         let entry = |(key, value): &(String, String)| property(key, value);
+        let stored = [property(WEIGHTS, options.weights.name())];
         ModelProto {
             ir_version: options.profile.ir_version(),
             producer_name: "mixlab-burn".into(),
@@ -144,7 +173,7 @@ impl Traced {
                 ..OperatorSetIdProto::new()
             }],
             graph: Some(graph).into(),
-            metadata_props: options.metadata.iter().map(entry).collect(),
+            metadata_props: options.metadata.iter().map(entry).chain(stored).collect(),
             ..ModelProto::new()
         }
     }
@@ -199,42 +228,45 @@ pub fn annotate(path: &Path, entries: &[(String, String)]) -> Result<(), OnnxErr
     replace_file(path, |file| file.write_all(&bytes)).map_err(io)
 }
 
-/// Where weights are that are not in the file itself.
-fn beside(path: &Path) -> std::path::PathBuf {
+/// What weights are stored as in the file at `path`, which says so if it is one of a model.
+///
+/// # Errors
+/// If it is no ONNX file.
+pub fn weight_type(path: &Path) -> Result<WeightType, OnnxError> {
+    let io = |source| OnnxError::Io { path: path.into(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let model = ModelProto::parse_from_bytes(&bytes).map_err(io::Error::other).map_err(io)?;
+    let said = model.metadata_props.iter().find(|entry| entry.key == WEIGHTS);
+    let kind = said.and_then(|entry| WeightType::ALL.into_iter().find(|k| k.name() == entry.value));
+    Ok(kind.unwrap_or_default())
+}
+
+/// Where weights are that are not in the file at `path` itself: `NAME.data`.
+pub fn data_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".data");
     name.into()
 }
 
-fn property(key: &str, value: &str) -> StringStringEntryProto {
-    let mut entry = StringStringEntryProto::new();
-    (entry.key, entry.value) = (key.into(), value.into());
-    entry
-}
-
-/// Writes `data` to `file`, whose next byte is the `at`-th, and says where it is.
-fn stored(
-    file: &mut impl Write,
-    at: &mut usize,
-    location: &str,
-    name: &str,
-    data: &TensorData,
-) -> std::io::Result<TensorProto> {
-    let start = at.next_multiple_of(ALIGNMENT);
-    file.write_all(&vec![0; start - *at])?;
-    let bytes = data.as_bytes();
-    file.write_all(bytes)?;
-    *at = start + bytes.len();
-    let place = [("location", location.into()), ("offset", start.to_string())];
-    let place = place.into_iter().chain([("length", bytes.len().to_string())]);
-    Ok(TensorProto {
-        name: name.into(),
-        dims: data.shape.iter().map(|n| *n as i64).collect(),
-        data_type: data_type(data.dtype).expect("the traced types are types of ONNX"),
-        data_location: DataLocation::EXTERNAL.into(),
-        external_data: place.map(|(key, value): (&str, String)| property(key, &value)).collect(),
-        ..TensorProto::new()
-    })
+/// Opens the file for weights beside the one at `path`, which is replaced once `fill` is done.
+fn beside(
+    path: &Path,
+    fill: impl FnOnce(Place<'_>) -> Result<Kept, OnnxError>,
+) -> Result<Kept, OnnxError> {
+    let beside = data_path(path);
+    let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut kept = None;
+    let written = replace_file(&beside, |file| {
+        let found = fill(Place::Beside { file, name, length: 0 });
+        let failed = || io::Error::other("the weights are not all there");
+        kept.insert(found).as_ref().map(drop).map_err(|_| failed())
+    });
+    match (kept, written) {
+        (Some(Err(OnnxError::Io { source, .. })), _) => Err(OnnxError::Io { path: beside, source }),
+        (Some(Err(error)), _) => Err(error),
+        (_, Err(source)) => Err(OnnxError::Io { path: beside, source }),
+        (kept, Ok(())) => kept.expect("it was filled"),
+    }
 }
 
 /// Gives results that are outputs the names of these.
@@ -257,50 +289,5 @@ fn name_outputs(traced: &Traced, nodes: &mut Vec<NodeProto>, names: &[Option<Str
                 name.clone_from(new);
             }
         }
-    }
-}
-
-/// Takes the parameters of a module, each by its path, as long as the sink takes them.
-struct Taken<'a> {
-    path: Vec<String>,
-    left: &'a mut HashMap<String, Vec<usize>>,
-    sink: &'a mut dyn FnMut(&str, TensorData) -> std::io::Result<TensorProto>,
-    made: Vec<TensorProto>,
-    failed: Option<std::io::Error>,
-}
-
-impl Taken<'_> {
-    fn take(&mut self, shape: &[usize], data: impl FnOnce() -> TensorData) {
-        let path = self.path.join(".");
-        if self.failed.is_some() || self.left.get(&path).is_none_or(|traced| traced != shape) {
-            return;
-        }
-        self.left.remove(&path);
-        match (self.sink)(&path, data()) {
-            Ok(tensor) => self.made.push(tensor),
-            Err(error) => self.failed = Some(error),
-        }
-    }
-}
-
-impl<B: Backend> ModuleVisitor<B> for Taken<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.take(&param.shape(), || param.val().into_data().convert_dtype(DType::F32));
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<B, D, Int>>) {
-        self.take(&param.shape(), || param.val().into_data().convert_dtype(DType::I64));
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<B, D, Bool>>) {
-        self.take(&param.shape(), || param.val().into_data());
     }
 }

@@ -8,6 +8,7 @@ mod init;
 mod quantize;
 mod quantized;
 mod safetensors;
+mod source;
 mod transfer;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -18,6 +19,7 @@ pub use quantize::{Clip, Levels, Quantization};
 pub use quantized::{Quantized, quantized, save_quantized, write_quantized};
 pub(crate) use safetensors::header;
 pub use safetensors::{Metadata, WeightError, load, reserve, save, write};
+pub use source::{Bytes, InModule, Source, WeightFile};
 pub use transfer::{Transfer, transfer};
 
 /// Which optimizer group updates a weight.

@@ -6,16 +6,10 @@ use burn::tensor::backend::Backend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::hub::{Family, Folder, Run, write_gguf};
 use mixlab_burn::model::Model;
+use mixlab_burn::weights::Source;
 use serde_json::Value;
 
 use crate::{cli, outputs};
-
-/// The files of `--hf DIR` that no input may be.
-pub fn outputs(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Folder::outputs(folder);
-    all.push(folder.join("onnx").join("model.onnx"));
-    all
-}
 
 /// Where the folder has its ONNX file.
 pub fn onnx(folder: &Path) -> anyhow::Result<PathBuf> {
@@ -29,12 +23,13 @@ pub fn folder<B: Backend, K: Block>(
     options: &cli::Export,
     config: &Value,
     model: &Model<B, K>,
+    weights: &mut dyn Source,
     path: &Path,
 ) -> anyhow::Result<()> {
     let run = options.metrics.as_deref().map(Run::read).transpose()?;
     let tokenizer = tokenizer(options);
     let tokenizer = tokenizer.as_deref();
-    let wrote = Folder { path, config, tokenizer, run: run.as_ref() }.write(model)?;
+    let wrote = Folder { path, config, tokenizer, run: run.as_ref() }.write(model, weights)?;
     let by = match wrote.family {
         Family::Llama => "transformers loads it as a llama, without code of its own",
         Family::Mixlab => "transformers loads it with trust_remote_code=True",
@@ -53,16 +48,17 @@ pub fn folder<B: Backend, K: Block>(
 pub fn gguf<B: Backend, K: Block>(
     options: &cli::Export,
     model: &Model<B, K>,
+    weights: &mut dyn Source,
     path: &Path,
 ) -> anyhow::Result<()> {
-    let words = write_gguf(model, path, tokenizer(options).as_deref())?;
+    let words = write_gguf(model, weights, path, tokenizer(options).as_deref())?;
     let tokens = if words { "with its tokens" } else { "without tokens: it takes ids" };
     println!("wrote {}: a llama, {tokens}", path.display());
     Ok(())
 }
 
 /// The tokenizer that is named, or that lies beside the weights or the config.
-fn tokenizer(options: &cli::Export) -> Option<PathBuf> {
+pub fn tokenizer(options: &cli::Export) -> Option<PathBuf> {
     let beside = |path: &Path| Some(path.parent()?.join("tokenizer.json"));
     let places = [&options.safetensors_load, &options.config.config];
     let found = || places.into_iter().filter_map(|p| beside(p)).find(|path| path.is_file());
