@@ -132,7 +132,7 @@ fn is_foreign(path: &Path) -> bool {
     const START: &str = "{\"event\":";
     let mut head = Vec::new();
     // A pipe would be waited for.
-    let read = || File::open(path)?.take(64).read_to_end(&mut head);
+    let mut read = || File::open(path)?.take(64).read_to_end(&mut head);
     let is_read = path.is_file() && read().is_ok();
     let head = head.trim_ascii_start();
     is_read && !head.starts_with(START.as_bytes()) && !START.as_bytes().starts_with(head)
