@@ -9,6 +9,7 @@ use crate::weights::WeightError;
 
 /// Why there is no folder or file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HubError {
     /// The modelling file has no such block.
     #[error(

@@ -8,6 +8,7 @@ use crate::weights::WeightError;
 
 /// Why there is no ONNX file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OnnxError {
     /// The forward could not be captured.
     #[error(transparent)]

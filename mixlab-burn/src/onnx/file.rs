@@ -100,7 +100,7 @@ impl Traced {
         let mut nodes = graph.prologue;
         nodes.extend(graph.nodes);
         let wanted = Wanted::new(self.parameters(), &nodes, options.weights);
-        nodes.splice(0..0, wanted.restoring());
+        nodes = wanted.restored(nodes);
         name_outputs(self, &mut nodes, &names);
         let external = options.external || wanted.bytes() > INLINE;
         let kept = if external {

@@ -12,7 +12,9 @@ use onnx_protobuf::{NodeProto, StringStringEntryProto, TensorProto};
 
 use super::OnnxError;
 use super::graph::data_type;
-use super::weights::{Format, Stored, WeightType, restoring, scales_name, stored_name};
+use super::weights::{
+    Format, Stored, WeightType, restoring, restoring_rows, scales_name, stored_name,
+};
 use crate::weights::Source;
 
 /// Weights beside the file begin at multiples of this, so that they can be mapped.
@@ -33,18 +35,9 @@ impl Wanted {
         nodes: &[NodeProto],
         kind: WeightType,
     ) -> Self {
-        let (mut read, mut looked_up) = (HashSet::new(), HashSet::new());
-        let bodies = |node: &NodeProto| -> Vec<NodeProto> {
-            let graphs = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
-            graphs.flat_map(|graph| graph.node.clone()).collect()
-        };
-        for node in nodes {
-            read.extend(node.input.iter().cloned());
-            read.extend(bodies(node).into_iter().flat_map(|node| node.input));
-            if node.op_type == "Gather" {
-                looked_up.insert(node.input[0].clone());
-            }
-        }
+        let read = read_by(nodes);
+        let tables = nodes.iter().filter(|node| looks_up(node)).map(|node| &node.input[0]);
+        let looked_up: HashSet<&String> = tables.collect();
         let mut shapes = parameters;
         shapes.retain(|name, _| read.contains(name));
         let format = |(name, shape): (&String, &Vec<usize>)| {
@@ -68,11 +61,23 @@ impl Wanted {
         self.shapes.iter().map(one).sum()
     }
 
-    /// The operations that make weights of what is stored, in the order of their names.
-    pub fn restoring(&self) -> Vec<NodeProto> {
-        let mut formats: Vec<_> = self.formats.iter().collect();
+    /// `nodes` with the operations that make weights of what is stored. Of a table that is looked up only
+    /// the rows that are found are restored, unless something else reads it too.
+    pub fn restored(&self, nodes: Vec<NodeProto>) -> Vec<NodeProto> {
+        let of = |node: NodeProto| match self.formats.get(&node.input.first().cloned()?) {
+            Some(format) if looks_up(&node) => Some(restoring_rows(&node, *format)),
+            _ => None,
+        };
+        let nodes: Vec<NodeProto> = nodes
+            .into_iter()
+            .flat_map(|node| of(node.clone()).unwrap_or_else(|| vec![node]))
+            .collect();
+        let read = read_by(&nodes);
+        let mut formats: Vec<_> =
+            self.formats.iter().filter(|(name, _)| read.contains(*name)).collect();
         formats.sort_by_key(|(name, _)| *name);
-        formats.into_iter().map(|(name, format)| restoring(name, *format)).collect()
+        let whole = formats.into_iter().map(|(name, format)| restoring(name, *format));
+        whole.chain(nodes).collect()
     }
 
     /// `module` with what a file makes of its weights.
@@ -84,6 +89,24 @@ impl Wanted {
         let module = module.map(&mut rounded);
         rounded.failed.map_or(Ok(module), Err)
     }
+}
+
+/// What `nodes` and the bodies in them read.
+fn read_by(nodes: &[NodeProto]) -> HashSet<String> {
+    let mut read = HashSet::new();
+    for node in nodes {
+        read.extend(node.input.iter().cloned());
+        for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+            read.extend(graph.node.iter().flat_map(|node| node.input.iter().cloned()));
+        }
+    }
+    read
+}
+
+/// Whether `node` takes whole rows of a table.
+fn looks_up(node: &NodeProto) -> bool {
+    let axis = node.attribute.iter().find(|attribute| attribute.name == "axis");
+    node.op_type == "Gather" && axis.is_none_or(|axis| axis.i == 0)
 }
 
 /// Where elements go.

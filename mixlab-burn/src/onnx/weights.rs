@@ -5,12 +5,12 @@
 use std::io;
 use std::ops::Range;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorData};
 use half::{bf16, f16};
 use onnx_protobuf::NodeProto;
 
 use super::OnnxError;
-use super::graph::{Attribute, data_type, node_proto};
+use super::graph::{Attribute, data_type, node_proto, tensor_proto};
 use super::profile::Profile;
 
 /// Weights of fewer elements stay as they are: a scale would not pay.
@@ -21,6 +21,9 @@ const BLOCK: usize = 32;
 const INT4: i32 = 22;
 /// Elements that are converted at a time; even.
 const PIECE: usize = 1 << 18;
+
+/// The attribute of a `Cast` to 32-bit floats.
+const TO_F32: Attribute = Attribute::Int("to", 1);
 
 /// What the weights of a file are stored as. They are computed with as 32-bit floats all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,8 +38,8 @@ pub enum WeightType {
     /// Integers of −127…127, where there are two axes: with a scale for each output channel, or for each
     /// row of a table that is looked up.
     Int8,
-    /// As `Int8` with integers of −8…7, and a scale for every 32 input channels of an output channel.
-    /// Needs a profile of opset 21 or later.
+    /// Integers of −8…7, with a scale for every 32 input channels of an output channel; tables that are
+    /// looked up as `Int8`, whose rows can be taken. Needs a profile of opset 21 or later.
     Int4,
 }
 
@@ -73,17 +76,18 @@ impl WeightType {
         if shape.len() < 2 || shape.iter().product::<usize>() < FEWEST_ELEMENTS {
             return None;
         }
-        let scaled = |bits, block: &dyn Fn(usize) -> usize| {
+        let scaled = |bits| {
             let [rows, columns] = *shape else { return None };
             let along = usize::from(looked_up);
-            Some(Format::Scaled(Grid { rows, columns, along, block: block(shape[along]), bits }))
+            let block = if bits == 8 { shape[along] } else { BLOCK };
+            Some(Format::Scaled(Grid { rows, columns, along, block, bits }))
         };
         match self {
             Self::F32 => None,
             Self::F16 => Some(Format::Half(DType::F16)),
             Self::Bf16 => Some(Format::Half(DType::BF16)),
-            Self::Int8 => scaled(8, &|length| length),
-            Self::Int4 => scaled(4, &|_| BLOCK),
+            Self::Int4 if !looked_up => scaled(4),
+            Self::Int8 | Self::Int4 => scaled(8),
         }
     }
 }
@@ -289,8 +293,9 @@ pub(super) fn scales_name(name: &str) -> String {
 pub(super) fn restoring(name: &str, format: Format) -> NodeProto {
     let stored = stored_name(name, format);
     let scales = scales_name(name);
-    let (op, inputs, attributes) = match format {
-        Format::Half(_) => ("Cast", vec![&*stored], vec![Attribute::Int("to", 1)]),
+    let hint = format!("{name}.restored");
+    match format {
+        Format::Half(_) => node("Cast", hint, &[&stored], name, vec![TO_F32]),
         Format::Scaled(grid) => {
             // Blocks lie along an axis, one scale a channel along the other.
             let attributes = match grid.bits {
@@ -300,13 +305,48 @@ pub(super) fn restoring(name: &str, format: Format) -> NodeProto {
                     Attribute::Int("block_size", grid.block as i64),
                 ],
             };
-            ("DequantizeLinear", vec![&*stored, &*scales], attributes)
+            node("DequantizeLinear", hint, &[&stored, &scales], name, attributes)
         }
+    }
+}
+
+/// The operations that do what `lookup` does, which takes rows of a weight, with what is stored.
+pub(super) fn restoring_rows(lookup: &NodeProto, format: Format) -> Vec<NodeProto> {
+    let (table, at, out) = (&lookup.input[0], &lookup.input[1], &lookup.output[0]);
+    let name = |part: &str| format!("{out}.{part}");
+    let (rows, floats, scales, axis, column) =
+        (name("rows"), name("floats"), name("scales"), name("axis"), name("column"));
+    let stored = stored_name(table, format);
+    let take = |table: &str, out: &str| {
+        node("Gather", out.into(), &[table, at], out, vec![Attribute::Int("axis", 0)])
     };
+    let cast = |out: &str| node("Cast", floats.clone(), &[&rows], out, vec![TO_F32]);
+    let Format::Scaled(_) = format else {
+        return vec![take(&stored, &rows), cast(out)];
+    };
+    let last = tensor_proto("", &TensorData::new(vec![-1i64], [1]));
+    vec![
+        take(&stored, &rows),
+        cast(&floats),
+        take(&scales_name(table), &scales),
+        node("Constant", axis.clone(), &[], &axis, vec![Attribute::Tensor("value", last)]),
+        node("Unsqueeze", column.clone(), &[&scales, &axis], &column, vec![]),
+        node("Mul", lookup.name.clone(), &[&floats, &column], out, vec![]),
+    ]
+}
+
+/// A node with one result.
+fn node(
+    op: &str,
+    name: String,
+    inputs: &[&str],
+    output: &str,
+    attributes: Vec<Attribute>,
+) -> NodeProto {
     NodeProto {
-        output: vec![name.into()],
+        output: vec![output.into()],
         attribute: attributes.into_iter().map(Attribute::proto).collect(),
-        ..node_proto(op, format!("{name}.restored"), &inputs)
+        ..node_proto(op, name, inputs)
     }
 }
 

@@ -156,9 +156,10 @@ impl<K: Block> Job for Train<'_, K> {
         };
         let observe = |event| {
             view.event(event);
-            match stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         };
         let trained = train_and_save(&mut trainer, feed.run, observe, |pause| {
@@ -274,6 +275,12 @@ impl<K: Block> View<'_, K> {
                     phase.steps,
                     phase.lr
                 ));
+            }
+            Event::FakeQuantization(step) => {
+                self.say(format!("  [{}] QAT enabled at step {step}", plan.name));
+            }
+            Event::Averaging(step) => {
+                self.say(format!("  [{}] SWA: averaging started at step {step}", plan.name));
             }
             Event::Logged(logged) => {
                 self.waiting = None;
