@@ -66,13 +66,12 @@ fn the_bytes_hold_what_is_computed_with() {
             for (at, expected) in stored.rounded().into_iter().enumerate() {
                 let (row, column) = (at / columns, at % columns);
                 // Tables have bytes, and a scale a row.
-                let (q, scale) = match looked_up {
-                    true => (bytes[at] as i8, row),
-                    false => {
-                        let nibble = bytes[at / 2] >> (4 * (at % 2)) & 15;
-                        let q = if nibble > 7 { nibble as i8 - 16 } else { nibble as i8 };
-                        (q, row / 32 * columns + column)
-                    }
+                let (q, scale) = if looked_up {
+                    (bytes[at] as i8, row)
+                } else {
+                    let nibble = bytes[at / 2] >> (4 * (at % 2)) & 15;
+                    let q = if nibble > 7 { nibble as i8 - 16 } else { nibble as i8 };
+                    (q, row / 32 * columns + column)
                 };
                 assert_eq!(f32::from(q) * stored.scales[scale], expected);
             }
