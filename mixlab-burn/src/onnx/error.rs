@@ -38,13 +38,15 @@ pub enum OnnxError {
     },
     /// An operation has no counterpart here.
     #[error(
-        "`{operation}` in {part} cannot be exported: {reason}\n  \
+        "`{operation}`{shapes} in {part} cannot be exported: {reason}\n  \
          hint: write it with other operations of Burn, or with an op that has such a reference"
     )]
     Unsupported {
         /// The operation, as the program lists it.
         operation: String,
-        /// The part of the model.
+        /// Type and shape of what it reads and makes, at the first of the sizes; empty for a constant.
+        shapes: String,
+        /// The part of the model, and the weight next to the operation.
         part: String,
         /// Why not.
         reason: String,

@@ -34,6 +34,8 @@ pub struct Options {
     pub external: bool,
     /// Which operations the file may have.
     pub profile: Profile,
+    /// What viewers show of the graph.
+    pub doc: String,
     /// What the file says about itself.
     pub metadata: Vec<(String, String)>,
 }
@@ -128,6 +130,7 @@ impl Traced {
         let ports = |ports: &[Port]| ports.iter().map(|port| self.port(port)).collect();
         let graph = GraphProto {
             name: "forward".into(),
+            doc_string: options.doc.clone(),
             node,
             initializer,
             input: ports(self.program().inputs()),

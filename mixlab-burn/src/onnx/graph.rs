@@ -101,6 +101,15 @@ impl Graph {
         outputs
     }
 
+    /// Explains the last node to those who look at the graph.
+    pub fn explain(&mut self, doc: &str) {
+        let nodes = match self.place {
+            Place::Prologue => &mut self.prologue,
+            Place::Part(_) => &mut self.nodes,
+        };
+        nodes.last_mut().expect("a node was added").doc_string = doc.into();
+    }
+
     fn push(&mut self, node: NodeProto) {
         match self.place {
             Place::Prologue => self.prologue.push(node),

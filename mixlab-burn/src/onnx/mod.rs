@@ -26,10 +26,13 @@ mod language;
 mod lower;
 #[cfg(feature = "onnxruntime")]
 mod parity;
+mod place;
 mod profile;
 #[cfg(feature = "onnxruntime")]
 mod runtime;
 mod stateful;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 pub use error::OnnxError;

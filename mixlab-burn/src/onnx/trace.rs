@@ -6,7 +6,9 @@ use mixlab_ops::capture::{Capture, CaptureDevice, Program, Session, ValueId, cap
 
 use super::OnnxError;
 use super::extent::{Basis, Extent};
-use super::lower::is_known;
+use super::lower::{is_known, lower};
+use super::place::place;
+use super::profile::Profile;
 
 /// The length of an axis of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +138,14 @@ pub fn trace<M: Module<Capture>>(
 }
 
 impl Traced {
+    /// Whether all operations have counterparts in files of `profile`.
+    ///
+    /// # Errors
+    /// For the first that has none.
+    pub fn check(&self, profile: Profile) -> Result<(), OnnxError> {
+        lower(self, profile).map(drop)
+    }
+
     /// The forward at the first of the sizes.
     pub fn program(&self) -> &Program {
         &self.programs[0]
@@ -162,8 +172,8 @@ impl Traced {
         let node = &self.program().nodes()[node];
         let sizes = (0..self.programs.len()).map(|at| self.basis.describe(&self.axes, at));
         let sizes = sizes.collect::<Vec<_>>().join("; ");
-        let operation = node.name.clone();
-        OnnxError::Extent { what, operation, part: part(node.scope), found, sizes }
+        let (operation, part) = (node.name.clone(), place(self.program(), node));
+        OnnxError::Extent { what, operation, part, found, sizes }
     }
 
     fn misfit(&self, value: usize, axis: usize, found: Vec<i64>) -> OnnxError {
@@ -172,15 +182,5 @@ impl Traced {
         let node = self.program().nodes().iter().position(made);
         let node = node.expect("only operations make lengths of their own");
         self.no_form(format!("axis {axis} of the result"), node, found)
-    }
-}
-
-/// What a part of a model is called, by the number that its nodes carry.
-pub(super) fn part(scope: Option<usize>) -> String {
-    match scope.map(crate::model::Part::of) {
-        None => "the forward".into(),
-        Some(crate::model::Part::Embedding) => "the embedding".into(),
-        Some(crate::model::Part::Head) => "the head".into(),
-        Some(crate::model::Part::Block(index)) => format!("blocks[{index}]"),
     }
 }

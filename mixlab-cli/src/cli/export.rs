@@ -25,7 +25,7 @@ pub struct Export {
     /// Write a file for llama.cpp, if its architecture llama has what the model is
     #[arg(long, value_name = "FILE")]
     pub gguf: Option<PathBuf>,
-    /// tokenizer.json for --hf and --gguf [default: beside the weights or the config]
+    /// tokenizer.json for --hf and --gguf; --onnx notes its hash [default: beside the weights or the config]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// What the run wrote with its --metrics, for the model card of --hf
