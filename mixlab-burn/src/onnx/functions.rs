@@ -7,9 +7,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use onnx_protobuf::{FunctionProto, GraphProto, Message, NodeProto, OperatorSetIdProto};
+use onnx_protobuf::{FunctionProto, Message, NodeProto, OperatorSetIdProto};
 
-use super::graph::{Place, Placed, node_proto, part_name};
+use super::graph::{Place, Placed, inputs, local, node_proto, part_name, rename};
 use super::trace::Traced;
 use crate::model::Part;
 
@@ -29,7 +29,7 @@ pub(super) fn outline(traced: &Traced, nodes: Vec<Placed>, opset: i64) -> Outlin
         read: readers(traced, &nodes),
         opset,
         known: HashMap::new(),
-        names: HashMap::new(),
+        taken: HashSet::new(),
         outlined: Outlined { nodes: Vec::new(), functions: Vec::new() },
     };
     let runs = nodes.chunk_by(|a, b| a.place == b.place);
@@ -68,31 +68,14 @@ fn readers(traced: &Traced, nodes: &[Placed]) -> Readers {
     read
 }
 
-/// What a node reads, by itself and in the bodies of its loops, in order.
-fn inputs(node: &NodeProto) -> Vec<String> {
-    let mut all = node.input.clone();
-    for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-        let own = local(graph);
-        let read = graph.node.iter().flat_map(inputs);
-        all.extend(read.filter(|name| !own.contains(name.as_str())));
-    }
-    all
-}
-
-/// What is defined in the body of a loop.
-fn local(graph: &GraphProto) -> HashSet<&str> {
-    let ports = graph.input.iter().map(|port| port.name.as_str());
-    ports.chain(graph.node.iter().flat_map(|node| &node.output).map(String::as_str)).collect()
-}
-
 struct Outliner<'a> {
     traced: &'a Traced,
     read: Readers,
     opset: i64,
     /// Names of the functions by what they compute.
     known: HashMap<Vec<u8>, usize>,
-    /// How many functions have the same first part of their names.
-    names: HashMap<String, usize>,
+    /// Names of functions.
+    taken: HashSet<String>,
     outlined: Outlined,
 }
 
@@ -121,7 +104,7 @@ impl Outliner<'_> {
         let place = match self.known.get(&key) {
             Some(place) => *place,
             None => {
-                function.name = numbered(&mut self.names, kind(label));
+                function.name = unique(&mut self.taken, kind(label));
                 function.doc_string = label.into();
                 self.outlined.functions.push(function);
                 self.known.insert(key, self.outlined.functions.len() - 1);
@@ -150,11 +133,11 @@ fn kind(label: &str) -> String {
     word.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-/// `name`, with a number if it was given before.
-fn numbered(given: &mut HashMap<String, usize>, name: String) -> String {
-    let count = given.entry(name.clone()).or_insert(0);
-    *count += 1;
-    if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
+/// `name`, with a number if it is taken; and takes it.
+fn unique(taken: &mut HashSet<String>, name: String) -> String {
+    let numbered = (1..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered);
+    names.find(|name| taken.insert(name.clone())).expect("there are names without end")
 }
 
 /// Nodes under names that do not say which block they are from.
@@ -163,7 +146,7 @@ struct Renamed<'a> {
     /// What the nodes make.
     made: HashSet<&'a str>,
     names: HashMap<String, String>,
-    taken: HashMap<String, usize>,
+    taken: HashSet<String>,
     /// What they read from elsewhere, by both names.
     given: Vec<(String, String)>,
 }
@@ -173,7 +156,7 @@ impl<'a> Renamed<'a> {
         let graphs = nodes.iter().flat_map(|node| &node.attribute);
         let graphs = graphs.filter_map(|attribute| attribute.g.as_ref());
         // The bodies of loops keep their names.
-        let taken = graphs.flat_map(local).map(|name| (name.to_string(), 1)).collect();
+        let taken = graphs.flat_map(local).map(str::to_string).collect();
         let made = nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
         Self { traced, made, names: HashMap::new(), taken, given: Vec::new() }
     }
@@ -197,7 +180,7 @@ impl<'a> Renamed<'a> {
         }
         let made = self.made.contains(outer);
         let wanted = if made { inner(outer) } else { self.given_name(outer) };
-        let name = numbered(&mut self.taken, wanted);
+        let name = unique(&mut self.taken, wanted);
         if !made {
             self.given.push((outer.into(), name.clone()));
         }
@@ -217,25 +200,12 @@ impl<'a> Renamed<'a> {
     }
 }
 
-/// Gives `node`, and what is in it, the new names.
-fn rename(node: &mut NodeProto, names: &HashMap<String, String>) {
-    for name in node.input.iter_mut().chain(&mut node.output) {
-        if let Some(new) = names.get(name) {
-            name.clone_from(new);
-        }
-    }
-    for graph in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
-        for node in &mut graph.node {
-            rename(node, names);
-        }
-    }
-}
-
 /// `name` without the part of the model, and without the number that tells it from others there:
 /// `mask` of `shared/mask_1`, `past_key` of `past_key_values.3.key`.
 fn inner(name: &str) -> String {
     let stem = name.rsplit('/').next().unwrap_or(name);
-    let (door, rest) = match (stem.strip_prefix("past_key_values."), stem.strip_prefix("present.")) {
+    let (door, rest) = match (stem.strip_prefix("past_key_values."), stem.strip_prefix("present."))
+    {
         (Some(rest), _) => ("past_", rest),
         (_, Some(rest)) => ("present_", rest),
         _ => ("", stem),

@@ -20,6 +20,7 @@
 mod error;
 mod extent;
 mod file;
+mod functions;
 mod genai;
 mod graph;
 mod language;
@@ -31,7 +32,7 @@ mod profile;
 #[cfg(feature = "onnxruntime")]
 mod runtime;
 mod stateful;
-#[cfg(test)]
+#[cfg(all(test, feature = "cpu"))]
 mod tests;
 mod trace;
 

@@ -9,6 +9,7 @@ use super::extent::{Basis, Extent};
 use super::lower::{is_known, lower};
 use super::place::place;
 use super::profile::Profile;
+use crate::plan::Plan;
 
 /// The length of an axis of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct Traced {
     programs: Vec<Program>,
     /// The lengths of the axes of each value.
     extents: Vec<Vec<Extent>>,
+    /// What its numbered blocks are called.
+    pub(super) labels: Vec<String>,
 }
 
 /// Captures the forward of a module, for which the lengths of the axes named `axes` stay open.
@@ -124,7 +127,7 @@ pub fn trace<M: Module<Capture>>(
     if let Some(other) = programs.iter().position(|p| !p.same_structure(&programs[0])) {
         return Err(OnnxError::Structure { sizes: basis.describe(&axes, other) });
     }
-    let mut traced = Traced { axes, basis, programs, extents: Vec::new() };
+    let mut traced = Traced { axes, basis, programs, extents: Vec::new(), labels: Vec::new() };
     for index in 0..traced.program().values().len() {
         let rank = traced.program().values()[index].shape.num_dims();
         let of = |axis: usize| {
@@ -138,6 +141,12 @@ pub fn trace<M: Module<Capture>>(
 }
 
 impl Traced {
+    /// With the blocks of `plan` for names of functions.
+    pub(super) fn labelled<K>(mut self, plan: &Plan<K>) -> Self {
+        self.labels = plan.steps.iter().map(|step| step.label.clone()).collect();
+        self
+    }
+
     /// Whether all operations have counterparts in files of `profile`.
     ///
     /// # Errors

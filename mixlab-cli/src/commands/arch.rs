@@ -100,6 +100,7 @@ fn onnx<K: Block>(
         profile: Profile::Portable,
         stateful: false,
         external: false,
+        functions: None,
     };
     file.prepare().map(Some)
 }

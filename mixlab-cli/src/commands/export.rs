@@ -77,6 +77,7 @@ impl<K: Block> Export<'_, K> {
             profile: self.options.profile.profile(),
             stateful: self.options.stateful,
             external: self.options.external_data,
+            functions: self.options.functions(),
         };
         let prepared = file.prepare()?;
         prepared.write(model, path)?;

@@ -26,6 +26,8 @@ pub struct OnnxFile<'a, K: Block> {
     pub profile: Profile,
     pub stateful: bool,
     pub external: bool,
+    /// Whether blocks are functions; none for what the profile has.
+    pub functions: Option<bool>,
 }
 
 /// A file of which all is known but the weights.
@@ -51,6 +53,7 @@ impl<K: Block> OnnxFile<'_, K> {
         let options = Options {
             external: self.external,
             profile: self.profile,
+            functions: self.functions,
             doc: self.doc(),
             metadata: self.metadata()?,
         };

@@ -85,6 +85,12 @@ pub fn block(chance: &mut Chance, heads: usize) -> Value {
 }
 
 fn elementwise(d: &mut Draft, chance: &mut Chance) {
+    for _ in 0..3 {
+        one_by_one(d, chance);
+    }
+}
+
+fn one_by_one(d: &mut Draft, chance: &mut Chance) {
     d.plain(chance.of(&["tanh", "sigmoid"]), &["h"], "h");
     let chosen = chance.of(&[
         "neg",

@@ -59,7 +59,10 @@ pub fn config(chance: &mut Chance, name: &str) -> Value {
             true => ["plain", "swiglu"][index % 2],
             false => chance.of(&KINDS),
         };
-        blocks.push(block(chance, kind, heads, width, index));
+        blocks.push(block(chance, kind, heads, width));
+    }
+    if chance.once_in(3) {
+        reuse_keys(&mut blocks);
     }
     if !parallel && chance.once_in(8) {
         blocks[0]["stream"] = json!("s");
@@ -110,13 +113,22 @@ fn share(chance: &mut Chance, config: &mut Map<String, Value>) {
     }
 }
 
-fn block(chance: &mut Chance, kind: &str, heads: usize, width: usize, index: usize) -> Value {
+/// Lets the last `plain` block read keys and values of the first.
+fn reuse_keys(blocks: &mut [Value]) {
+    let mut plain = (0..blocks.len()).filter(|index| blocks[*index]["type"] == "plain");
+    if let (Some(first), Some(last)) = (plain.next(), plain.next_back()) {
+        blocks[last]["kv_heads"] = blocks[first]["kv_heads"].clone();
+        blocks[last]["kv_source"] = json!(first + 1);
+    }
+}
+
+fn block(chance: &mut Chance, kind: &str, heads: usize, width: usize) -> Value {
     if kind == "custom" {
         return custom::block(chance, heads);
     }
     let mut block = json!({"type": kind});
     match kind {
-        "plain" => plain(chance, &mut block, heads, width, index),
+        "plain" => plain(chance, &mut block, heads, width),
         "retnet" | "perceiver" | "bottleneck" => block["heads"] = json!(heads),
         "mamba" | "mamba3" if chance.once_in(2) => block["inner_dim"] = json!(10),
         "mlp" => {
@@ -131,7 +143,7 @@ fn block(chance: &mut Chance, kind: &str, heads: usize, width: usize, index: usi
     block
 }
 
-fn plain(chance: &mut Chance, block: &mut Value, heads: usize, width: usize, index: usize) {
+fn plain(chance: &mut Chance, block: &mut Value, heads: usize, width: usize) {
     block["heads"] = json!(heads);
     if chance.once_in(2) {
         block["kv_heads"] = json!(chance.of(&[1, 2]));
@@ -147,8 +159,5 @@ fn plain(chance: &mut Chance, block: &mut Value, heads: usize, width: usize, ind
     }
     if chance.once_in(8) {
         block["skip_attention"] = json!(true);
-    }
-    if index > 0 && chance.once_in(5) {
-        block["kv_source"] = json!(index);
     }
 }
