@@ -6,6 +6,7 @@ use mixlab_ops::capture::CaptureError;
 
 /// Why there is no ONNX file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OnnxError {
     /// The forward could not be captured.
     #[error(transparent)]

@@ -194,9 +194,10 @@ where
     let loss = logged.val_loss?;
     let target = trainer.model().plan().training.target_val_loss;
     let stale = trainer.is_stale(loss);
-    match target.is_some_and(|target| loss <= target) {
-        true => Some(Event::TargetReached(logged)),
-        false => stale.then_some(Event::OutOfPatience(logged)),
+    if target.is_some_and(|target| loss <= target) {
+        Some(Event::TargetReached(logged))
+    } else {
+        stale.then_some(Event::OutOfPatience(logged))
     }
 }
 

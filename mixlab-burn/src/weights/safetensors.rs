@@ -43,6 +43,7 @@ pub struct Metadata {
 
 /// Why a weight file could not be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightError {
     /// The file system refused.
     #[error("cannot {action} `{}`: {source}\n  hint: {}", .path.display(), files::hint(source))]

@@ -185,9 +185,10 @@ impl<K: Block> Job for Train<'_, K> {
         };
         let observe = |event| {
             view.event(event);
-            match stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         };
         let trained = train_and_save(&mut trainer, feed.run, observe, |pause| {

@@ -65,12 +65,13 @@ pub fn run<K: Block>(options: &cli::Race) -> anyhow::Result<()> {
     let ranking = Ranking::of(queue.runs().map(|(_, run)| run).zip(outcomes.iter().cloned()));
     let baseline = options.baseline.as_deref().map(|name| baseline(&queue, name)).transpose()?;
     table::print(options, &ranking, baseline.as_deref());
-    match outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Done(_))) {
-        true => Ok(()),
-        false => anyhow::bail!(
+    if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Done(_))) {
+        Ok(())
+    } else {
+        anyhow::bail!(
             "every run failed\n  hint: the table says why; logs lie in `{}`",
             queue.folder().display()
-        ),
+        )
     }
 }
 

@@ -12,6 +12,7 @@ use crate::files;
 
 /// Why the text cannot be prepared.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PrepareError {
     /// An option has a value that cannot work.
     #[error(

@@ -254,10 +254,7 @@ impl Noticed {
 fn in_folder(input: &Path, field: &str, tell: Listener) -> Result<Vec<Input>, PrepareError> {
     let mut found = folder::search(input)?;
     for path in found.perhaps {
-        match has_texts(&path, field) {
-            true => found.files.push(path),
-            false => found.left_out.other += 1,
-        }
+        if has_texts(&path, field) { found.files.push(path) } else { found.left_out.other += 1 }
     }
     let (folder, left_out) = (input.to_owned(), found.left_out);
     if found.files.is_empty() {

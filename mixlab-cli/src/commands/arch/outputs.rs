@@ -131,12 +131,11 @@ impl Outputs {
         let mut beside = path.clone().into_os_string();
         beside.push(".failed");
         let beside = PathBuf::from(beside);
-        let (place, written) = match broke && path.is_file() {
-            true => {
-                let saved = self.save(model, &beside);
-                (beside, saved.map(drop).map_err(anyhow::Error::from))
-            }
-            false => (path.clone(), self.export(model).map(drop)),
+        let (place, written) = if broke && path.is_file() {
+            let saved = self.save(model, &beside);
+            (beside, saved.map(drop).map_err(anyhow::Error::from))
+        } else {
+            (path.clone(), self.export(model).map(drop))
         };
         match written {
             Ok(()) => {

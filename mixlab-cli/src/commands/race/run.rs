@@ -277,10 +277,7 @@ impl Filter {
             return None;
         }
         let blank = std::mem::replace(&mut self.blank, line.trim().is_empty());
-        match self.blank {
-            true => None,
-            false => Some(if blank { format!("\n{line}") } else { line.into() }),
-        }
+        if self.blank { None } else { Some(if blank { format!("\n{line}") } else { line.into() }) }
     }
 }
 

@@ -111,9 +111,10 @@ impl Scan<'_> {
         let inner = &self.bytes[start + 1..self.at - 1];
         let end = self.at;
         self.at = start;
-        let key = match inner.contains(&b'\\') {
-            true => self.string().unwrap_or_default(),
-            false => String::from_utf8_lossy(inner).into_owned(),
+        let key = if inner.contains(&b'\\') {
+            self.string().unwrap_or_default()
+        } else {
+            String::from_utf8_lossy(inner).into_owned()
         };
         self.at = end;
         Ok(key)

@@ -81,9 +81,12 @@ fn column(schema: &SchemaDescriptor, field: &str) -> Result<usize, [String; 2]> 
     };
     let texts = schema.columns().iter().filter(|column| is_text(column));
     let texts: Vec<_> = texts.map(|column| column.path().string()).collect();
-    let known = || match texts.is_empty() {
-        true => "no column of it holds one text a row: write it anew, or as JSON lines".into(),
-        false => format!("give `--text-field` one of its columns `{}`", texts.join("`, `")),
+    let known = || {
+        if texts.is_empty() {
+            "no column of it holds one text a row: write it anew, or as JSON lines".into()
+        } else {
+            format!("give `--text-field` one of its columns `{}`", texts.join("`, `"))
+        }
     };
     let Some(index) = names.iter().position(|name| name == field) else {
         return Err([format!("it has no column `{field}`"), known()]);
