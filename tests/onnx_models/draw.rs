@@ -55,10 +55,7 @@ pub fn config(chance: &mut Chance, name: &str) -> Value {
     let count = chance.of(&[1, 2, 2, 3, 3, 4, 6]);
     let mut blocks: Vec<Value> = Vec::new();
     for index in 0..count {
-        let kind = match parallel {
-            true => ["plain", "swiglu"][index % 2],
-            false => chance.of(&KINDS),
-        };
+        let kind = if parallel { ["plain", "swiglu"][index % 2] } else { chance.of(&KINDS) };
         blocks.push(block(chance, kind, heads, width));
     }
     if chance.once_in(3) {

@@ -99,9 +99,10 @@ impl Traced {
             return Err(OnnxError::Weight(missing));
         }
         let written = Written { nodes: nodes.len(), parameters: elements, external };
-        let outlined = match options.functions.unwrap_or(options.profile.functions()) {
-            true => outline(self, nodes, options.profile.opset()),
-            false => flat(nodes),
+        let outlined = if options.functions.unwrap_or(options.profile.functions()) {
+            outline(self, nodes, options.profile.opset())
+        } else {
+            flat(nodes)
         };
         let model = self.model(outlined, initializer, options);
         let bytes = model.write_to_bytes().map_err(std::io::Error::other).map_err(io(path))?;
