@@ -13,12 +13,16 @@ pub enum OnnxError {
     Capture(#[from] CaptureError),
     /// The forward does something else for other sizes.
     #[error(
-        "the forward takes another course where {sizes}\n  \
+        "the forward takes another course where {sizes}: there it has {found}, and elsewhere {expected}\n  \
          hint: a graph has one course; make the axis a fixed size, or let the forward not branch on it"
     )]
     Structure {
         /// The sizes at which it does.
         sizes: String,
+        /// The first operation that is another, and its place.
+        found: String,
+        /// What is elsewhere in its stead.
+        expected: String,
     },
     /// A size is no sum of products of the dynamic axes.
     #[error(

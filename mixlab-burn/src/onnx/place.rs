@@ -30,6 +30,24 @@ pub(super) fn shapes(program: &Program, node: &Node) -> String {
     format!(" of {} to {}", list(&node.inputs), list(&node.outputs))
 }
 
+/// The first operations by which two programs differ, as people find them.
+pub(super) fn difference(one: &Program, other: &Program) -> [String; 2] {
+    let kind = |node: &Node| (node.name.clone(), node.scope);
+    let pairs = || one.nodes().iter().zip(other.nodes());
+    let apart = pairs().position(|(a, b)| kind(a) != kind(b));
+    // The same operations, of other values.
+    let rewired = || pairs().position(|(a, b)| a.inputs != b.inputs || a.outputs != b.outputs);
+    let shorter = one.nodes().len().min(other.nodes().len());
+    let same_length = one.nodes().len() == other.nodes().len();
+    let at = apart.or_else(|| rewired().filter(|_| same_length)).unwrap_or(shorter);
+    [one, other].map(|program| match program.nodes().get(at) {
+        Some(node) => {
+            format!("`{}`{} in {}", node.name, shapes(program, node), place(program, node))
+        }
+        None => "nothing more".into(),
+    })
+}
+
 /// The path of the parameter that reaches `node` through the fewest operations.
 fn weight_before<'a>(program: &'a Program, node: &Node) -> Option<&'a str> {
     let mut waiting: VecDeque<ValueId> = node.inputs.iter().copied().collect();

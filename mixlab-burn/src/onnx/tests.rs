@@ -62,6 +62,23 @@ fn an_operation_without_counterpart_is_named_with_its_shapes_and_the_weight_befo
 }
 
 #[test]
+fn a_forward_that_branches_on_a_length_is_told_by_what_it_does_there() {
+    let traced = trace(
+        &["batch"],
+        |device| Inner { up: LinearConfig::new(3, 4).init(device) },
+        |module, trace| {
+            let y = module.up.forward(trace.float("x", [Dim::from("batch"), Dim::from(3)]));
+            let short = y.dims()[0] < 12;
+            trace.output("y", if short { y.exp() } else { y.sqrt() });
+        },
+    );
+    let message = traced.err().expect("it has two courses").to_string();
+    for part in ["where batch = ", "`exp` of f32[", "`sqrt` of f32[", "`up.weight`", "hint: "] {
+        assert!(message.contains(part), "{part} is missing: {message}");
+    }
+}
+
+#[test]
 fn places_name_the_part_of_a_model() {
     let program = traced();
     let mut node = program.program().nodes()[0].clone();

@@ -7,7 +7,7 @@ use mixlab_ops::capture::{Capture, CaptureDevice, Program, Session, ValueId, cap
 use super::OnnxError;
 use super::extent::{Basis, Extent};
 use super::lower::{is_known, lower};
-use super::place::place;
+use super::place::{difference, place};
 use super::profile::Profile;
 use crate::plan::Plan;
 
@@ -125,7 +125,9 @@ pub fn trace<M: Module<Capture>>(
     };
     let programs = basis.sizes.iter().map(one).collect::<Result<Vec<_>, _>>()?;
     if let Some(other) = programs.iter().position(|p| !p.same_structure(&programs[0])) {
-        return Err(OnnxError::Structure { sizes: basis.describe(&axes, other) });
+        let [expected, found] = difference(&programs[0], &programs[other]);
+        let sizes = basis.describe(&axes, other);
+        return Err(OnnxError::Structure { sizes, found, expected });
     }
     let mut traced = Traced { axes, basis, programs, extents: Vec::new(), labels: Vec::new() };
     for index in 0..traced.program().values().len() {
