@@ -5,6 +5,7 @@ mod backends;
 mod batches;
 mod bounds;
 mod cases;
+mod checkpoint_memory;
 mod checkpoints;
 mod cli;
 mod crashes;

@@ -307,6 +307,12 @@ impl<K: Block> View<'_, K> {
                     phase.lr
                 ));
             }
+            Event::FakeQuantization(step) => {
+                self.say(format!("  [{}] QAT enabled at step {step}", plan.name));
+            }
+            Event::Averaging(step) => {
+                self.say(format!("  [{}] SWA: averaging started at step {step}", plan.name));
+            }
             Event::Logged(logged) => {
                 self.waiting = None;
                 let start = Instant::now();
