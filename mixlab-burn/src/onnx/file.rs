@@ -10,14 +10,15 @@ use burn::tensor::backend::Backend;
 use mixlab_ops::capture::{Parameter, Port};
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{
-    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, type_proto,
+    GraphProto, Message, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 
 use super::OnnxError;
 use super::extent::Extent;
-use super::graph::{data_type, node_proto};
-use super::initializers::{Kept, Place, Taker, Wanted, property};
+use super::functions::{DOMAIN, Outlined, opset, outline};
+use super::graph::{Place, Placed, data_type, node_proto, rename};
+use super::initializers::{Kept, Taker, Target, Wanted, property};
 use super::lower::lower;
 use super::profile::Profile;
 use super::trace::Traced;
@@ -38,6 +39,10 @@ pub struct Options {
     pub profile: Profile,
     /// What weights are stored as.
     pub weights: WeightType,
+    /// Whether blocks are functions of the file; none for what its profile has.
+    pub functions: Option<bool>,
+    /// What viewers show of the graph.
+    pub doc: String,
     /// What the file says about itself.
     pub metadata: Vec<(String, String)>,
 }
@@ -97,16 +102,15 @@ impl Traced {
     ) -> Result<Written, OnnxError> {
         options.weights.check(options.profile)?;
         let (graph, names) = lower(self, options.profile)?;
-        let mut nodes = graph.prologue;
-        nodes.extend(graph.nodes);
+        let (nodes, mut initializer) = graph.finish();
         let wanted = Wanted::new(self.parameters(), &nodes, options.weights);
-        nodes = wanted.restored(nodes);
+        let mut nodes = wanted.restored(nodes);
         name_outputs(self, &mut nodes, &names);
         let external = options.external || wanted.bytes() > INLINE;
         let kept = if external {
             beside(path, |place| Taker::new(&wanted, source, place).take(module))?
         } else {
-            Taker::new(&wanted, source, Place::Within).take(module)?
+            Taker::new(&wanted, source, Target::Within).take(module)?
         };
         let Kept { tensors, bytes, squares: [lost, all] } = kept;
         let written = Written {
@@ -116,9 +120,13 @@ impl Traced {
             error: if all > 0.0 { (lost / all).sqrt() } else { 0.0 },
             external,
         };
-        let mut initializer = graph.constants;
         initializer.extend(tensors);
-        let model = self.model(nodes, initializer, options);
+        let outlined = if options.functions.unwrap_or(options.profile.functions()) {
+            outline(self, nodes, options.profile.opset())
+        } else {
+            flat(nodes)
+        };
+        let model = self.model(outlined, initializer, options);
         let write = |file: &mut File| model.write_to_writer(file).map_err(io::Error::other);
         replace_file(path, write).map_err(|source| OnnxError::Io { path: path.into(), source })?;
         Ok(written)
@@ -133,8 +141,7 @@ impl Traced {
         module: M,
         options: &Options,
     ) -> Result<M, OnnxError> {
-        let (graph, _) = lower(self, options.profile)?;
-        let nodes: Vec<NodeProto> = graph.prologue.into_iter().chain(graph.nodes).collect();
+        let (nodes, _) = lower(self, options.profile)?.0.finish();
         Wanted::new(self.parameters(), &nodes, options.weights).rounded(module)
     }
 
@@ -149,14 +156,19 @@ impl Traced {
 
     fn model(
         &self,
-        node: Vec<NodeProto>,
+        Outlined { nodes, functions }: Outlined,
         initializer: Vec<TensorProto>,
         options: &Options,
     ) -> ModelProto {
+        let mut opset_import = vec![opset("", options.profile.opset())];
+        if !functions.is_empty() {
+            opset_import.push(opset(DOMAIN, 1));
+        }
         let ports = |ports: &[Port]| ports.iter().map(|port| self.port(port)).collect();
         let graph = GraphProto {
             name: "forward".into(),
-            node,
+            doc_string: options.doc.clone(),
+            node: nodes,
             initializer,
             input: ports(self.program().inputs()),
             output: ports(self.program().outputs()),
@@ -168,10 +180,8 @@ impl Traced {
             ir_version: options.profile.ir_version(),
             producer_name: "mixlab-burn".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
-            opset_import: vec![OperatorSetIdProto {
-                version: options.profile.opset(),
-                ..OperatorSetIdProto::new()
-            }],
+            opset_import,
+            functions,
             graph: Some(graph).into(),
             metadata_props: options.metadata.iter().map(entry).chain(stored).collect(),
             ..ModelProto::new()
@@ -228,6 +238,12 @@ pub fn annotate(path: &Path, entries: &[(String, String)]) -> Result<(), OnnxErr
     replace_file(path, |file| file.write_all(&bytes)).map_err(io)
 }
 
+/// All nodes as they are.
+fn flat(nodes: Vec<Placed>) -> Outlined {
+    let nodes = nodes.into_iter().map(|placed| placed.node).collect();
+    Outlined { nodes, functions: Vec::new() }
+}
+
 /// What weights are stored as in the file at `path`, which says so if it is one of a model.
 ///
 /// # Errors
@@ -251,13 +267,13 @@ pub fn data_path(path: &Path) -> PathBuf {
 /// Opens the file for weights beside the one at `path`, which is replaced once `fill` is done.
 fn beside(
     path: &Path,
-    fill: impl FnOnce(Place<'_>) -> Result<Kept, OnnxError>,
+    fill: impl FnOnce(Target<'_>) -> Result<Kept, OnnxError>,
 ) -> Result<Kept, OnnxError> {
     let beside = data_path(path);
     let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut kept = None;
     let written = replace_file(&beside, |file| {
-        let found = fill(Place::Beside { file, name, length: 0 });
+        let found = fill(Target::Beside { file, name, length: 0 });
         let failed = || io::Error::other("the weights are not all there");
         kept.insert(found).as_ref().map(drop).map_err(|_| failed())
     });
@@ -270,24 +286,21 @@ fn beside(
 }
 
 /// Gives results that are outputs the names of these.
-fn name_outputs(traced: &Traced, nodes: &mut Vec<NodeProto>, names: &[Option<String>]) {
+fn name_outputs(traced: &Traced, nodes: &mut Vec<Placed>, names: &[Option<String>]) {
     let mut given: HashMap<String, String> = HashMap::new();
     for port in traced.program().outputs() {
         let name = names[port.value.index()].clone().expect("outputs are made by operations");
-        let made = nodes.iter().any(|node| node.output.contains(&name));
+        let made = nodes.iter().any(|placed| placed.node.output.contains(&name));
         if made && !given.contains_key(&name) {
             given.insert(name, port.name.clone());
         } else {
             let name = given.get(&name).cloned().unwrap_or(name);
             let copy = node_proto("Identity", port.name.clone(), &[&name]);
-            nodes.push(NodeProto { output: vec![port.name.clone()], ..copy });
+            let node = NodeProto { output: vec![port.name.clone()], ..copy };
+            nodes.push(Placed { place: Place::Part(None), node });
         }
     }
-    for node in nodes {
-        for name in node.input.iter_mut().chain(&mut node.output) {
-            if let Some(new) = given.get(name) {
-                name.clone_from(new);
-            }
-        }
+    for Placed { node, .. } in nodes {
+        rename(node, &given);
     }
 }

@@ -11,7 +11,7 @@ use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{NodeProto, StringStringEntryProto, TensorProto};
 
 use super::OnnxError;
-use super::graph::data_type;
+use super::graph::{Place, Placed, data_type, inputs};
 use super::weights::{
     Format, Stored, WeightType, restoring, restoring_rows, scales_name, stored_name,
 };
@@ -32,11 +32,12 @@ impl Wanted {
     /// Of all `parameters`, those that `nodes` read, as `kind` stores them.
     pub fn new(
         parameters: HashMap<String, Vec<usize>>,
-        nodes: &[NodeProto],
+        nodes: &[Placed],
         kind: WeightType,
     ) -> Self {
         let read = read_by(nodes);
-        let tables = nodes.iter().filter(|node| looks_up(node)).map(|node| &node.input[0]);
+        let tables = nodes.iter().map(|placed| &placed.node).filter(|node| looks_up(node));
+        let tables = tables.map(|node| &node.input[0]);
         let looked_up: HashSet<&String> = tables.collect();
         let mut shapes = parameters;
         shapes.retain(|name, _| read.contains(name));
@@ -63,20 +64,24 @@ impl Wanted {
 
     /// `nodes` with the operations that make weights of what is stored. Of a table that is looked up only
     /// the rows that are found are restored, unless something else reads it too.
-    pub fn restored(&self, nodes: Vec<NodeProto>) -> Vec<NodeProto> {
-        let of = |node: NodeProto| match self.formats.get(&node.input.first().cloned()?) {
-            Some(format) if looks_up(&node) => Some(restoring_rows(&node, *format)),
-            _ => None,
+    pub fn restored(&self, nodes: Vec<Placed>) -> Vec<Placed> {
+        let rows = |Placed { place, node }: Placed| {
+            let format = node.input.first().and_then(|table| self.formats.get(table));
+            let all = match format.filter(|_| looks_up(&node)) {
+                Some(format) => restoring_rows(&node, *format),
+                None => vec![node],
+            };
+            all.into_iter().map(move |node| Placed { place, node })
         };
-        let nodes: Vec<NodeProto> = nodes
-            .into_iter()
-            .flat_map(|node| of(node.clone()).unwrap_or_else(|| vec![node]))
-            .collect();
+        let nodes: Vec<Placed> = nodes.into_iter().flat_map(rows).collect();
         let read = read_by(&nodes);
         let mut formats: Vec<_> =
             self.formats.iter().filter(|(name, _)| read.contains(*name)).collect();
         formats.sort_by_key(|(name, _)| *name);
-        let whole = formats.into_iter().map(|(name, format)| restoring(name, *format));
+        let whole = formats.into_iter().map(|(name, format)| {
+            let node = restoring(name, *format);
+            Placed { place: Place::Prologue, node }
+        });
         whole.chain(nodes).collect()
     }
 
@@ -92,15 +97,8 @@ impl Wanted {
 }
 
 /// What `nodes` and the bodies in them read.
-fn read_by(nodes: &[NodeProto]) -> HashSet<String> {
-    let mut read = HashSet::new();
-    for node in nodes {
-        read.extend(node.input.iter().cloned());
-        for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-            read.extend(graph.node.iter().flat_map(|node| node.input.iter().cloned()));
-        }
-    }
-    read
+fn read_by(nodes: &[Placed]) -> HashSet<String> {
+    nodes.iter().flat_map(|placed| inputs(&placed.node)).collect()
 }
 
 /// Whether `node` takes whole rows of a table.
@@ -110,7 +108,7 @@ fn looks_up(node: &NodeProto) -> bool {
 }
 
 /// Where elements go.
-pub(super) enum Place<'a> {
+pub(super) enum Target<'a> {
     /// Into the file.
     Within,
     /// Into a file beside it.
@@ -126,7 +124,7 @@ pub(super) enum Place<'a> {
 
 type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
-impl Place<'_> {
+impl Target<'_> {
     /// Puts a tensor there whose elements `write` gives to a sink. Returns what the graph says of it, and
     /// how many bytes it has.
     fn put(
@@ -189,13 +187,13 @@ pub(super) struct Taker<'a, 's> {
     source: Option<&'s mut dyn Source>,
     /// Which of the floats comes next.
     next: usize,
-    place: Place<'a>,
+    place: Target<'a>,
     kept: Kept,
     failed: Option<OnnxError>,
 }
 
 impl<'a, 's> Taker<'a, 's> {
-    pub fn new(wanted: &'a Wanted, source: Option<&'s mut dyn Source>, place: Place<'a>) -> Self {
+    pub fn new(wanted: &'a Wanted, source: Option<&'s mut dyn Source>, place: Target<'a>) -> Self {
         Self {
             path: Vec::new(),
             left: wanted.shapes.clone(),

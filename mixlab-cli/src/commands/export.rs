@@ -14,14 +14,12 @@ use mixlab_burn::eval::mean_loss;
 use mixlab_burn::hub::Folder;
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{
-    Layers, OnnxError, Options, Profile, Traced, WeightType, Written, annotate, data_path,
-    trace_genai, trace_model, trace_stateful,
-};
+use mixlab_burn::onnx::{Profile, annotate, data_path};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights::{self, Bytes, WeightFile, layout};
 
+use super::onnx::OnnxFile;
 use super::parity;
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
@@ -62,22 +60,6 @@ fn batches<K: Block>(options: &cli::Export, plan: &Plan<K>) -> anyhow::Result<Ve
         cli::Shards { train: Vec::new(), val: options.val.clone(), raw_u16: options.raw_u16 };
     let sources = Sources::find(&shards, plan.vocab)?;
     Ok(validation_batches(&sources.loader(plan, sources.validation()?))?)
-}
-
-/// What is in a file, in a line.
-fn summary(written: &Written, kind: WeightType) -> String {
-    let Written { nodes, parameters, bytes, error, external } = *written;
-    let beside = if external { ", weights beside it" } else { "" };
-    let mut line = format!("{nodes} operations, {parameters} parameters{beside}");
-    if kind != WeightType::F32 {
-        let share = 100.0 * bytes as f64 / (4 * parameters.max(1)) as f64;
-        line += &format!(
-            "; as {}: {bytes} bytes, {share:.1}% of f32, relative error {:.3}%",
-            kind.name(),
-            100.0 * error
-        );
-    }
-    line
 }
 
 struct Export<'a, K> {
@@ -121,16 +103,20 @@ impl<K: Block> Export<'_, K> {
         path: &Path,
         device: &B::Device,
     ) -> anyhow::Result<()> {
-        let (traced, layers) = self.trace()?;
-        let options = Options {
-            external: self.options.external_data,
+        let tokenizer = hub::tokenizer(self.options);
+        let onnx = OnnxFile {
+            plan: &self.plan,
+            config: &self.config,
+            tokenizer: tokenizer.as_deref(),
             profile: self.options.profile.profile(),
+            stateful: self.options.stateful,
+            external: self.options.external_data,
+            functions: self.options.functions(),
             weights: self.options.weights.weight_type(),
-            metadata: self.metadata(),
         };
-        let written = traced.write_from(model, file, path, &options)?;
-        println!("wrote {}: {}", path.display(), summary(&written, options.weights));
-        if let Some(layers) = &layers {
+        let prepared = onnx.prepare()?;
+        prepared.write_from(model, file, path)?;
+        if let Some(layers) = &prepared.layers {
             genai::write(self.options, &self.plan, layers, path)?;
         }
         if !self.options.verify && self.batches.is_empty() {
@@ -139,10 +125,11 @@ impl<K: Block> Export<'_, K> {
         // Whoever only writes has no need of a model in memory.
         let model = weights::load(model.clone(), &self.options.safetensors_load)?;
         let before = self.loss(&model, device);
-        let model = traced.rounded(model, &options)?;
+        let model = prepared.rounded(model)?;
         let after = self.loss(&model, device);
         if let Some((before, after)) = before.zip(after) {
-            println!("val={before:.4} before, {after:.4} as {}", options.weights.name());
+            let kind = self.options.weights.weight_type().name();
+            println!("val={before:.4} before, {after:.4} as {kind}");
         }
         if self.options.verify {
             let session = Session::new(model, device);
@@ -155,32 +142,5 @@ impl<K: Block> Export<'_, K> {
     /// The mean loss of the validation data, if there are some.
     fn loss<B: Backend>(&self, model: &Model<B, K>, device: &B::Device) -> Option<f64> {
         (!self.batches.is_empty()).then(|| mean_loss(model, &self.batches, device))
-    }
-
-    /// The forward that was asked for; and its layers, if it is for onnxruntime-genai.
-    fn trace(&self) -> Result<(Traced, Option<Layers>), OnnxError> {
-        if self.options.profile.profile() == Profile::Genai {
-            let (traced, layers) = trace_genai(&self.plan)?;
-            return Ok((traced, Some(layers)));
-        }
-        let trace = if self.options.stateful { trace_stateful } else { trace_model };
-        Ok((trace(&self.plan)?, None))
-    }
-
-    fn metadata(&self) -> Vec<(String, String)> {
-        let profile = self.options.profile.profile();
-        let stateful = self.options.stateful || profile == Profile::Genai;
-        let config = self.config.to_string();
-        let entries = [
-            ("mixlab.name", self.plan.name.clone()),
-            ("mixlab.config", config.clone()),
-            ("mixlab.config_sha256", super::sha256(&config)),
-            ("mixlab.seq_len", self.plan.seq_len.to_string()),
-            ("mixlab.stateful", stateful.to_string()),
-            ("mixlab.profile", profile.name().into()),
-            ("mixlab.least_runtime", profile.least_runtime().into()),
-            ("mixlab.least_tokens", "1".into()),
-        ];
-        entries.map(|(key, value)| (key.into(), value)).into()
     }
 }

@@ -9,6 +9,7 @@ use mixlab_burn::model::Model;
 use mixlab_burn::weights::Source;
 use serde_json::Value;
 
+use crate::commands::onnx::tokenizer_beside;
 use crate::{cli, outputs};
 
 /// Where the folder has its ONNX file.
@@ -59,8 +60,6 @@ pub fn gguf<B: Backend, K: Block>(
 
 /// The tokenizer that is named, or that lies beside the weights or the config.
 pub fn tokenizer(options: &cli::Export) -> Option<PathBuf> {
-    let beside = |path: &Path| Some(path.parent()?.join("tokenizer.json"));
-    let places = [&options.safetensors_load, &options.config.config];
-    let found = || places.into_iter().filter_map(|p| beside(p)).find(|path| path.is_file());
-    options.tokenizer.clone().or_else(found)
+    let places = [&*options.safetensors_load, &*options.config.config];
+    options.tokenizer.clone().or_else(|| tokenizer_beside(places))
 }
