@@ -246,10 +246,14 @@ fn files(folder: &Path, end: &str) -> Vec<Vec<u8>> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let read = |path: PathBuf| match path.is_dir() {
-        true => files(&path, end),
-        false if path.to_string_lossy().ends_with(end) => vec![fs::read(&path).unwrap()],
-        false => Vec::new(),
+    let read = |path: PathBuf| {
+        if path.is_dir() {
+            files(&path, end)
+        } else if path.to_string_lossy().ends_with(end) {
+            vec![fs::read(&path).unwrap()]
+        } else {
+            Vec::new()
+        }
     };
     paths.into_iter().flat_map(read).collect()
 }

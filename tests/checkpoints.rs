@@ -66,6 +66,10 @@ fn killed(threads: &str, kills_in_all: u32) {
     let begin = Instant::now();
     let expected = run(&arguments(whole.path(), threads));
     let mut time = begin.elapsed();
+    for line in ["SWA: averaging started at step 20", "QAT enabled at step 30"] {
+        let lines = expected.lines().filter(|printed| *printed == format!("  [killed] {line}"));
+        assert_eq!(lines.count(), 1, "{expected}");
+    }
     let killed = tempfile::tempdir().unwrap();
     let arguments = arguments(killed.path(), threads);
     let file = |folder: &Path| fs::read(folder.join("final.st")).unwrap();

@@ -47,9 +47,10 @@ fn plan(name: &str) -> Result<Arc<Plan>, String> {
 fn plan_with(name: &str, overrides: &[String]) -> Result<Arc<Plan>, String> {
     let path = root().join("examples").join(format!("{name}.json"));
     let planned = Plan::read(&path, overrides).map_err(|e| e.to_string())?;
-    match planned.plan.name == name {
-        true => Ok(Arc::new(planned.plan)),
-        false => Err(format!("{name}.json: its `name` is `{}`", planned.plan.name)),
+    if planned.plan.name == name {
+        Ok(Arc::new(planned.plan))
+    } else {
+        Err(format!("{name}.json: its `name` is `{}`", planned.plan.name))
     }
 }
 
@@ -64,9 +65,10 @@ fn grouped(number: usize) -> String {
 fn size(counts: &Counts) -> String {
     let Counts { parameters, expanded, weights, .. } = *counts;
     let text = format!("{} parameters in {weights} weights", grouped(parameters));
-    match parameters == expanded {
-        true => text,
-        false => format!("{text} ({} if no weights were shared)", grouped(expanded)),
+    if parameters == expanded {
+        text
+    } else {
+        format!("{text} ({} if no weights were shared)", grouped(expanded))
     }
 }
 
@@ -101,9 +103,10 @@ fn forward_flops_are_those_of_the_original_where_both_count_the_same_products() 
             return Ok(());
         };
         compared += 1;
-        match counts.forward_flops == *flops {
-            true => Ok(()),
-            false => Err(format!("{name}: {} instead of {flops}", counts.forward_flops)),
+        if counts.forward_flops == *flops {
+            Ok(())
+        } else {
+            Err(format!("{name}: {} instead of {flops}", counts.forward_flops))
         }
     });
     assert_eq!(compared, FORWARD_FLOPS.len());

@@ -404,5 +404,44 @@ fn a_file_that_cannot_be_read_is_told_with_a_hint() {
         let message = refused(&scene.arch(&["--safetensors-load", name]).output().unwrap(), 1);
         assert!(message.contains(name) && message.contains(part), "{message}");
     }
+    let tensor = r#""w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}"#;
+    let header = format!("{{{tensor}, {tensor}}}");
+    let twice = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
+    fs::write(scene.at("twice.st"), twice).unwrap();
+    let message = refused(&scene.arch(&["--safetensors-load", "twice.st"]).output().unwrap(), 1);
+    assert!(message.contains("`twice.st` has two tensors `w`"), "{message}");
     assert!(!Path::new("none.json").exists());
+}
+
+#[test]
+fn metrics_are_appended_to_metrics_only() {
+    let scene = Scene::new();
+    fs::write(scene.at("notes.txt"), "of the experiment").unwrap();
+    let message = refused(&scene.arch(&["--metrics", "notes.txt"]).output().unwrap(), 2);
+    assert!(message.contains("`notes.txt` holds no metrics"), "{message}");
+    assert_eq!(fs::read_to_string(scene.at("notes.txt")).unwrap(), "of the experiment");
+    let lines = || {
+        assert!(scene.arch(&["--metrics", "m"]).status().unwrap().success());
+        fs::read_to_string(scene.at("m")).unwrap().lines().count()
+    };
+    let one = lines();
+    assert_eq!(lines(), 2 * one);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn more_rows_than_fit_are_told_with_the_flags_that_ask_for_them() {
+    let scene = Scene::new();
+    assert!(scene.arch(&["--safetensors", "w.st"]).status().unwrap().success());
+    let generate = |samples: &str| {
+        let run = "ulimit -v 4000000; exec \"$0\" generate --config c.json --safetensors-load w.st \
+                   --prompt token_ids:1 --threads 1 --num-samples $1";
+        let mut command = Command::new("bash");
+        let command = command.args(["-c", run]).arg(binary()).arg(samples);
+        command.current_dir(scene.0.path()).output().unwrap()
+    };
+    let message = refused(&generate("100000000000"), 2);
+    assert!(message.contains("`100000000000` rows"), "{message}");
+    let message = refused(&generate("50000000"), 1);
+    assert!(message.contains("hint: continue fewer rows at once: `--num-samples`"), "{message}");
 }

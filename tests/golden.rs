@@ -40,26 +40,22 @@ fn initial_weights_are_identical_and_so_are_the_files() {
         let expected = fs::read(case.path("init.safetensors")).unwrap();
         let (_, header) = SafeTensors::read_metadata(&expected).unwrap();
         let about = header.metadata().as_ref().unwrap();
-        let metadata = match about["name"] == case.plan.name {
-            true => {
-                own.set(own.get() + 1);
-                case.plan.metadata()
-            }
+        let metadata = if about["name"] == case.plan.name {
+            own.set(own.get() + 1);
+            case.plan.metadata()
+        } else {
             // Several cases share a file, which describes one of them.
-            false => Metadata {
+            Metadata {
                 name: about["name"].clone(),
                 steps: about["steps"].parse().unwrap(),
                 seq_len: about["seq_len"].parse().unwrap(),
                 ..case.plan.metadata()
-            },
+            }
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("init.safetensors");
         weights::save(&case.model::<Flex>(), &path, &metadata).unwrap();
-        match fs::read(&path).unwrap() == expected {
-            true => Ok(()),
-            false => Err("the files differ".into()),
-        }
+        if fs::read(&path).unwrap() == expected { Ok(()) } else { Err("the files differ".into()) }
     });
     assert!(own.get() >= 30, "{} files carry the name of their case", own.get());
 }
@@ -273,9 +269,10 @@ pub fn final_weights(case: &Case, model: &Model<Train>) -> Result<(), String> {
     }
     let (disturbed, _) = run(case, disturbed(case.model()));
     let bound = (2.0 * distance(&got, &values(&disturbed)) / change).min(5e-3);
-    match relative <= bound {
-        true => Ok(()),
-        false => Err(format!("final weights are off by {relative:e} > {bound:e} of the change")),
+    if relative <= bound {
+        Ok(())
+    } else {
+        Err(format!("final weights are off by {relative:e} > {bound:e} of the change"))
     }
 }
 
@@ -304,9 +301,10 @@ fn the_first_validation_loss_agrees() {
         let batches = mixlab_burn::data::batch::validation_batches(&case.loader("val")).unwrap();
         let got = mean_loss(&case.model::<Flex>(), &batches, &Default::default());
         let expected = case.trace["init_val_loss_mean10"].as_f64().unwrap();
-        match (got - expected).abs() <= 5e-6 {
-            true => Ok(()),
-            false => Err(format!("{got} instead of {expected}")),
+        if (got - expected).abs() <= 5e-6 {
+            Ok(())
+        } else {
+            Err(format!("{got} instead of {expected}"))
         }
     });
 }

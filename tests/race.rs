@@ -90,6 +90,36 @@ fn a_race_that_was_killed_goes_on_and_does_no_run_twice() {
 }
 
 #[test]
+fn a_run_of_a_race_goes_on_from_its_checkpoint_and_exports_small_integers() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, queue) = (temporary.path().join("configs"), temporary.path().join("race"));
+    configs(&folder);
+    fs::remove_file(folder.join("broken.json")).unwrap();
+    let names = [folder.to_str().unwrap(), queue.to_str().unwrap()];
+    let new = ["--configs", names[0], "--output", names[1], "--train", TRAIN];
+    let more = ["--checkpoint-every", "2", "--quantize", "int8", "--safetensors", "w.st"];
+    assert!(race(&[&new[..], &more].concat()).status.success());
+    let run = queue.join("2");
+    let result = || {
+        let text = fs::read_to_string(run.join("result.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let weights = || fs::read(run.join("w.st")).unwrap();
+    let (whole, exported) = (result(), weights());
+    assert!(String::from_utf8_lossy(&exported).contains(r#""dtype":"I8""#));
+    fs::remove_file(run.join("result.json")).unwrap();
+    fs::remove_file(run.join("w.st")).unwrap();
+    fs::remove_file(run.join("checkpoints/step_000006.json")).unwrap();
+    assert!(race(&["--resume", names[1], "--safetensors", "w.st"]).status.success());
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert_eq!(log.matches("resumed at step 4/6").count(), 1, "{log}");
+    for key in ["first_loss", "last_loss", "steps"] {
+        assert_eq!(result()[key], whole[key], "{key}");
+    }
+    assert!(weights() == exported, "a run that goes on ends with other weights");
+}
+
+#[test]
 fn the_originals_spelling_prints_the_originals_table() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("configs");

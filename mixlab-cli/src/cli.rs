@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::backend::Compute;
 
-pub use arch::{Arch, Checkpoints, Every, WarmStart};
+pub use arch::{Arch, Checkpoints, Every, Quantize, Saving, WarmStart};
 pub use eval::Eval;
 pub use export::{Export, Parity, Tolerance};
 pub use generate::Generate;

@@ -9,9 +9,11 @@ pub struct Request(pub String);
 
 /// The answer of a session to what a user asked for: some refusals are about the request.
 pub fn answer<T>(result: Result<T, SessionError>) -> anyhow::Result<T> {
-    use SessionError::{Sampling, Stride, TooLong};
+    use SessionError::{Sampling, Size, Stride, TooLong};
     result.map_err(|error| match error {
-        Sampling { .. } | Stride { .. } | TooLong { .. } => Request(error.to_string()).into(),
+        Sampling { .. } | Size { .. } | Stride { .. } | TooLong { .. } => {
+            Request(error.to_string()).into()
+        }
         error => error.into(),
     })
 }

@@ -1,8 +1,7 @@
 //! The original's spelling: `-mode X -flag value`, one or two dashes, `=` or a space.
 //!
 //! It is rewritten to subcommands. As in the original every flag is accepted in every mode, and
-//! flags that a mode has no use for are dropped; unlike there, a stray argument is an error. What
-//! would do something there that there is not here yet is an error too.
+//! flags that a mode has no use for are dropped; unlike there, a stray argument is an error.
 
 use std::ffi::OsString;
 
@@ -62,6 +61,8 @@ const TEXT: [&str; 14] = [
 /// Flags of the original whose value it checks in every mode.
 const CHECKED: [(&str, &[&str]); 2] =
     [("quantize", &["none", "int8", "int6"]), ("quant-method", &["", "quantile", "sdclip"])];
+/// Flags of the original that take an integer.
+const INTEGERS: [&str; 4] = ["checkpoint-every", "max-tokens", "top-k", "vocab-size"];
 /// Values of a switch.
 const ON: [&str; 6] = ["1", "t", "T", "true", "TRUE", "True"];
 const OFF: [&str; 6] = ["0", "f", "F", "false", "FALSE", "False"];
@@ -101,10 +102,8 @@ fn of_the_original(arguments: &[String]) -> Result<Vec<String>, String> {
     let Some(target) = cli.find_subcommand(&mode) else {
         return Err(unknown_mode(&mode, &cli));
     };
-    match missing(target, &flags) {
-        Some(message) => Err(message),
-        None => Ok([vec![mode], rewrite(&cli, target, flags)].concat()),
-    }
+    check(target, &flags)?;
+    Ok([vec![mode], rewrite(&cli, target, flags)].concat())
 }
 
 /// What an argument that belongs to no flag is told.
@@ -174,27 +173,37 @@ fn has(command: &Command, flag: &str) -> bool {
     command.get_arguments().any(|argument| argument.get_long() == Some(flag))
 }
 
-/// What the original would do with these flags in the mode `target`, and this program cannot yet.
-fn missing(target: &Command, flags: &[Flag]) -> Option<String> {
-    let value = |name: &str| {
-        let flag = flags.iter().find(|(given, _)| given == name && !has(target, name))?;
-        Some(flag.1.as_deref().unwrap_or("true"))
-    };
-    for (name, known) in CHECKED {
-        if let Some(value) = value(name).filter(|value| !known.contains(value)) {
-            let hint = format!("use one of `{}`", known.join("`, `"));
-            return Some(format!("`-{name} {value}` is unknown\n  hint: {hint}"));
+/// Refuses what the original does in every mode, those included that have no use for it.
+fn check(target: &Command, flags: &[Flag]) -> Result<(), String> {
+    for (name, known) in CHECKED.iter().filter(|(name, _)| !has(target, name)) {
+        let flag = flags.iter().find(|(given, _)| given == name);
+        let value = flag.map(|(_, value)| value.as_deref().unwrap_or("true"));
+        if let Some(value) = value.filter(|value| !known.contains(value)) {
+            let known = known.join("`, `");
+            return Err(format!("`-{name} {value}` is unknown\n  hint: use one of `{known}`"));
         }
     }
-    let active = |name: &str, idle: &[&str]| value(name).is_some_and(|v| !idle.contains(&v));
-    let trains = target.get_name() == "arch_race";
-    let exports = flags.iter().any(|(name, _)| name == "safetensors");
-    let wanted = [
-        ("quantize", trains && exports && active("quantize", &["none"])),
-        ("checkpoint-every", trains && active("checkpoint-every", &["0"])),
-    ];
-    let (name, _) = wanted.into_iter().find(|(_, wanted)| *wanted)?;
-    Some(format!("`-{name}` is not available yet\n  hint: leave it out; the rest works without it"))
+    Ok(())
+}
+
+/// An integer as Go reads it (`0x10`, `0b101`, `0o17`, `017`, `1_000`) in decimals, and any other
+/// text as it is.
+fn decimal(text: &str) -> String {
+    let (sign, digits) = match text.strip_prefix(['-', '+']) {
+        Some(digits) => (&text[..1], digits),
+        None => ("", text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let bases = [("0x", 16), ("0b", 2), ("0o", 8), ("0", 8)];
+    let (digits, base) = bases
+        .iter()
+        .find_map(|(prefix, base)| Some((lower.strip_prefix(prefix)?, *base)))
+        .filter(|(digits, _)| !digits.is_empty())
+        .unwrap_or((&lower, 10));
+    match u64::from_str_radix(&digits.replace('_', ""), base) {
+        Ok(number) => format!("{}{number}", sign.trim_start_matches('+')),
+        Err(_) => text.into(),
+    }
 }
 
 /// The flags that the mode `target` knows, and those that no mode ever knew, for clap to name.
@@ -208,6 +217,9 @@ fn rewrite(cli: &Command, target: &Command, flags: Vec<Flag>) -> Vec<String> {
         Some(value) if SWITCHES.contains(&name.as_str()) && OFF.contains(&value) => None,
         Some(value) if SWITCHES.contains(&name.as_str()) && ON.contains(&value) => {
             Some(format!("--{name}"))
+        }
+        Some(value) if INTEGERS.contains(&name.as_str()) => {
+            Some(format!("--{name}={}", decimal(value)))
         }
         Some(value) => Some(format!("--{name}={value}")),
         None => Some(format!("--{name}")),
@@ -272,13 +284,6 @@ mod tests {
         ] {
             assert_eq!(translated(&format!("m -config a {flags}")), "m arch --config=a", "{flags}");
         }
-        for flags in [
-            "-quantize none -quant-method quantile -quant-k 12 -checkpoint-every=0",
-            "-quantize int8 -quant-method= -checkpoint-dir d",
-        ] {
-            let race = translated(&format!("m -mode arch_race -configs c {flags}"));
-            assert_eq!(race, "m arch_race --configs=c", "{flags}");
-        }
         assert_eq!(
             translated("m -mode count -config a -eval -quantize int8"),
             "m count --config=a"
@@ -292,17 +297,51 @@ mod tests {
     }
 
     #[test]
-    fn what_the_original_can_and_this_cannot_is_refused() {
+    fn a_mode_or_a_value_that_the_original_refuses_in_every_mode_is_refused() {
         let refused = |line: &str| translate(&words(line)).unwrap_err();
         for (line, part) in [
             ("m -mode zzz", "mode `zzz` does not exist"),
-            ("m -mode arch_race -configs c -safetensors s -quantize int8", "`-quantize` is not"),
-            ("m -mode arch_race -configs c -checkpoint-every 5", "`-checkpoint-every` is not"),
             ("m -mode count -quantize int4", "`-quantize int4` is unknown"),
+            ("m -mode prepare -quant-method x", "`-quant-method x` is unknown"),
         ] {
             let message = refused(line);
             assert!(message.starts_with(part) && message.contains("hint: "), "{message}");
         }
+    }
+
+    #[test]
+    fn races_take_what_the_original_takes_there() {
+        let flags = "-quantize int8 -quant-method= -checkpoint-dir d -checkpoint-every 5";
+        assert_eq!(
+            translated(&format!("m -mode arch_race -configs c {flags}")),
+            "m arch_race --configs=c --quantize=int8 --quant-method= --checkpoint-dir=d --checkpoint-every=5"
+        );
+    }
+
+    #[test]
+    fn integers_are_read_as_go_reads_them() {
+        let cases = [
+            ("0x10", "16"),
+            ("0B101", "5"),
+            ("0o17", "15"),
+            ("017", "15"),
+            ("1_000", "1000"),
+            ("0x_ff", "255"),
+            ("-0x1", "-1"),
+            ("+7", "7"),
+            ("0", "0"),
+            ("08", "08"),
+            ("10m", "10m"),
+            ("0x", "0x"),
+            ("", ""),
+        ];
+        for (text, number) in cases {
+            assert_eq!(decimal(text), number, "{text}");
+        }
+        assert_eq!(
+            translated("m -mode generate -config a -max-tokens 0x20 -prompt 0x20"),
+            "m generate --config=a --max-tokens=32 --prompt=0x20"
+        );
     }
 
     #[test]

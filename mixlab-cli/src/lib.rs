@@ -69,12 +69,11 @@ pub fn run<K: Block>() -> ExitCode {
 fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
     let cli = Cli::try_parse_from(arguments).map_err(refused)?;
-    let _profiles = match cli.profiles.any() {
-        true => {
-            interrupt::end()?;
-            Some(profile::start(&cli.profiles)?)
-        }
-        false => None,
+    let _profiles = if cli.profiles.any() {
+        interrupt::end()?;
+        Some(profile::start(&cli.profiles)?)
+    } else {
+        None
     };
     if let Some(compute) = cli.command.compute() {
         backend::use_threads(compute)?;

@@ -16,6 +16,14 @@ use crate::profile::heap;
 /// What a step was estimated to need, and what would change that.
 static EXPECTED: OnceLock<(String, String)> = OnceLock::new();
 
+/// The way out of a full memory of the machine.
+static HINT: OnceLock<&str> = OnceLock::new();
+
+/// Sets the way out of a full memory of the machine, for a command that does not train.
+pub fn hint(hint: &'static str) {
+    let _ = HINT.set(hint);
+}
+
 /// Refuses a run that needs more memory than `place` has, unless it is `forced`. `half` is the type of
 /// activations there.
 pub fn check<K: Block>(
@@ -160,11 +168,11 @@ fn given(place: *mut u8, size: usize) -> *mut u8 {
 #[inline(never)]
 fn out_of_memory(size: usize) {
     use std::io::{Cursor, Write};
+    let training = "train with fewer `training.batch_tokens` or a smaller `model_dim`";
+    let hint = HINT.get().copied().unwrap_or(training);
     let mut text = Cursor::new([0u8; 160]);
-    let _ = writeln!(
-        text,
-        "error: out of memory: {size} bytes more are not to be had\n  hint: train with fewer `training.batch_tokens` or a smaller `model_dim`"
-    );
+    let _ =
+        writeln!(text, "error: out of memory: {size} bytes more are not to be had\n  hint: {hint}");
     #[cfg(unix)]
     // SAFETY: writes the bytes of a buffer, and ends the process without running anything else.
     unsafe {

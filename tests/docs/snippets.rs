@@ -62,11 +62,10 @@ fn config(snippet: &str) -> Result<String, String> {
     if snippet.contains("\"blocks\"") {
         return Ok(snippet.to_owned());
     }
-    match snippet.contains("\"type\"") {
-        true => {
-            Ok(format!("{{\"model_dim\": 128, \"vocab_size\": 256, \"blocks\": [\n{snippet}]}}"))
-        }
-        false => Err("neither a config nor a block; mark other JSON as `jsonc` or `text`".into()),
+    if snippet.contains("\"type\"") {
+        Ok(format!("{{\"model_dim\": 128, \"vocab_size\": 256, \"blocks\": [\n{snippet}]}}"))
+    } else {
+        Err("neither a config nor a block; mark other JSON as `jsonc` or `text`".into())
     }
 }
 

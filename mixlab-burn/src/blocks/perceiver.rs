@@ -203,10 +203,8 @@ mod tests {
         // then is the mean of the row, and twice that after its own attention.
         let block = Perceiver { dim: 2, heads: 1, latents: 2 };
         let identity = |name: &str| name.starts_with("wv") || name.starts_with("wo");
-        let weights = |name: &str, at: usize| match identity(name) && at.is_multiple_of(3) {
-            true => 1.0,
-            false => 0.0,
-        };
+        let weights =
+            |name: &str, at: usize| if identity(name) && at.is_multiple_of(3) { 1.0 } else { 0.0 };
         let y = apply_with(&block, &[vec![[1.0, 2.0], [3.0, 6.0], [2.0, 1.0]]], weights);
         assert_eq!(y, [[[5.0, 8.0], [7.0, 12.0], [6.0, 7.0]]]);
     }

@@ -176,10 +176,7 @@ impl Block for Plain {
         flow: &mut Flow<B>,
     ) -> Tensor<B, 2> {
         let x = w.mix(x, flow);
-        let x = match self.skip_attention {
-            true => x,
-            false => x.clone() + self.attend(w, x, flow),
-        };
+        let x = if self.skip_attention { x } else { x.clone() + self.attend(w, x, flow) };
         x.clone() + self.feed_forward(w, x, flow)
     }
 }

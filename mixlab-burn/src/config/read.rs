@@ -57,12 +57,18 @@ impl<'a> Reader<'a> {
 
     /// The field of an object, or the default of its type if it is absent or wrong.
     pub fn field<T: FromNode>(&mut self, object: &Node, field: &Field) -> T {
+        let node = object.get(field.name).filter(|node| !means_absent(node, field));
+        if node.is_none() && field.default.is_some() {
+            return T::default();
+        }
         let outer = self.path.len();
-        self.path = self.path_of(field.name);
+        if outer > 0 {
+            self.path.push('.');
+        }
+        self.path += field.name;
         let reported = self.problems.len();
-        let value = match object.get(field.name).filter(|node| !means_absent(node, field)) {
+        let value = match node {
             Some(node) => T::read(node, field.rule, self),
-            None if field.default.is_some() => None,
             None => {
                 let message =
                     format!("this field is required ({})", described(field.kind, field.rule));

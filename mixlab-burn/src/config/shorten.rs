@@ -13,10 +13,8 @@ pub fn shortened(message: &str) -> String {
     let parts = message.split('`').enumerate();
     let parts = parts.map(|(i, part)| cut(part, if i % 2 == 1 { VALUE } else { WORDS }));
     let whole = cut(&parts.take(MESSAGE).collect::<Vec<_>>().join("`"), MESSAGE);
-    let escaped = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
+    let escaped =
+        |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     whole.chars().map(escaped).collect()
 }
 

@@ -22,6 +22,7 @@ pub(crate) const NAMES: [&str; 3] = [BYTES, LEADING_SPACE, BOUNDARY];
 
 /// Why the tables cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TableError {
     /// A table cannot be read or written.
     #[error(

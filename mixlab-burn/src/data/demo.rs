@@ -31,6 +31,7 @@ const META: &str = "meta.json";
 
 /// Why there is no demo data.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DemoError {
     /// The vocabulary cannot even hold the letters.
     #[error(

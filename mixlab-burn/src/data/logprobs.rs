@@ -16,6 +16,7 @@ const RECORD: usize = 6;
 
 /// Why such a file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogprobsError {
     /// The system refuses.
     #[error("cannot access `{}`: {source}\n  hint: {}", path.display(), files::hint(source))]

@@ -14,6 +14,7 @@ const VALIDATION: [&str; 5] = ["val", "valid", "validation", "dev", "eval"];
 
 /// Why a pattern names no files.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PatternError {
     /// No pattern was given.
     #[error("no shard pattern was given\n  hint: name the shards, for example `data/train_*.bin`")]
@@ -145,9 +146,10 @@ pub fn literal(path: &str) -> String {
 /// The pattern that `given` stands for: a folder stands for the shards in it that are called after
 /// their `part`, such as `train`.
 pub fn in_folder(given: &str, part: &str) -> String {
-    match Path::new(given).is_dir() {
-        true => format!("{}/{part}*.bin", literal(given.trim_end_matches('/'))),
-        false => given.to_owned(),
+    if Path::new(given).is_dir() {
+        format!("{}/{part}*.bin", literal(given.trim_end_matches('/')))
+    } else {
+        given.to_owned()
     }
 }
 

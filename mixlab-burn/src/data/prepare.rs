@@ -84,6 +84,7 @@ pub fn prepare(options: &PrepareOptions, tell: Listener) -> Result<PrepareReport
             input: options.input.clone(),
             skipped: text.skipped,
             text_field: options.text_field.clone(),
+            fields: source.fields(),
         });
     }
     tell(source.progress(Activity::Writing));

@@ -13,6 +13,7 @@ const VERSION: u64 = 1;
 
 /// Why `prepared.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PreparedError {
     /// The file cannot be read or written.
     #[error("cannot access `{}`: {source}\n  hint: {}", path.display(), files::hint(source))]

@@ -10,6 +10,7 @@ use super::prepare::{PrepareError, guarded, load};
 
 /// Why text and ids cannot be turned into each other.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TextError {
     /// The tokenizer cannot be read.
     #[error(transparent)]

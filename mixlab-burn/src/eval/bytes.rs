@@ -15,6 +15,7 @@ pub struct TrueBytes {
 
 /// Why there are no bytes.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BytesError {
     /// The tables cannot be used.
     #[error(transparent)]

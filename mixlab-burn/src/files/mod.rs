@@ -1,6 +1,8 @@
-//! Files that appear whole: written under another name, synced, renamed.
+//! Files that appear whole (written under another name, synced, renamed), and files that one process
+//! holds at a time.
 
 mod identity;
+mod lock;
 mod replacement;
 
 use std::fs::File;
@@ -9,7 +11,9 @@ use std::path::Path;
 
 pub(crate) use identity::Identity;
 pub use identity::same_file;
+pub(crate) use lock::Lock;
 pub use replacement::Replacement;
+pub(crate) use replacement::clear;
 
 /// Replaces `path` by what `write` writes, or leaves it as it was: a [`Replacement`] from beginning
 /// to end. Waits for others who replace it.

@@ -1,11 +1,10 @@
 //! The right to replace a file, from before there is anything to write.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-#[cfg(unix)]
-use super::identity::Identity;
+use super::Lock;
 
 /// A file that is about to be replaced.
 ///
@@ -15,8 +14,8 @@ use super::identity::Identity;
 /// as it was.
 pub struct Replacement {
     path: PathBuf,
-    /// The file that grows, and its path; none for a pipe or device, which is written to.
-    aside: Option<(File, PathBuf)>,
+    /// The file that grows; none for a pipe or device, which is written to.
+    aside: Option<Lock>,
 }
 
 impl Replacement {
@@ -54,7 +53,7 @@ impl Replacement {
         if !wait {
             clear(folder);
         }
-        Ok(Self { aside: Some((take(&aside, wait)?, aside)), path })
+        Ok(Self { aside: Some(take(&aside, wait)?), path })
     }
 
     /// The file, after links.
@@ -67,16 +66,16 @@ impl Replacement {
     /// # Errors
     /// Those of `write` and of the file system; the file is then as it was.
     pub fn commit(mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-        let Some((file, aside)) = &mut self.aside else {
+        let Some(aside) = &mut self.aside else {
             return write(&mut OpenOptions::new().write(true).open(&self.path)?);
         };
-        if !is_at(file, aside) {
+        if !aside.is_in_place() {
             // Somebody has tidied up.
             return Self::begin(&self.path)?.commit(write);
         }
-        write(file)?;
-        file.sync_all()?;
-        fs::rename(aside, &self.path)?;
+        write(aside.file())?;
+        aside.file().sync_all()?;
+        fs::rename(aside.path(), &self.path)?;
         self.aside = None;
         Ok(())
     }
@@ -84,10 +83,8 @@ impl Replacement {
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        if let Some((file, aside)) = &self.aside
-            && is_at(file, aside)
-        {
-            let _ = fs::remove_file(aside);
+        if let Some(aside) = self.aside.take() {
+            aside.remove();
         }
     }
 }
@@ -101,50 +98,27 @@ fn aside_of(name: &str) -> String {
     format!("{PREFIX}{}", &name[..start])
 }
 
-/// Removes what killed processes have left in `folder`: files aside that nobody has locked.
-fn clear(folder: &Path) {
+/// Removes what killed processes have left in `folder`: files aside that nobody holds.
+pub(crate) fn clear(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        let path = entry.path();
         let is_aside = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        let is_file = is_aside && entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-            let _ = fs::remove_file(path);
+        if is_aside
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && let Some(left) = Lock::left(&entry.path())
+        {
+            left.remove();
         }
     }
 }
 
-/// Opens the file aside and locks it.
-fn take(aside: &Path, wait: bool) -> io::Result<File> {
-    loop {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(aside)?;
-        let locked = if wait { file.lock().map_err(TryLockError::Error) } else { file.try_lock() };
-        if matches!(locked, Err(TryLockError::WouldBlock)) {
-            return Err(io::Error::new(
-                ErrorKind::ResourceBusy,
-                "another run is going to write it",
-            ));
-        }
-        // Another error says that the file system knows no locks, and then there are none.
-        if is_at(&file, aside) {
-            file.set_len(0)?;
-            return Ok(file);
-        }
-        // Who had the lock before has moved the file to its place.
-    }
-}
-
-/// Whether the open file is the one at `path`.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    let open = file.metadata().and_then(|kind| Identity::of(path, &kind)).ok();
-    open.is_some_and(|open| Identity::at(path) == Some(open))
-}
-
-/// Whether the open file is the one at `path`; open files stay where they are.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
+/// Takes the file aside, empty.
+fn take(aside: &Path, wait: bool) -> io::Result<Lock> {
+    let taken = if wait { Some(Lock::wait(aside)?) } else { Lock::take(aside)? };
+    let busy = || io::Error::new(ErrorKind::ResourceBusy, "another run is going to write it");
+    let mut lock = taken.ok_or_else(busy)?;
+    lock.file().set_len(0)?;
+    Ok(lock)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::files;
 
 /// Why there is no folder or file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HubError {
     /// The modelling file has no such block.
     #[error(

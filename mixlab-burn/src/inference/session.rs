@@ -66,6 +66,20 @@ impl<B: Backend, K: Block> Session<B, K> {
         &self.device
     }
 
+    /// Whether the model can run on a batch of `rows` rows of `seq` tokens.
+    ///
+    /// # Errors
+    /// If a block cannot run on rows of that length, or a tensor would be too large.
+    pub fn admits(&self, rows: usize, seq: usize) -> Result<(), SessionError> {
+        self.plan().supports(seq)?;
+        let largest = self.plan().vocab.max(self.plan().dim);
+        let size = rows.checked_mul(seq).and_then(|tokens| tokens.checked_mul(largest));
+        match size {
+            Some(size) if size <= MAX_ELEMENTS => Ok(()),
+            _ => Err(SessionError::Size { batch: rows, seq }),
+        }
+    }
+
     /// Moves a batch to the device, if the model can run on it.
     pub(super) fn upload(
         &self,
@@ -73,11 +87,7 @@ impl<B: Backend, K: Block> Session<B, K> {
     ) -> Result<(Tokens<B>, Tensor<B, 1, Int>), SessionError> {
         let Batch { batch: rows, seq, .. } = batch;
         batch.check(seq, self.plan().vocab)?;
-        self.plan().supports(seq)?;
-        let largest = self.plan().vocab.max(self.plan().dim);
-        if (rows * seq).checked_mul(largest).is_none_or(|size| size > MAX_ELEMENTS) {
-            return Err(SessionError::Size { batch: rows, seq });
-        }
+        self.admits(rows, seq)?;
         Ok(self.model.upload(batch, &self.device))
     }
 }

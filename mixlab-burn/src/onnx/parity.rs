@@ -18,6 +18,7 @@ const GREEDY: usize = 64;
 
 /// Why nothing was compared.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParityError {
     /// onnxruntime did not run the file.
     #[error(transparent)]

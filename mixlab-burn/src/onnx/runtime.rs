@@ -17,6 +17,7 @@ const ASK_PYTHON: &str = "import importlib.util as u; s = u.find_spec('onnxrunti
 
 /// Why a file was not run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// There is no onnxruntime.
     #[error(

@@ -57,6 +57,7 @@ pub struct Step<K> {
 
 /// A validated model and how to train it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Plan<K = Builtin> {
     /// Label.
     pub name: String,

@@ -94,9 +94,10 @@ fn check<K: Block>(
     problems: &mut Problems,
 ) {
     let Sharing { block, owner, by_group } = share;
-    let path = match by_group {
-        true => format!("blocks[{block}].weight_group"),
-        false => format!("recurrence[{block}]"),
+    let path = if by_group {
+        format!("blocks[{block}].weight_group")
+    } else {
+        format!("recurrence[{block}]")
     };
     let (spec, first) = (&config.blocks[block], &config.blocks[owner]);
     let who = format!("block `{block}` cannot use the weights of block `{owner}`");

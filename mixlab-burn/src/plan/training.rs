@@ -44,6 +44,7 @@ pub struct Group {
 
 /// How to train a model; every default is resolved.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Training {
     /// Optimizer steps.
     pub steps: usize,
@@ -204,9 +205,10 @@ fn warn_of_low_rates(training: &Training, problems: &mut Problems) {
         problems.warn("training.lr", message).hint("make it larger, for example `3e-4`");
         return;
     }
-    let (field, hint) = match warns_of_end {
-        true => ("warmdown_steps", "make `warmdown_steps` smaller, or train more steps"),
-        false => ("steps", "train more steps, or give `phases`, which have no warmup"),
+    let (field, hint) = if warns_of_end {
+        ("warmdown_steps", "make `warmdown_steps` smaller, or train more steps")
+    } else {
+        ("steps", "train more steps, or give `phases`, which have no warmup")
     };
     let message = format!(
         "of `{steps}` steps the first `{warmup}` are warmup: the learning rate never exceeds `{peak:?}`, and `lr` is `{lr:?}`"

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use mixlab_ops::capture::{Capture, CaptureError, Program, ValueId};
+use mixlab_ops::capture::{Capture, CaptureError, Node, Program, ValueId};
 
 use super::describe;
 use crate::blocks::Block;
@@ -82,15 +82,37 @@ impl Counts {
     }
 }
 
+/// FLOPs of the ops that a program has met: blocks repeat, and each look takes an op apart.
+#[derive(Default)]
+struct Known(HashMap<(String, String, String), u64>);
+
+impl Known {
+    fn flops(&mut self, program: &Program, node: &Node) -> Result<u64, CaptureError> {
+        if node.own.is_none() {
+            return program.flops(node);
+        }
+        let values = node.inputs.iter().chain(&node.outputs).map(|id| program.value(*id));
+        let shapes: Vec<_> = values.map(|value| (&value.shape, value.dtype)).collect();
+        let key = (node.name.clone(), node.attributes.clone(), format!("{shapes:?}"));
+        if let Some(flops) = self.0.get(&key) {
+            return Ok(*flops);
+        }
+        let flops = program.flops(node)?;
+        self.0.insert(key, flops);
+        Ok(flops)
+    }
+}
+
 /// Nodes and parameters of `program` by the part that they belong to.
 fn parts(program: &Program) -> Result<Vec<Cost>, CaptureError> {
+    let mut known = Known::default();
     let mut costs: BTreeMap<Option<Part>, Cost> = BTreeMap::new();
     let mut readers: HashMap<ValueId, Option<Part>> = HashMap::new();
     for node in program.nodes() {
         let part = node.scope.map(Part::of);
         let cost = costs.entry(part).or_insert_with(|| Cost { part, ..Cost::default() });
         cost.ops += 1;
-        cost.flops = cost.flops.saturating_add(program.flops(node)?);
+        cost.flops = cost.flops.saturating_add(known.flops(program, node)?);
         for id in &node.inputs {
             readers.entry(*id).or_insert(part);
         }

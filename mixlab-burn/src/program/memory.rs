@@ -55,9 +55,10 @@ impl Memory {
     /// Which fields of a config make most of it, for a hint.
     pub fn fields(&self) -> &'static str {
         let kept = self.weights + self.optimizer + self.gradients;
-        match kept > self.peak / 2 {
-            true => "`model_dim`, the number of `blocks` and `vocab_size`",
-            false => "`training.batch_tokens`, `seq_len` and `model_dim`",
+        if kept > self.peak / 2 {
+            "`model_dim`, the number of `blocks` and `vocab_size`"
+        } else {
+            "`training.batch_tokens`, `seq_len` and `model_dim`"
         }
     }
 }

@@ -17,9 +17,10 @@ pub fn configs(folder: &Path) -> Result<Vec<PathBuf>, RaceError> {
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
     walk(folder, &mut found, &mut seen)?;
     found.sort();
-    match found.is_empty() {
-        true => Err(RaceError::NoConfigs { folder: folder.to_owned() }),
-        false => Ok(found),
+    if found.is_empty() {
+        Err(RaceError::NoConfigs { folder: folder.to_owned() })
+    } else {
+        Ok(found)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The folder of a race: what is to be run, what is being run, and what came of it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, RaceError};
-use crate::files::replace_file;
+use crate::files::{Lock, replace_file};
 
 /// What is to be run; written when all else is there.
 pub(super) const RACE: &str = "race.json";
@@ -77,7 +77,7 @@ pub enum Take {
 /// A run that is the caller's until this is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Taken {
-    lock: File,
+    lock: Lock,
     folder: PathBuf,
 }
 
@@ -173,12 +173,13 @@ impl Queue {
         let folder = self.folder.join(number.to_string());
         let path = folder.join(LOCK);
         let failed = |source| RaceError::Write { path: path.clone(), source };
-        let mut options = OpenOptions::new();
-        let lock = options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Take::Elsewhere),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        let Some(lock) = Lock::take(&path).map_err(failed)? else { return Ok(Take::Elsewhere) };
+        if !lock.is_exclusive() {
+            // Two workers would do one run.
+            return Err(failed(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this file system knows no locks",
+            )));
         }
         // Another process may have ended it between the look and the lock.
         match self.outcome(number)? {
@@ -214,7 +215,7 @@ impl Taken {
     /// # Errors
     /// If the system has no more handles.
     pub fn lock(&self) -> io::Result<File> {
-        self.lock.try_clone()
+        self.lock.share()
     }
 
     /// Removes what an earlier try has left.

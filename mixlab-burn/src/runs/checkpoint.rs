@@ -101,9 +101,10 @@ fn checked(folder: &Path, entry: &Value) -> Result<PathBuf, String> {
     if bytes != size {
         return Err(format!("`{name}` has `{bytes}` bytes instead of `{size}`"));
     }
-    match entry["sha256"] == sha256 {
-        true => Ok(path),
-        false => Err(format!("the content of `{name}` is not what was written")),
+    if entry["sha256"] == sha256 {
+        Ok(path)
+    } else {
+        Err(format!("the content of `{name}` is not what was written"))
     }
 }
 

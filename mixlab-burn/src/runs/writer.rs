@@ -15,7 +15,7 @@ use super::checkpoint::{FORMAT, manifests};
 use super::queue::{Entrance, Exit, queue};
 use super::{CheckpointError, tensors};
 use crate::data::identity::hex;
-use crate::files::replace_file;
+use crate::files::{Lock, clear, replace_file};
 use crate::train::{Held, Snapshot};
 use crate::weights::{Metadata, Weight, header};
 
@@ -51,7 +51,7 @@ pub struct Writer {
     open: usize,
     metadata: Metadata,
     /// Held until the process ends, however that may be.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What goes to the thread: first what is coming, then all of that, in order.
@@ -271,23 +271,11 @@ fn sync(folder: &Path) {
     }
 }
 
-/// Locks `folder` for this process, and clears away what one left that was killed while it wrote.
-fn lock(folder: &Path) -> Result<File, CheckpointError> {
+/// Takes `folder` for this process, and clears away what one left that was killed while it wrote.
+fn lock(folder: &Path) -> Result<Lock, CheckpointError> {
     let path = folder.join(".lock");
-    let opened = File::options().create(true).write(true).truncate(false).open(&path);
-    let lock = opened.map_err(|source| CheckpointError::io("write", &path, source))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            return Err(CheckpointError::Locked { folder: folder.into() });
-        }
-        // A file system without locks.
-        Err(fs::TryLockError::Error(_)) => return Ok(lock),
-    }
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".writing-") {
-            let _ = remove(&entry.path());
-        }
-    }
+    let taken = Lock::take(&path).map_err(|source| CheckpointError::io("write", &path, source))?;
+    let lock = taken.ok_or_else(|| CheckpointError::Locked { folder: folder.into() })?;
+    clear(folder);
     Ok(lock)
 }

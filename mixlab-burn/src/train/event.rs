@@ -53,6 +53,10 @@ pub struct Logged {
 pub enum Event {
     /// A phase of the schedule begins: its number, from 0.
     Phase(usize),
+    /// From this step on the forward pass of training has quantized weights.
+    FakeQuantization(usize),
+    /// After this step the weights were averaged for the first time.
+    Averaging(usize),
     /// The batch of a step was loaded.
     Loaded(usize),
     /// A step was submitted.

@@ -154,9 +154,10 @@ pub(super) fn blame<B: Backend, K: Block>(model: &Model<B, K>) -> (String, &'sta
         return (cause, "begin with other weights, or with a smaller `training.weight_init_std`");
     }
     let cause = format!("weights are finite, the largest is `{size:e}` in `{name}`");
-    let hint = match size > LARGE {
-        true => "begin with smaller weights: other ones, or a smaller `training.weight_init_std`",
-        false => "look for an extreme number in the config, or train with `--precision f32`",
+    let hint = if size > LARGE {
+        "begin with smaller weights: other ones, or a smaller `training.weight_init_std`"
+    } else {
+        "look for an extreme number in the config, or train with `--precision f32`"
     };
     (cause, hint)
 }

@@ -131,6 +131,9 @@ where
         if let Some(phase) = trainer.schedule().phase_begun(step) {
             let _ = observe(Event::Phase(phase));
         }
+        if step > 0 && plan.training.qat.is_some_and(|qat| qat.start == step) {
+            let _ = observe(Event::FakeQuantization(step));
+        }
         let begin = Instant::now();
         let batch = run.batches.next_batch()?;
         let data = begin.elapsed();
@@ -138,6 +141,9 @@ where
         trainer.step(batch)?;
         let submit = begin.elapsed() - data;
         let mut stop = observe(Event::Step(step)).is_break();
+        if plan.training.average.is_some_and(|average| average.start == step) {
+            let _ = observe(Event::Averaging(step));
+        }
         let validate = due(step, run.val_every) && !run.validation.is_empty();
         if due(step, run.log_every) || validate || stop {
             let mut logged = trainer.read()?.expect("a step since the last reading");
@@ -194,9 +200,10 @@ where
     let loss = logged.val_loss?;
     let target = trainer.model().plan().training.target_val_loss;
     let stale = trainer.is_stale(loss);
-    match target.is_some_and(|target| loss <= target) {
-        true => Some(Event::TargetReached(logged)),
-        false => stale.then_some(Event::OutOfPatience(logged)),
+    if target.is_some_and(|target| loss <= target) {
+        Some(Event::TargetReached(logged))
+    } else {
+        stale.then_some(Event::OutOfPatience(logged))
     }
 }
 

@@ -23,9 +23,10 @@ where
 {
     let rounded = weights::<A, M>(module).into_iter().map(|weight| {
         let is_matrix = weight.shape().num_dims() == 2;
-        match is_matrix || !qat.matrices_only {
-            true => fake_quantize::<A::InnerBackend>(weight, qat.levels),
-            false => weight,
+        if is_matrix || !qat.matrices_only {
+            fake_quantize::<A::InnerBackend>(weight, qat.levels)
+        } else {
+            weight
         }
     });
     with_weights(module, rounded.collect())

@@ -7,6 +7,7 @@ mod foreign;
 mod init;
 mod quantize;
 mod quantized;
+mod repeated;
 mod safetensors;
 mod transfer;
 

@@ -58,10 +58,7 @@ impl Quantization {
     /// The integers of one row of the weight `name`, and its scale: `value = integer · scale`.
     pub fn row(&self, name: &str, row: &[f32]) -> (Vec<i8>, f32) {
         let clip = self.cut(name, row);
-        match self.legacy_floor {
-            true => self.legacy_row(clip, row),
-            false => self.close_row(clip, row),
-        }
+        if self.legacy_floor { self.legacy_row(clip, row) } else { self.close_row(clip, row) }
     }
 
     /// Where `row` is cut.
@@ -73,9 +70,10 @@ impl Quantization {
                 let k = if name.to_lowercase().contains("embed") { k_embed } else { k };
                 let (mean, deviation) = moments(row);
                 let far = f64::from(k) * deviation;
-                match self.legacy_floor {
-                    true => (far as f32).max(LEGACY_FLOOR),
-                    false => ((mean.abs() + far) as f32).min(largest),
+                if self.legacy_floor {
+                    (far as f32).max(LEGACY_FLOOR)
+                } else {
+                    ((mean.abs() + far) as f32).min(largest)
                 }
             }
         }
@@ -115,10 +113,7 @@ fn quantile(row: &[f32]) -> f32 {
     let mut sorted: Vec<f32> = row.iter().map(|v| v.abs()).collect();
     let last = sorted.len().saturating_sub(1);
     let index = ((0.9999 * row.len() as f64).ceil() as usize).saturating_sub(1).min(last);
-    match sorted.is_empty() {
-        true => 0.0,
-        false => *sorted.select_nth_unstable_by(index, f32::total_cmp).1,
-    }
+    if sorted.is_empty() { 0.0 } else { *sorted.select_nth_unstable_by(index, f32::total_cmp).1 }
 }
 
 /// Mean and standard deviation of the values, which are the whole population.

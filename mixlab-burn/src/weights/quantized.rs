@@ -134,9 +134,10 @@ fn payload_of(weight: &Weight, values: &[f32], how: &Quantization) -> (Vec<u8>, 
             squares.error += f64::from(f32::from(*q) * scale - value).powi(2);
             squares.weight += f64::from(*value).powi(2);
         }
-        match how.packed {
-            true => bytes.extend(pack6(&integers)),
-            false => bytes.extend(integers.iter().map(|q| q.cast_unsigned())),
+        if how.packed {
+            bytes.extend(pack6(&integers))
+        } else {
+            bytes.extend(integers.iter().map(|q| q.cast_unsigned()))
         }
         scales.extend(scale.to_le_bytes());
     }

@@ -15,7 +15,8 @@ use half::{bf16, f16};
 use serde_json::json;
 
 use super::quantize::{packed_len, unpack6};
-use super::{Weight, fill, foreign, layout, values};
+use super::{Weight, fill, foreign, layout, repeated, values};
+use crate::config::shortened;
 use crate::files::{self, Replacement};
 
 /// One tensor of a file that is written.
@@ -43,6 +44,7 @@ pub struct Metadata {
 
 /// Why a weight file could not be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightError {
     /// The file system refused.
     #[error("cannot {action} `{}`: {source}\n  hint: {}", .path.display(), files::hint(source))]
@@ -71,6 +73,14 @@ pub enum WeightError {
         what: &'static str,
         /// What can be done.
         hint: &'static str,
+    },
+    /// Two tensors have one name.
+    #[error("`{}` has two tensors `{}`\n  hint: write it anew, with a name for each", .path.display(), shortened(.tensor))]
+    Repeated {
+        /// The file.
+        path: PathBuf,
+        /// Their name.
+        tensor: String,
     },
     /// A tensor of the model has a number in the file that no model can compute with.
     #[error("`{}`: tensor `{tensor}` holds `{value}` at position `{position}`\n  hint: the run that wrote it had broken down; take weights of an earlier one", .path.display())]
@@ -185,6 +195,9 @@ pub(super) fn header_of(
 
 /// The tensors in the `bytes` of the file at `path`, or what is there in their place.
 pub(super) fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, WeightError> {
+    if let Some(tensor) = repeated::name(bytes) {
+        return Err(WeightError::Repeated { path: path.to_owned(), tensor });
+    }
     SafeTensors::deserialize(bytes).map_err(|source| {
         let path = path.to_owned();
         match foreign::named(bytes) {

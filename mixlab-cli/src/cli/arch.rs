@@ -1,8 +1,10 @@
 //! What `arch` is told.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use mixlab_burn::weights::{Clip, Levels, Quantization};
 
@@ -17,6 +19,9 @@ pub struct Arch {
     /// Write the trained weights here
     #[arg(long, value_name = "FILE")]
     pub safetensors: Option<PathBuf>,
+    /// Write the trained model as an ONNX file, as `export --onnx` does
+    #[arg(long, value_name = "FILE")]
+    pub export_onnx: Option<PathBuf>,
     #[command(flatten)]
     pub quantize: Quantize,
     #[command(flatten)]
@@ -34,10 +39,24 @@ pub struct Arch {
     pub quiet: bool,
 }
 
-/// Where and when a run is saved so that it can go on.
+/// Where and when a run is saved, and where it goes on from.
 #[derive(Args)]
 pub struct Checkpoints {
-    /// Folder for checkpoints; the last step is always one
+    #[command(flatten)]
+    pub saving: Saving,
+    /// Go on from the newest whole checkpoint in this folder; if --checkpoint-dir is the same folder and
+    /// has none yet, start
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Let these differ from the run that is resumed, as in training.lr,steps,data
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "resume")]
+    pub resume_allow: Vec<String>,
+}
+
+/// Where and when a run is saved so that it can go on.
+#[derive(Args)]
+pub struct Saving {
+    /// Folder for checkpoints, in a race one in that of each run; the last step is always one
     #[arg(long, value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
     /// Steps between checkpoints, or time, as in 90s, 10m or 2h; 0 for none but the last
@@ -46,13 +65,6 @@ pub struct Checkpoints {
     /// Keep only the newest checkpoints, so many [default: all]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub keep: Option<usize>,
-    /// Go on from the newest whole checkpoint in this folder; if --checkpoint-dir is the same folder and
-    /// has none yet, start
-    #[arg(long, value_name = "DIR")]
-    pub resume: Option<PathBuf>,
-    /// Let these differ from the run that is resumed, as in training.lr,steps,data
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "resume")]
-    pub resume_allow: Vec<String>,
 }
 
 /// When something is due again.
@@ -64,6 +76,16 @@ pub enum Every {
     Steps(usize),
     /// After so much time.
     Time(Duration),
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => f.write_str("0"),
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
+        }
+    }
 }
 
 fn every(text: &str) -> Result<Every, String> {
@@ -172,6 +194,30 @@ fn above_zero(text: &str) -> Result<f32, String> {
 }
 
 impl Quantize {
+    /// The flags that say the same to another process; none if nothing is quantized.
+    pub fn flags(&self) -> Vec<String> {
+        let name =
+            |value: Option<PossibleValue>| value.map_or(String::new(), |v| v.get_name().into());
+        if self.quantize == QuantizeMode::None {
+            return Vec::new();
+        }
+        let method = match self.quant_method {
+            Method::Quantile => "quantile",
+            Method::StandardDeviations => "sdclip",
+        };
+        let mut flags = vec![
+            format!("--quantize={}", name(self.quantize.to_possible_value())),
+            format!("--quant-method={method}"),
+            format!("--quant-k={}", self.quant_k),
+            format!("--quant-k-embed={}", self.quant_k_embed),
+            format!("--quant-layout={}", name(self.quant_layout.to_possible_value())),
+        ];
+        if self.quant_legacy_floor {
+            flags.push("--quant-legacy-floor".into());
+        }
+        flags
+    }
+
     /// The rule that the flags give; an error if they contradict each other.
     pub fn rule(&self) -> Result<Option<Quantization>, String> {
         let levels = match self.quantize {
@@ -210,6 +256,9 @@ mod tests {
         assert_eq!(every("2h"), seconds(7200));
         for wrong in ["", "-1", "m", "0s", "1d", "1.5h", "10 m é", "99999999999999999999h"] {
             assert!(every(wrong).is_err(), "{wrong}");
+        }
+        for text in ["0", "7", "90s"] {
+            assert_eq!(every(text).unwrap().to_string(), text);
         }
     }
 }

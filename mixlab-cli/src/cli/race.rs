@@ -1,10 +1,11 @@
 //! What `arch_race` is told.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Training, positive};
+use super::{Every, Quantize, Saving, Training, positive};
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["configs", "resume", "worker", "run"]))]
@@ -44,6 +45,10 @@ pub struct Race {
     /// Write the trained weights of each run into its folder, under the last part of this name
     #[arg(long, value_name = "FILE")]
     pub safetensors: Option<PathBuf>,
+    #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
+    pub saving: Saving,
     /// Start all runs from these weights
     #[arg(long, value_name = "FILE")]
     pub safetensors_load: Option<PathBuf>,
@@ -59,6 +64,13 @@ pub struct Race {
 }
 
 impl Race {
+    /// The folder of checkpoints in that of each run, if there are to be some.
+    pub fn checkpoints(&self) -> Option<&OsStr> {
+        let wanted = self.saving.checkpoint_every != Every::Never;
+        let given = self.saving.checkpoint_dir.as_deref();
+        given.and_then(Path::file_name).or(wanted.then_some(OsStr::new("checkpoints")))
+    }
+
     /// Whether stdout has more than the results.
     pub fn talks(&self) -> bool {
         !(self.quiet || self.json || self.csv)

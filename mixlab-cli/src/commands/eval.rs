@@ -51,11 +51,12 @@ pub fn run<K: Block>(options: &cli::Eval) -> anyhow::Result<()> {
 fn check<K: Block>(options: &cli::Eval, plan: &Plan<K>) -> Result<(), Request> {
     let fitted =
         plan.training.ttt.is_some_and(|rule| matches!(rule.mode, TestTimeMode::Lora { .. }));
-    match fitted && options.logprobs_out.is_some() {
-        false => Ok(()),
-        true => Err(Request(
+    if fitted && options.logprobs_out.is_some() {
+        Err(Request(
             "`--logprobs-out` does not go with `training.ttt_mode` `lora`: the losses would be of tokens that the adapters were fitted to\n  hint: `--set training.ttt_mode=full` scores first; `--set training.ttt_steps=0` does not train".into(),
-        )),
+        ))
+    } else {
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use mixlab_burn::plan::Plan;
 
 use crate::backend::{self, Job, Place};
 use crate::error::{Interrupted, answer};
-use crate::{Request, cli, interrupt, kernels};
+use crate::{Request, cli, interrupt, kernels, memory};
 use prompt::Prompt;
 use screen::Screen;
 
@@ -71,6 +71,8 @@ impl<K: Block> Job for Continue<'_, K> {
         let mut waiting = Some(kernels::explain_wait(place));
         let weights = &options.safetensors_load;
         let session = Session::<A::InnerBackend, K>::load(plan.clone(), weights, &device)?;
+        answer(session.admits(options.num_samples, prompt.len().max(1)))?;
+        memory::hint("continue fewer rows at once: `--num-samples`, `--max-tokens`");
         tell_of_replays(&plan);
         let mut screen = Screen::new(options, tokenizer.as_ref());
         screen.begin(&prompt);

@@ -26,6 +26,9 @@ use run::{Ending, Run};
 /// Set on Ctrl-C or SIGTERM: runs in progress are ended, and their folders left open.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// The flag with the name of the folder of checkpoints in that of each run.
+const CHECKPOINTS: &str = "checkpoint-dir";
+
 /// Time between looks at what other workers have done.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -65,17 +68,19 @@ pub fn run<K: Block>(options: &cli::Race) -> anyhow::Result<()> {
     let ranking = Ranking::of(queue.runs().map(|(_, run)| run).zip(outcomes.iter().cloned()));
     let baseline = options.baseline.as_deref().map(|name| baseline(&queue, name)).transpose()?;
     table::print(options, &ranking, baseline.as_deref());
-    match outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Done(_))) {
-        true => Ok(()),
-        false => anyhow::bail!(
+    if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Done(_))) {
+        Ok(())
+    } else {
+        anyhow::bail!(
             "every run failed\n  hint: the table says why; logs lie in `{}`",
             queue.folder().display()
-        ),
+        )
     }
 }
 
 /// Reads the configs and makes the folder of their race.
 fn create<K: Block>(options: &cli::Race, configs: &Path) -> anyhow::Result<Queue> {
+    options.quantize.rule().map_err(Request)?;
     let entries = entries::of::<K>(options, configs)?;
     let folder = match &options.output {
         Some(folder) => folder.clone(),
@@ -122,6 +127,14 @@ fn arguments(options: &cli::Race) -> anyhow::Result<Vec<String>> {
     if let Some(path) = &training.lut_dir {
         add("lut-dir", path.to_str().context("a path is not UTF-8\n  hint: rename it")?);
     }
+    if let Some(name) = options.checkpoints() {
+        add(CHECKPOINTS, name.to_str().context("a path is not UTF-8\n  hint: rename it")?);
+        add("checkpoint-every", &options.saving.checkpoint_every.to_string());
+    }
+    if let Some(keep) = options.saving.keep {
+        add("keep", &keep.to_string());
+    }
+    arguments.extend(options.quantize.flags());
     if training.eval {
         arguments.push("--eval".into());
     }

@@ -23,9 +23,10 @@ use crate::memory;
 use crate::report::flops;
 
 pub fn run<K: Block>(options: &cli::Validate) -> anyhow::Result<()> {
-    let configs = match options.config.is_dir() {
-        true => race::configs(&options.config)?,
-        false => vec![options.config.clone()],
+    let configs = if options.config.is_dir() {
+        race::configs(&options.config)?
+    } else {
+        vec![options.config.clone()]
     };
     let data = Data::read(options)?;
     backend::run(
@@ -124,14 +125,13 @@ impl<K: Block> Job for Validate<'_, K> {
                 Err(error) => Report::refused(path, &error),
             });
         }
-        match options.json {
-            true => {
-                let available = place.memory();
-                let configs: Vec<Value> = reports.iter().map(Report::json).collect();
-                let memory = json!({ "place": place.to_string(), "bytes": available });
-                println!("{:#}", json!({ "memory": memory, "configs": configs }));
-            }
-            false => reports.iter().for_each(|report| print!("{}", report.text(place))),
+        if options.json {
+            let available = place.memory();
+            let configs: Vec<Value> = reports.iter().map(Report::json).collect();
+            let memory = json!({ "place": place.to_string(), "bytes": available });
+            println!("{:#}", json!({ "memory": memory, "configs": configs }));
+        } else {
+            reports.iter().for_each(|report| print!("{}", report.text(place)))
         }
         let bad = reports.iter().filter(|report| !report.errors.is_empty()).count();
         match bad {

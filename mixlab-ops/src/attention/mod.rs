@@ -152,9 +152,10 @@ impl Attention {
         q: Tensor<B, 4>,
         k: Tensor<B, 4>,
     ) -> Tensor<B, 4> {
-        match self.causal {
-            true => scores(q, k, self.scale),
-            false => (q * self.scale).matmul(k.swap_dims(2, 3)),
+        if self.causal {
+            scores(q, k, self.scale)
+        } else {
+            (q * self.scale).matmul(k.swap_dims(2, 3))
         }
     }
 }

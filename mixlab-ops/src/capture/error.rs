@@ -7,6 +7,7 @@ use thiserror::Error;
 /// A misuse inside a forward cannot be returned from there (Burn's operations are infallible), so
 /// it panics with the text of one of these; [`capture`](super::capture) catches that panic.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum CaptureError {
     /// Every device of the pool is taken by an open session.
     #[error(

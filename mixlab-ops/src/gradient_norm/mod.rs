@@ -112,9 +112,10 @@ impl Op<1> for ClipFactor {
     ) -> Vec<FloatTensor<B>> {
         let norm = lift::<B, 1>(parts).sum().sqrt();
         // An infinite bound has no factor but 1.
-        let factor = match self.bound.is_finite() {
-            true => (norm.ones_like() * self.bound / (norm.clone() + 1e-6)).clamp_max(1.0),
-            false => norm.ones_like(),
+        let factor = if self.bound.is_finite() {
+            (norm.ones_like() * self.bound / (norm.clone() + 1e-6)).clamp_max(1.0)
+        } else {
+            norm.ones_like()
         };
         let broken = norm.clone().is_finite().bool_not();
         vec![lower(Tensor::cat(vec![factor.mask_fill(broken, -1.0), norm], 0))]

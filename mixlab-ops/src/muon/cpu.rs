@@ -26,9 +26,10 @@ pub(super) fn momentum(op: &Momentum, inputs: &[FlexTensor]) -> Vec<FlexTensor> 
             #[inline(always)]
             |[g, m]: [Lanes; 2]| {
                 let m: Lanes = array::from_fn(|i| op.momentum * m[i] + f * g[i]);
-                match op.nesterov {
-                    true => [array::from_fn(|i| f * g[i] + op.momentum * m[i]), m],
-                    false => [m, m],
+                if op.nesterov {
+                    [array::from_fn(|i| f * g[i] + op.momentum * m[i]), m]
+                } else {
+                    [m, m]
                 }
             },
         );

@@ -162,9 +162,10 @@ impl<const N: usize> Op<N> for Momentum {
             let keep = skip(&factor, before.shape());
             let grad = grad * factor.clone().unsqueeze();
             let momentum = before.clone() * self.momentum + grad.clone();
-            let update = match self.nesterov {
-                true => grad + momentum.clone() * self.momentum,
-                false => momentum.clone(),
+            let update = if self.nesterov {
+                grad + momentum.clone() * self.momentum
+            } else {
+                momentum.clone()
             };
             let update = update.mask_fill(keep.clone(), 0.0).unsqueeze();
             batch = batch.slice_assign([index..index + 1, 0..r, 0..c], update);

@@ -15,9 +15,10 @@ fn random(shape: [usize; 3], seed: u64) -> Tensor<Flex, 3> {
 fn singular_values_end_near_one() {
     for (rows, columns) in [(8, 8), (4, 16), (16, 4)] {
         let y = orthogonalize(random([2, rows, columns], 1), 5, Precision::F32);
-        let gram = match rows > columns {
-            true => y.clone().swap_dims(1, 2).matmul(y),
-            false => y.clone().matmul(y.swap_dims(1, 2)),
+        let gram = if rows > columns {
+            y.clone().swap_dims(1, 2).matmul(y)
+        } else {
+            y.clone().matmul(y.swap_dims(1, 2))
         };
         let side = gram.dims()[1];
         let eye = Tensor::<Flex, 2>::eye(side, &Default::default()).unsqueeze();

@@ -154,15 +154,15 @@ pub(crate) fn empty<R: CubeRuntime>(
     dtype: DType,
 ) -> CubeTensor<R> {
     let (client, device, shape) = (like.client.clone(), like.device.clone(), shape.into());
-    match cfg!(test) {
-        true => {
-            let poison = match dtype.is_float() {
-                true => InputScalar::new(f32::NAN, dtype),
-                false => InputScalar::new(i32::MAX, dtype),
-            };
-            contiguous(full_device_dtype(client, shape, device, poison, dtype))
-        }
-        false => empty_device_contiguous_dtype(client, device, shape, dtype),
+    if cfg!(test) {
+        let poison = if dtype.is_float() {
+            InputScalar::new(f32::NAN, dtype)
+        } else {
+            InputScalar::new(i32::MAX, dtype)
+        };
+        contiguous(full_device_dtype(client, shape, device, poison, dtype))
+    } else {
+        empty_device_contiguous_dtype(client, device, shape, dtype)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::files;
 
 /// Why the text cannot be prepared.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PrepareError {
     /// An option has a value that cannot work.
     #[error(
@@ -119,7 +120,7 @@ pub enum PrepareError {
     /// No token came out.
     #[error(
         "the text of `{}` gave no tokens{}",
-        input.display(), lacking(*skipped, text_field)
+        input.display(), lacking(*skipped, text_field, fields)
     )]
     NoTokens {
         /// The input.
@@ -128,6 +129,8 @@ pub enum PrepareError {
         skipped: usize,
         /// The text field.
         text_field: String,
+        /// The fields of a record that hold strings.
+        fields: Vec<String>,
     },
     /// A shard cannot be written.
     #[error(transparent)]
@@ -141,13 +144,23 @@ pub enum PrepareError {
 }
 
 /// Why there are no tokens, and the way out.
-fn lacking(skipped: usize, text_field: &str) -> String {
-    match skipped {
-        0 => ": it is empty, or the tokenizer leaves nothing of it\n  hint: check the input".into(),
-        n => format!(
-            ": none of `{n}` records has the field `{text_field}`\n  hint: name the field of the text with `--text-field`"
-        ),
+fn lacking(skipped: usize, text_field: &str, fields: &[String]) -> String {
+    /// Fields that are named.
+    const MOST: usize = 12;
+    if skipped == 0 {
+        return ": it is empty, or the tokenizer leaves nothing of it\n  hint: check the input"
+            .into();
     }
+    let none = format!(": none of `{skipped}` records has the field `{text_field}`");
+    if fields.is_empty() {
+        return format!("{none}\n  hint: name the field of the text with `--text-field`");
+    }
+    let named = fields.iter().take(MOST).map(|field| format!("`{}`", shortened(field)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = if fields.len() > MOST { ", …" } else { "" };
+    format!(
+        "{none}; they have {named}{more}\n  hint: name the field of the text with `--text-field`"
+    )
 }
 
 impl PrepareError {

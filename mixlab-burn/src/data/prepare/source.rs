@@ -139,6 +139,18 @@ impl Source {
         Ok(noticed)
     }
 
+    /// The fields that hold strings in the first record that has some.
+    pub fn fields(&self) -> Vec<String> {
+        let fields = |input: &Input| {
+            let opened = open::open(&input.path, &input.data, &self.done);
+            let Ok(Opened::Text { head, mut all }) = opened else { return Vec::new() };
+            let layout = json::layout(&head, Name::of(&input.path) == Name::Lines);
+            json::first_strings(&mut all, layout)
+        };
+        let mut found = self.inputs.iter().map(fields);
+        found.find(|fields| !fields.is_empty()).unwrap_or_default()
+    }
+
     fn read(
         &self,
         input: &Input,
@@ -254,10 +266,7 @@ impl Noticed {
 fn in_folder(input: &Path, field: &str, tell: Listener) -> Result<Vec<Input>, PrepareError> {
     let mut found = folder::search(input)?;
     for path in found.perhaps {
-        match has_texts(&path, field) {
-            true => found.files.push(path),
-            false => found.left_out.other += 1,
-        }
+        if has_texts(&path, field) { found.files.push(path) } else { found.left_out.other += 1 }
     }
     let (folder, left_out) = (input.to_owned(), found.left_out);
     if found.files.is_empty() {

@@ -5,14 +5,14 @@
 //! was killed leaves its folder aside, and the next run in that place clears it.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::PrepareError;
 use crate::data::bpb;
 use crate::data::prepared;
-use crate::files::same_file;
+use crate::files::{Lock, same_file};
 
 /// The folder in the folder aside for what is needed while the work goes on.
 const SPOOL: &str = ".spool";
@@ -25,7 +25,7 @@ pub(super) struct Stage {
     output: PathBuf,
     aside: PathBuf,
     /// Held while this process lives, so that no other takes the folder for a leftover.
-    lock: Option<File>,
+    lock: Option<Lock>,
     /// Inputs of this run, which stay where they are.
     inputs: Vec<PathBuf>,
 }
@@ -53,12 +53,9 @@ impl Stage {
         let aside = place.join(format!("{prefix}{}", std::process::id()));
         fs::create_dir(&aside).map_err(PrepareError::io(&aside))?;
         let mut stage = Self { output: output.to_owned(), aside, lock: None, inputs: Vec::new() };
-        let lock =
-            fs::create_dir(stage.spool()).and_then(|()| File::create(stage.aside.join(LOCK)));
-        let lock = lock.map_err(PrepareError::io(&stage.aside))?;
-        // Where a file system knows no locks, leftovers of running processes cannot be told apart.
-        let _ = lock.lock();
-        stage.lock = Some(lock);
+        let made = fs::create_dir(stage.spool());
+        let lock = made.and_then(|()| Lock::wait(&stage.aside.join(LOCK)));
+        stage.lock = Some(lock.map_err(PrepareError::io(&stage.aside))?);
         Ok(stage)
     }
 
@@ -144,8 +141,9 @@ fn clear(place: &Path, prefix: &str) -> io::Result<bool> {
             continue;
         }
         let folder = place.join(&name);
-        match File::open(folder.join(LOCK)).map(|lock| lock.try_lock()) {
-            Ok(Err(TryLockError::WouldBlock)) => at_work = true,
+        // Where a file system knows no locks, a process at work cannot be told from one that is gone.
+        match Lock::take(&folder.join(LOCK)) {
+            Ok(None) => at_work = true,
             _ => fs::remove_dir_all(&folder)?,
         }
     }

@@ -92,9 +92,10 @@ fn text_without_tokens_is_an_error() {
     let (folder, good) = options("");
     assert!(matches!(prepared(&good), Err(PrepareError::NoTokens { .. })));
     let input = folder.path().join("x.jsonl");
-    fs::write(&input, "{\"content\": \"a\"}\n").unwrap();
+    fs::write(&input, "{\"content\": \"a\", \"meta\": {\"title\": \"b\", \"n\": 1}}\n").unwrap();
     let error = prepared(&PrepareOptions { input, ..good }).unwrap_err().to_string();
     assert!(error.contains("none of `1` records has the field `text`"), "{error}");
+    assert!(error.contains("; they have `content`, `meta.title`\n  hint: "), "{error}");
 }
 
 #[test]

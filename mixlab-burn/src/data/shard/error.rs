@@ -53,6 +53,17 @@ pub enum ShardError {
         /// The value of the format.
         expected: i32,
     },
+    /// The header counts fewer tokens than none.
+    #[error(
+        "shard `{}` has token count `{tokens}` in its header, expected at least `0`\n  hint: counts of more than 2147483647 come out so; write the tokens anew, as several shards",
+        path.display()
+    )]
+    NegativeCount {
+        /// The shard.
+        path: PathBuf,
+        /// Token count in the header.
+        tokens: i32,
+    },
     /// The header's token count and the file's size contradict each other.
     #[error(
         "shard `{}` has `{bytes}` bytes, but `{tokens}` tokens need `{needed}`\n  hint: the file was cut or is still being written; write it anew",

@@ -57,6 +57,8 @@ pub struct Shard {
 pub struct Reader {
     shard: Shard,
     file: File,
+    /// What was read last: memory that is new each time costs more than to read it.
+    bytes: Vec<u8>,
 }
 
 impl Shard {
@@ -111,21 +113,32 @@ impl Shard {
 
     /// Looks for an id outside the vocabulary among the tokens of `range`.
     fn check(&self, range: Range<usize>, vocab_size: usize) -> Result<(), ShardError> {
-        let mut tokens = Vec::new();
-        self.reader()?.read(range.clone(), &mut tokens)?;
-        let largest = tokens.iter().fold(0, |largest, id| largest.max(*id));
-        if usize::from(largest) < vocab_size {
-            return Ok(());
+        /// Tokens that a cache holds.
+        const PIECE: usize = 1 << 16;
+        let (mut reader, mut tokens) = (self.reader()?, Vec::with_capacity(PIECE));
+        for start in range.clone().step_by(PIECE) {
+            tokens.clear();
+            reader.read(start..range.end.min(start + PIECE), &mut tokens)?;
+            let largest = tokens.iter().fold(0, |largest, id| largest.max(*id));
+            if usize::from(largest) >= vocab_size {
+                return Err(self.outside(start, &tokens, vocab_size));
+            }
         }
+        Ok(())
+    }
+
+    /// That one of `tokens`, which begin at position `start`, is outside the vocabulary.
+    fn outside(&self, start: usize, tokens: &[u16], vocab_size: usize) -> ShardError {
         let found = tokens.iter().position(|id| usize::from(*id) >= vocab_size);
         let at = found.expect("the largest is outside");
-        Err(ShardError::Vocabulary {
+        let largest = |tokens: &[u16]| tokens.iter().copied().max().unwrap_or_default();
+        ShardError::Vocabulary {
             path: self.path.clone(),
-            position: range.start + at,
+            position: start + at,
             id: tokens[at],
-            largest: self.read()?.into_iter().max().unwrap_or(largest),
+            largest: self.read().map_or_else(|_| largest(tokens), |all| largest(&all)),
             vocab_size,
-        })
+        }
     }
 }
 
@@ -145,7 +158,7 @@ impl Reader {
             Layout::Raw => check_raw(path, &head, bytes)?,
         }
         let tokens = (bytes as usize - layout.header_bytes()) / 2;
-        Ok(Self { shard: Shard { path: path.to_owned(), layout, tokens }, file })
+        Ok(Self { shard: Shard { path: path.to_owned(), layout, tokens }, file, bytes: Vec::new() })
     }
 
     /// Adds the tokens of a range of positions to `tokens`.
@@ -153,11 +166,10 @@ impl Reader {
     /// # Errors
     /// If the file cannot be read, or has become shorter.
     pub fn read(&mut self, range: Range<usize>, tokens: &mut Vec<u16>) -> Result<(), ShardError> {
-        let Self { shard, file } = self;
+        let Self { shard, file, bytes } = self;
         let start = shard.layout.header_bytes() + 2 * range.start;
-        let mut bytes = vec![0; 2 * range.len()];
-        let read =
-            file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.read_exact(&mut bytes));
+        bytes.resize(2 * range.len(), 0);
+        let read = file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.read_exact(bytes));
         read.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => {
                 let left = file.metadata().map_or(0, |kind| kind.len() as usize);
@@ -215,6 +227,9 @@ fn check_header(path: &Path, head: &[u8], bytes: u64) -> Result<(), ShardError> 
         }
     }
     let tokens = word(2);
+    if tokens < 0 {
+        return Err(ShardError::NegativeCount { path: path.to_owned(), tokens });
+    }
     let needed = HEADER_BYTES as i64 + 2 * i64::from(tokens);
     if needed != bytes as i64 {
         return Err(ShardError::Size { path: path.to_owned(), bytes, tokens, needed });
@@ -322,8 +337,13 @@ mod tests {
         );
         let cut = open_changed(|bytes| bytes.truncate(1028)).unwrap_err();
         assert!(matches!(cut, ShardError::Size { bytes: 1028, .. }));
-        let negative = open_changed(|bytes| bytes[8..12].fill(255)).unwrap_err();
-        assert!(matches!(negative, ShardError::Size { tokens: -1, .. }));
+    }
+
+    #[test]
+    fn a_negative_count_is_named_and_asks_for_no_negative_size() {
+        let error = open_changed(|bytes| bytes[8..12].fill(255)).unwrap_err().to_string();
+        assert!(error.contains("token count `-1` in its header"), "{error}");
+        assert!(error.contains("several shards"), "{error}");
     }
 
     #[test]

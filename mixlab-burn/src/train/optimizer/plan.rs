@@ -156,9 +156,10 @@ impl OptimizerPlan {
                 return Err(OptimizerPlanError::NoMatrix { weight, shape });
             }
         }
-        match self.weights.iter().any(|weight| weight.group.is_some()) {
-            true => Ok(()),
-            false => Err(OptimizerPlanError::AllFrozen),
+        if self.weights.iter().any(|weight| weight.group.is_some()) {
+            Ok(())
+        } else {
+            Err(OptimizerPlanError::AllFrozen)
         }
     }
 }

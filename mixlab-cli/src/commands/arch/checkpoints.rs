@@ -17,12 +17,12 @@ use crate::error::Request;
 
 /// The folder that checkpoints go to, if any do.
 pub fn folder(options: &Checkpoints) -> Result<Option<&Path>, Request> {
-    let given = options.checkpoint_dir.as_deref();
-    let folder = given.or(match options.checkpoint_every {
+    let given = options.saving.checkpoint_dir.as_deref();
+    let folder = given.or(match options.saving.checkpoint_every {
         Every::Never => None,
         _ => options.resume.as_deref(),
     });
-    if folder.is_none() && options.checkpoint_every != Every::Never {
+    if folder.is_none() && options.saving.checkpoint_every != Every::Never {
         let message = "`--checkpoint-every` needs a folder\n  hint: give `--checkpoint-dir DIR`";
         return Err(Request(message.into()));
     }
@@ -48,7 +48,9 @@ pub fn found(options: &Checkpoints) -> anyhow::Result<Option<Checkpoint>> {
             Ok(Some(found))
         }
         // A script that always resumes also begins.
-        Err(CheckpointError::None { .. }) if options.checkpoint_dir.as_ref() == Some(resume) => {
+        Err(CheckpointError::None { .. })
+            if options.saving.checkpoint_dir.as_ref() == Some(resume) =>
+        {
             eprintln!("note: `{}` has no checkpoint yet, so the run starts", resume.display());
             Ok(None)
         }
@@ -121,8 +123,13 @@ impl<'a> Saver<'a> {
         notices: Notices<'a>,
     ) -> anyhow::Result<Option<Self>> {
         let Some(folder) = folder(options)? else { return Ok(None) };
-        let writer = Writer::start(folder, options.keep, memory, about)?;
-        Ok(Some(Self { writer, every: options.checkpoint_every, last: Instant::now(), notices }))
+        let writer = Writer::start(folder, options.saving.keep, memory, about)?;
+        Ok(Some(Self {
+            writer,
+            every: options.saving.checkpoint_every,
+            last: Instant::now(),
+            notices,
+        }))
     }
 
     /// Copies a checkpoint if one is due, and tells of those that were written meanwhile; whether one was

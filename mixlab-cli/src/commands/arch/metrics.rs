@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::backend::Place;
 use crate::commands::sha256;
+use crate::error::Request;
 use crate::report::rate;
 use crate::{out, outputs};
 
@@ -50,7 +51,7 @@ impl Metrics {
         self.write(json!({
             "event": "start",
             "config": config,
-            "config_sha256": sha256(&config.to_string()),
+            "config_sha256": sha256(config.to_string()),
             "backend": place.kind,
             "device": place.device,
             "precision": precision.to_string(),
@@ -112,6 +113,10 @@ impl Metrics {
 
 fn append(path: &Path) -> anyhow::Result<File> {
     let failed = |error| outputs::unwritable(path, error);
+    if is_foreign(path) {
+        let (path, hint) = (path.display(), "give `--metrics` a file of its own");
+        return Err(Request(format!("`{path}` holds no metrics\n  hint: {hint}")).into());
+    }
     let _wait = out::if_long(format!("waiting until somebody reads the pipe `{}`", path.display()));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
@@ -120,6 +125,17 @@ fn append(path: &Path) -> anyhow::Result<File> {
         file.write_all(b"\n").map_err(failed)?;
     }
     Ok(file)
+}
+
+/// Whether something else than metrics is in the file; not much of them may be, if a run was killed.
+fn is_foreign(path: &Path) -> bool {
+    const START: &str = "{\"event\":";
+    let mut head = Vec::new();
+    // A pipe would be waited for.
+    let mut read = || File::open(path)?.take(64).read_to_end(&mut head);
+    let is_read = path.is_file() && read().is_ok();
+    let head = head.trim_ascii_start();
+    is_read && !head.starts_with(START.as_bytes()) && !START.as_bytes().starts_with(head)
 }
 
 /// Whether the last line has no end: a run was killed, or the disk full.
@@ -149,11 +165,30 @@ mod tests {
     fn lines_begin_anew_after_one_that_was_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/m.jsonl");
-        let append = |line: &str| Metrics::open(Some(&path)).unwrap().write(json!(line));
-        append("a");
-        append("b");
-        std::fs::write(&path, "\"a\"\n{\"cut").unwrap();
-        append("c");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\"a\"\n{\"cut\n\"c\"\n");
+        let append = |step: u64| {
+            Metrics::open(Some(&path)).unwrap().write(json!({"event": "step", "step": step}));
+        };
+        append(1);
+        append(2);
+        std::fs::write(&path, "{\"event\":\"start\"}\n{\"cut").unwrap();
+        append(3);
+        let expected = "{\"event\":\"start\"}\n{\"cut\n{\"event\":\"step\",\"step\":3}\n";
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_that_holds_something_else_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.jsonl");
+        for foreign in ["notes", "{\n  \"model_dim\": 8\n}", "{\"model_dim\":8}\n", "\0\0\u{1}"] {
+            std::fs::write(&path, foreign).unwrap();
+            let error = Metrics::open(Some(&path)).err().unwrap().to_string();
+            assert!(error.contains("m.jsonl` holds no metrics\n  hint: "), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), foreign);
+        }
+        for own in ["", "\n", "{\"ev", "{\"event\":\"start\",\"config\":{}}\n", "{\"event\": 1}"] {
+            std::fs::write(&path, own).unwrap();
+            assert!(Metrics::open(Some(&path)).is_ok(), "{own}");
+        }
     }
 }

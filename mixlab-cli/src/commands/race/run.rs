@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mixlab_burn::race::{Entry, Finished, Outcome, Queue, Taken};
+use mixlab_burn::runs::Writer;
 use serde_json::Value;
 
 use super::STOP;
@@ -22,7 +24,13 @@ const POLL: Duration = Duration::from_millis(20);
 const TRIAL: usize = 12;
 /// How the trial reports, and the beginnings of the arguments of a race that it does without.
 const OF_A_TRIAL: [&str; 2] = ["--log-every=1", "--val-every=1000000"];
-const OF_NO_TRIAL: [&str; 3] = ["--log-every", "--val-every", "--eval"];
+const OF_NO_TRIAL: [&str; 6] =
+    ["--log-every", "--val-every", "--eval", "--checkpoint", "--keep", "--quant"];
+
+/// The beginnings of the argument that names the folder of checkpoints, and of the one that names
+/// the weights that training begins with, which a run that goes on has no use for.
+const FOLDER: &str = "--checkpoint-dir=";
+const START: &str = "--safetensors-load=";
 
 /// A run, and who does it.
 pub struct Run<'a> {
@@ -104,7 +112,9 @@ impl Run<'_> {
 
     /// Trains, and writes the result.
     pub fn train(&self, taken: Taken) -> anyhow::Result<Ending> {
-        taken.clear()?;
+        if self.checkpoints(&taken)?.is_none() {
+            taken.clear()?;
+        }
         let mut more = Vec::new();
         if let Some(seconds) = self.entry().seconds {
             match self.steps_within(&taken, seconds)? {
@@ -122,6 +132,25 @@ impl Run<'_> {
             Some(outcome) => self.finish(taken, outcome),
             None => Ok(Ending::Stopped),
         }
+    }
+
+    /// The folder with checkpoints of an earlier try, from where this one goes on. A budget of time is
+    /// other steps each time, so such a run begins anew.
+    fn checkpoints(&self, taken: &Taken) -> anyhow::Result<Option<PathBuf>> {
+        let arguments = &self.queue.settings().arguments;
+        let Some(name) = arguments.iter().find_map(|argument| argument.strip_prefix(FOLDER)) else {
+            return Ok(None);
+        };
+        let folder = taken.folder().join(name);
+        if Writer::latest(&folder)?.is_none() {
+            return Ok(None);
+        }
+        if self.entry().seconds.is_none() {
+            return Ok(Some(folder));
+        }
+        let failed = || format!("cannot remove `{}`", folder.display());
+        fs::remove_dir_all(&folder).with_context(failed)?;
+        Ok(None)
     }
 
     fn finish(&self, taken: Taken, outcome: Outcome) -> anyhow::Result<Ending> {
@@ -143,7 +172,17 @@ impl Run<'_> {
         for set in entry.overrides.iter().chain(more) {
             command.arg(format!("--set={set}"));
         }
-        command.args(arguments);
+        let checkpoints = self.checkpoints(taken)?;
+        for argument in arguments {
+            match argument.strip_prefix(FOLDER) {
+                Some(name) => command.arg("--checkpoint-dir").arg(taken.folder().join(name)),
+                None if checkpoints.is_some() && argument.starts_with(START) => &mut command,
+                None => command.arg(argument),
+            };
+        }
+        if let Some(folder) = checkpoints {
+            command.arg("--resume").arg(folder);
+        }
         command.args(super::placement(self.options, self.slot, self.jobs)?);
         command.arg("--metrics").arg(taken.metrics());
         command.current_dir(&settings.working_folder);
@@ -183,8 +222,8 @@ impl Run<'_> {
     /// Runs `command` to its end; what it says goes to the log, and to the terminal if `shown`.
     fn watch(&self, mut command: Command, taken: &Taken, shown: bool) -> anyhow::Result<Ended> {
         let path = taken.log();
-        let log =
-            File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("cannot write `{}`", path.display()))?;
         let log = Mutex::new(log);
         let mut child = command.spawn().context("cannot start a process for the run")?;
         // The command has a handle on the lock.
@@ -277,10 +316,7 @@ impl Filter {
             return None;
         }
         let blank = std::mem::replace(&mut self.blank, line.trim().is_empty());
-        match self.blank {
-            true => None,
-            false => Some(if blank { format!("\n{line}") } else { line.into() }),
-        }
+        if self.blank { None } else { Some(if blank { format!("\n{line}") } else { line.into() }) }
     }
 }
 

@@ -81,14 +81,13 @@ fn line(row: &Standing, seeds: bool) -> String {
         flops => format!("{:.4}", row.key / (flops as f64 / 1e6)),
     };
     let time = Duration::try_from_secs_f64(row.seconds).unwrap_or(Duration::MAX);
-    let more = match seeds {
-        false => String::new(),
-        true => {
-            let error = row.standard_error.map_or("n/a".into(), |error| format!("±{error:.4}"));
-            let all = row.runs + row.failed;
-            let runs = if row.failed > 0 { format!("{}/{all}", row.runs) } else { all.to_string() };
-            format!(" {error:>10} {runs:>5}")
-        }
+    let more = if seeds {
+        let error = row.standard_error.map_or("n/a".into(), |error| format!("±{error:.4}"));
+        let all = row.runs + row.failed;
+        let runs = if row.failed > 0 { format!("{}/{all}", row.runs) } else { all.to_string() };
+        format!(" {error:>10} {runs:>5}")
+    } else {
+        String::new()
     };
     format!(
         "{:<28} {:>10.4} {:>10.4} {val:>10} {delta:>10.4} {percent:>9.1}% {:>12} {:>12} {efficiency:>11} {:>8}{more}\n",
@@ -180,9 +179,10 @@ fn as_csv(ranking: &Ranking) -> String {
 
 /// A field of a line of comma-separated values (RFC 4180).
 fn quoted(field: &str) -> String {
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.into(),
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.into()
     }
 }
 

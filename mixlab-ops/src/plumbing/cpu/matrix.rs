@@ -19,10 +19,7 @@ pub(crate) struct Matrix<'a> {
 
 /// A view of `x` without negative strides; a copy only if it has some.
 pub(crate) fn forward_strided(x: &FlexTensor) -> FlexTensor {
-    match x.layout().strides().iter().all(|s| *s >= 0) {
-        true => x.clone(),
-        false => x.to_contiguous(),
-    }
+    if x.layout().strides().iter().all(|s| *s >= 0) { x.clone() } else { x.to_contiguous() }
 }
 
 impl<'a> Matrix<'a> {
@@ -106,9 +103,10 @@ pub(crate) fn multiply(
     if row::takes(a, b) {
         return row::multiply(&mut to[..n], a, b, product);
     }
-    let parallelism = match product.threads && m * n * k >= LARGE {
-        true => Parallelism::Rayon(0),
-        false => Parallelism::None,
+    let parallelism = if product.threads && m * n * k >= LARGE {
+        Parallelism::Rayon(0)
+    } else {
+        Parallelism::None
     };
     let strides = |x: Matrix<'_>| (x.column_stride as isize, x.row_stride as isize);
     let ((a_column, a_row), (b_column, b_row)) = (strides(a), strides(b));

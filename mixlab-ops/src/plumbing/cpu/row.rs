@@ -25,9 +25,10 @@ pub(super) fn takes(a: Matrix<'_>, b: Matrix<'_>) -> bool {
 /// As [`super::multiply`], for sizes above zero that fit their slices.
 pub(super) fn multiply(to: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, product: Product) {
     let row = &a.data[..a.columns];
-    let sums = match b.column_stride == 1 {
-        true => by_rows(row, b, product.threads),
-        false => by_columns(row, b, product.threads),
+    let sums = if b.column_stride == 1 {
+        by_rows(row, b, product.threads)
+    } else {
+        by_columns(row, b, product.threads)
     };
     for (to, sum) in to.iter_mut().zip(sums) {
         *to = if product.add { sum.mul_add(product.factor, *to) } else { sum * product.factor };

@@ -211,9 +211,10 @@ impl Op<3> for ScanFrom {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, [u, gate, state]: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(vec![match self.of.averages() {
-            true => cpu::average(u, gate, Some(state)),
-            false => matrix_scan::cpu::states(u, gate, Some(state)),
+        Some(vec![if self.of.averages() {
+            cpu::average(u, gate, Some(state))
+        } else {
+            matrix_scan::cpu::states(u, gate, Some(state))
         }])
     }
 
@@ -260,9 +261,10 @@ impl Op<5> for ScanFromGradient {
         let s = recurrence(next, grad, Origin::End);
         let state = flat::<B>(state, 1);
         let before = if t > 1 { Tensor::cat(vec![state, h.narrow(1, 0, t - 1)], 1) } else { state };
-        let (du, slope) = match self.of.averages() {
-            true => ((-gate.clone() + 1.0) * s.clone(), before - u),
-            false => (s.clone(), before),
+        let (du, slope) = if self.of.averages() {
+            ((-gate.clone() + 1.0) * s.clone(), before - u)
+        } else {
+            (s.clone(), before)
         };
         let dgate = self.of.collect(s.clone() * slope, &shape);
         let dstate = gate.narrow(1, 0, 1) * s.narrow(1, 0, 1);
@@ -274,9 +276,10 @@ impl Op<5> for ScanFromGradient {
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 5], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [u, gate, state, h, g] = inputs;
-        Some(match self.of.averages() {
-            true => cpu::average_gradient([u, gate, h, g], Some(state)),
-            false => matrix_scan::cpu::gradient([gate, h, g], Some(state)),
+        Some(if self.of.averages() {
+            cpu::average_gradient([u, gate, h, g], Some(state))
+        } else {
+            matrix_scan::cpu::gradient([gate, h, g], Some(state))
         })
     }
 

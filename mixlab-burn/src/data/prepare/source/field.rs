@@ -27,6 +27,17 @@ pub(super) fn text(record: &str, field: &str) -> Result<Option<String>, Flaw> {
     }
 }
 
+/// The fields of the object `record` that hold strings, by the names that [`text`] takes.
+pub(super) fn strings(record: &str) -> Result<Vec<String>, Flaw> {
+    let mut scan = Scan { bytes: record.as_bytes(), at: 0 };
+    let mut found = Vec::new();
+    scan.blanks();
+    scan.strings(&[], &mut found).map(|()| found)
+}
+
+/// Objects in objects in which [`strings`] looks.
+const DEEPEST: usize = 4;
+
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -73,23 +84,48 @@ impl Scan<'_> {
     /// Reads an object from its `{` through its `}`.
     fn object(&mut self, field: &str) -> Result<Option<String>, Flaw> {
         let (mut found, mut nested) = (None, None);
+        self.members(|scan, key| {
+            let inside = field.strip_prefix(key).and_then(|rest| rest.strip_prefix('.'));
+            match inside {
+                _ if key == field => found = scan.wanted(field)?,
+                Some(rest) if scan.peek() == Some(b'{') => nested = scan.object(rest)?,
+                _ => scan.pass()?,
+            }
+            Ok(())
+        })?;
+        Ok(found.or(nested))
+    }
+
+    /// Adds the fields of an object that hold strings to `found`; `path` leads to the object.
+    fn strings(&mut self, path: &[&str], found: &mut Vec<String>) -> Result<(), Flaw> {
+        self.members(|scan, key| {
+            let path = [path, &[key]].concat();
+            match scan.peek() {
+                Some(b'"') => found.push(path.join(".")),
+                Some(b'{') if path.len() < DEEPEST => return scan.strings(&path, found),
+                _ => {}
+            }
+            scan.pass()
+        })
+    }
+
+    /// Reads an object from its `{` through its `}`; `value` reads the value of a key.
+    fn members(
+        &mut self,
+        mut value: impl FnMut(&mut Self, &str) -> Result<(), Flaw>,
+    ) -> Result<(), Flaw> {
         self.at += 1;
         self.blanks();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(None);
+            return Ok(());
         }
         loop {
             self.blanks();
             let key = self.key()?;
             self.expect(b':', "`:`")?;
             self.blanks();
-            let inside = field.strip_prefix(&key).and_then(|rest| rest.strip_prefix('.'));
-            match inside {
-                _ if key == field => found = self.wanted(field)?,
-                Some(rest) if self.peek() == Some(b'{') => nested = self.object(rest)?,
-                _ => self.pass()?,
-            }
+            value(self, &key)?;
             self.blanks();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -98,7 +134,7 @@ impl Scan<'_> {
             }
         }
         self.at += 1;
-        Ok(found.or(nested))
+        Ok(())
     }
 
     /// A key. One that is no valid string is the name of no field.
@@ -111,9 +147,10 @@ impl Scan<'_> {
         let inner = &self.bytes[start + 1..self.at - 1];
         let end = self.at;
         self.at = start;
-        let key = match inner.contains(&b'\\') {
-            true => self.string().unwrap_or_default(),
-            false => String::from_utf8_lossy(inner).into_owned(),
+        let key = if inner.contains(&b'\\') {
+            self.string().unwrap_or_default()
+        } else {
+            String::from_utf8_lossy(inner).into_owned()
         };
         self.at = end;
         Ok(key)
@@ -327,6 +364,17 @@ mod tests {
         assert_eq!(inside(r#"{"a": {"b": {"c": null}}}"#), None);
         assert_eq!(inside(r#"{"a": "no object"}"#), None);
         assert_eq!(inside(r#"{"a": {"b": 3}}"#), None);
+    }
+
+    #[test]
+    fn fields_that_hold_strings_are_listed_by_the_names_that_reach_them() {
+        let record = r#"{"n": 1, "a": "x", "b": {"c": "y", "d": [], "e.f": "z"}, "l": ["no"]}"#;
+        let names = strings(record).unwrap();
+        assert_eq!(names, ["a", "b.c", "b.e.f"]);
+        assert!(names.iter().all(|name| text(record, name).unwrap().is_some()));
+        let deep = format!("{}\"s\"{}", "{\"a\":".repeat(9000), "}".repeat(9000));
+        assert_eq!(strings(&deep).unwrap(), Vec::<String>::new());
+        assert_eq!(strings("{}").unwrap(), Vec::<String>::new());
     }
 
     #[test]

@@ -62,10 +62,7 @@ impl Walk {
                     continue;
                 }
                 let kind = fs::symlink_metadata(&path).map_err(PrepareError::io(&path))?;
-                match kind.is_dir() {
-                    true => folders.push(path),
-                    false => self.entry(path, &kind)?,
-                }
+                if kind.is_dir() { folders.push(path) } else { self.entry(path, &kind)? }
             }
         }
         self.links.sort_by(|a, b| b.cmp(a));

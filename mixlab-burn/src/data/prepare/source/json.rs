@@ -95,6 +95,32 @@ pub(super) fn each<E>(
     field: &str,
     mut take: impl FnMut(Option<&str>) -> Result<(), E>,
 ) -> Result<u64, Stop<E>> {
+    records(file, layout, |line, record| {
+        let found = field::text(record, field).map_err(|Flaw { at, reason }| {
+            let before = record.bytes().take(at).filter(|byte| *byte == b'\n').count();
+            Stop::Record { line: line + before, reason }
+        })?;
+        take(found.as_deref()).map_err(Stop::Taker)
+    })
+}
+
+/// The fields of the first record that hold strings.
+pub(super) fn first_strings(file: &mut dyn BufRead, layout: Layout) -> Vec<String> {
+    let mut found = Vec::new();
+    // It stops at the first record, or before if that is none.
+    let _ = records(file, layout, |_, record| {
+        found = field::strings(record).unwrap_or_default();
+        Err(Stop::Taker(()))
+    });
+    found
+}
+
+/// Hands each record and its line to `take`. Returns how many bytes were not UTF-8.
+fn records<E>(
+    file: &mut dyn BufRead,
+    layout: Layout,
+    mut take: impl FnMut(usize, &str) -> Result<(), Stop<E>>,
+) -> Result<u64, Stop<E>> {
     let mut broken = 0;
     let mut record = |line: usize, bytes: &[u8]| {
         let (text, invalid) = decode::whole(bytes);
@@ -106,14 +132,7 @@ pub(super) fn each<E>(
         };
         // Files with a mark that were joined have it in the middle.
         let parts = parts.map(|part| part.trim_start_matches('\u{feff}'));
-        for part in parts.filter(|part| !part.trim().is_empty()) {
-            let found = field::text(part, field).map_err(|Flaw { at, reason }| {
-                let before = part.bytes().take(at).filter(|byte| *byte == b'\n').count();
-                Stop::Record { line: line + before, reason }
-            })?;
-            take(found.as_deref()).map_err(Stop::Taker)?;
-        }
-        Ok(())
+        parts.filter(|part| !part.trim().is_empty()).try_for_each(|part| take(line, part))
     };
     match layout {
         Layout::Lines => lines(file, &mut record)?,
@@ -278,6 +297,16 @@ mod tests {
         assert!(wrong("{\"a\": 1,\n\n\"text\": []}").starts_with("3: `text` is a list"));
         let lines = "{\"text\": \"a\"}\n\n{\"text\n{\"text\": \"c\"}\n";
         assert!(read(lines, Layout::Lines).unwrap_err().starts_with("3: a string has no end"));
+    }
+
+    #[test]
+    fn the_first_record_tells_its_fields() {
+        let first = |json: &str, layout| first_strings(&mut json.as_bytes(), layout);
+        let lines = "\n\u{feff}{\"a\": \"x\", \"n\": 1}\n{\"b\": \"y\"}\n";
+        assert_eq!(first(lines, Layout::Lines), ["a"]);
+        assert_eq!(first("[{\"a\":\n{\"b\": \"\"}}, 5]", Layout::Values), ["a.b"]);
+        assert_eq!(first("", Layout::Lines), Vec::<String>::new());
+        assert_eq!(first("5", Layout::Values), Vec::<String>::new());
     }
 
     #[test]

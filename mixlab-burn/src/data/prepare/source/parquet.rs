@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use parquet::basic::Type;
+use parquet::basic::{Compression, Type};
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors;
@@ -32,6 +32,9 @@ pub(super) fn each(
         reason,
         hint,
     })?;
+    for group in reader.metadata().row_groups() {
+        check_packing(path, field, group.column(column).compression())?;
+    }
     let full = schema.column(column).max_def_level();
     let mut broken = 0;
     for group in 0..reader.num_row_groups() {
@@ -50,6 +53,20 @@ pub(super) fn each(
         }
     }
     Ok(broken)
+}
+
+/// Refuses a column that is packed in a way that this build does not unpack.
+fn check_packing(path: &Path, field: &str, packed: Compression) -> Result<(), PrepareError> {
+    let packing = match packed {
+        Compression::BROTLI(_) => "brotli",
+        Compression::LZO => "LZO",
+        _ => return Ok(()),
+    };
+    Err(PrepareError::Parquet {
+        path: path.to_owned(),
+        reason: format!("its column `{field}` is packed with {packing}"),
+        hint: "write it anew, packed with zstd, snappy, gzip or lz4".into(),
+    })
 }
 
 /// Calls the Parquet library, which panics at some damaged files.
@@ -81,9 +98,12 @@ fn column(schema: &SchemaDescriptor, field: &str) -> Result<usize, [String; 2]> 
     };
     let texts = schema.columns().iter().filter(|column| is_text(column));
     let texts: Vec<_> = texts.map(|column| column.path().string()).collect();
-    let known = || match texts.is_empty() {
-        true => "no column of it holds one text a row: write it anew, or as JSON lines".into(),
-        false => format!("give `--text-field` one of its columns `{}`", texts.join("`, `")),
+    let known = || {
+        if texts.is_empty() {
+            "no column of it holds one text a row: write it anew, or as JSON lines".into()
+        } else {
+            format!("give `--text-field` one of its columns `{}`", texts.join("`, `"))
+        }
     };
     let Some(index) = names.iter().position(|name| name == field) else {
         return Err([format!("it has no column `{field}`"), known()]);
@@ -104,7 +124,6 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use parquet::basic::Compression;
     use parquet::data_type::Int64Type;
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -158,6 +177,24 @@ mod tests {
             let expected = expected.map(|text| text.map(str::to_owned));
             assert_eq!(texts(&path, "doc.text").unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_packing_that_is_not_read_is_named_with_those_that_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        write(&path, Compression::SNAPPY);
+        // In the description of a column its name comes before the number of its packing.
+        let (snappy, brotli) = (b"\x04text\x15\x02", b"\x04text\x15\x08");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<_> =
+            (0..bytes.len()).filter(|at| bytes[*at..].starts_with(snappy)).collect();
+        assert_eq!(places.len(), 2);
+        places.iter().for_each(|at| bytes[*at..][..brotli.len()].copy_from_slice(brotli));
+        std::fs::write(&path, bytes).unwrap();
+        let error = texts(&path, "doc.text").unwrap_err();
+        assert!(error.contains("its column `doc.text` is packed with brotli"), "{error}");
+        assert!(error.ends_with("packed with zstd, snappy, gzip or lz4"), "{error}");
     }
 
     #[test]

@@ -30,9 +30,8 @@ impl<R: Read> Utf16<R> {
         let read = self.inner.read(&mut self.raw[old..]);
         self.raw.truncate(old + *read.as_ref().unwrap_or(&0));
         let end = read? == 0;
-        let unit = |pair: &[u8; 2]| match self.little {
-            true => u16::from_le_bytes(*pair),
-            false => u16::from_be_bytes(*pair),
+        let unit = |pair: &[u8; 2]| {
+            if self.little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
         };
         let mut units: Vec<u16> = self.raw.as_chunks().0.iter().map(unit).collect();
         let half_pair = units.pop_if(|last| !end && (0xd800..0xdc00).contains(last));

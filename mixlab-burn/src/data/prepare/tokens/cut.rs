@@ -72,10 +72,7 @@ impl<'a> Cutter<'a> {
             pieces.push(Piece { text: rest[..cut.end].to_owned(), bytes: cut.next });
             rest = &rest[cut.next..];
         }
-        self.waiting = match pieces.is_empty() {
-            true => text,
-            false => rest.to_owned(),
-        };
+        self.waiting = if pieces.is_empty() { text } else { rest.to_owned() };
         pieces
     }
 

@@ -34,10 +34,8 @@ pub(in super::super) fn train(
     words.tell(tell);
     let counts = words.spelled();
     tell(source.progress(Activity::Merging { words: counts.len() }));
-    let alphabet = match options.byte_alphabet {
-        true => ByteLevel::alphabet(),
-        false => words.alphabet.characters(),
-    };
+    let alphabet =
+        if options.byte_alphabet { ByteLevel::alphabet() } else { words.alphabet.characters() };
     let trainer = BpeTrainer::builder()
         .vocab_size(options.vocab_size)
         .min_frequency(0)

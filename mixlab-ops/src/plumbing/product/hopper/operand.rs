@@ -73,10 +73,8 @@ impl Operand {
 
     /// The description for the copy engine, which moves boxes of `rows` rows.
     pub fn map(&self, precision: Precision, across_rows: usize) -> TensorMapBinding {
-        let (rows, columns) = match self.across {
-            true => (self.depth, self.outer),
-            false => (self.outer, self.depth),
-        };
+        let (rows, columns) =
+            if self.across { (self.depth, self.outer) } else { (self.outer, self.depth) };
         let size = self.tensor.elem_size();
         let depth = 128 / size;
         let box_rows = if self.across { depth } else { across_rows };
