@@ -167,7 +167,7 @@ pub(super) fn load<F: Float, N: Size>(
         let number = comptime!(n * tile.units()) + UNIT_POS as usize;
         let (column, owner) = (number / line, number / comptime!(line * each));
         let at = (column % each * tile.across + owner) * line;
-        columns[at + (number % line ^ owner)] = quads[n];
+        columns[at + ((number % line) ^ owner)] = quads[n];
     }
 }
 
