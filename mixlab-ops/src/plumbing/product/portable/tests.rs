@@ -21,9 +21,15 @@ const LAYOUTS: [[bool; 2]; 4] = [[false; 2], [false, true], [true, false], [true
 #[test]
 fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
     let mut reached = BTreeSet::new();
-    let large = [(4096, 512, 4096), (1024, 1024, 2734), (64, 1024, 2734), (512, 512, 512)];
+    let large = [
+        (4096, 512, 4096),
+        (1024, 1024, 2734),
+        (64, 1024, 2734),
+        (512, 512, 512),
+        (2734, 256, 1000),
+    ];
     for (n, k, m) in RAGGED.into_iter().chain(large) {
-        for shared in [48 << 10, 32 << 10] {
+        for shared in [64 << 10, 32 << 10] {
             let work = Work { sizes: [1, n, m], depth: k, processors: 132, shared };
             let (tile, splits) = Tile::choose(&TILES, &work);
             reached.extend([(tile.rows, tile.columns, tile.stage), (0, 0, splits)]);

@@ -25,12 +25,13 @@ const fn of_units([rows, columns]: [usize; 2], quads: usize, stage: usize, speed
 }
 
 pub(super) const TILES: [Tile; 5] = [
-    of_units([128, 128], 2, 16, 100),
-    // For devices with 32 KiB of shared memory.
-    of_units([128, 128], 2, 8, 89),
-    of_units([128, 64], 2, 16, 88),
-    of_units([64, 64], 2, 16, 80),
-    of_units([32, 32], 1, 16, 40),
+    // Units have half of the registers of others, and twice as many hide each other's waiting.
+    of_units([256, 128], 2, 16, 100),
+    // For devices with 32 KiB of shared memory, as the others are.
+    of_units([128, 128], 2, 8, 85),
+    of_units([128, 64], 2, 8, 75),
+    of_units([64, 64], 2, 8, 68),
+    of_units([32, 32], 1, 8, 34),
 ];
 
 /// The tile of a cube whose planes multiply with matrix units.
