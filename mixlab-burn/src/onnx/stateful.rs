@@ -8,7 +8,7 @@ use burn::tensor::{DType, Shape};
 use burn_backend::TensorMetadata;
 use mixlab_ops::capture::{Capture, Session, watch};
 
-use super::language::{bigrams, still};
+use super::language::{bigrams, some, still};
 use super::{Dim, OnnxError, Profile, Trace, Traced, trace};
 use crate::blocks::{Block, Memory, State, Time};
 use crate::model::{Model, Tokens};
@@ -176,11 +176,11 @@ pub fn trace_stateful<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError
 
 fn traced<K: Block>(plan: &Arc<Plan<K>>, kept: &[Kept], mask: bool) -> Result<Traced, OnnxError> {
     let [batch, sequence] = ["batch", "sequence"].map(Dim::from);
-    trace(
+    let traced = trace(
         &["batch", "sequence", "past"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
-            let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
+            let ids = some(trace.int("input_ids", [batch.clone(), sequence.clone()]));
             let [rows, columns] = ids.dims();
             let past = trace.size(&Dim::from("past"));
             if mask {
@@ -200,7 +200,8 @@ fn traced<K: Block>(plan: &Arc<Plan<K>>, kept: &[Kept], mask: bool) -> Result<Tr
                 trace.output(&format!("present.{}", one.name), tensor);
             }
         },
-    )
+    )?;
+    Ok(traced.labelled(plan))
 }
 
 /// What is kept as inputs, by block and door.
