@@ -43,14 +43,19 @@ pub mod eval;
 pub mod files;
 pub mod hub;
 pub mod inference;
+#[cfg(feature = "learner")]
+pub mod learner;
 pub mod model;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod plan;
 pub mod program;
+#[cfg(feature = "train")]
 pub mod race;
 pub mod random;
+#[cfg(feature = "train")]
 pub mod runs;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod weights;
 

@@ -177,7 +177,7 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 /// let plan = Plan::<Blocks>::parse(json, "example.json", &[])?.plan;
 /// let device = Default::default();
 /// let model = plan.init::<burn_flex::Flex>(&device);
-/// let ids = Tensor::<_, 2, Int>::from_ints([[1, 2, 3, 4]], &device);
+/// let ids = Tensor::<burn_flex::Flex, 2, Int>::from_ints([[1, 2, 3, 4]], &device);
 /// assert_eq!(model.forward(ids).dims(), [4, 9]);
 /// # }
 /// # Ok::<(), mixlab_burn::config::ConfigError>(())

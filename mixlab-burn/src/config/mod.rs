@@ -96,7 +96,9 @@ impl Config {
             ("blocks", Node::from(Value::List(vec![block]))),
         ];
         let fields = fields.map(|(key, node)| (key.to_owned(), node)).into();
-        Ok(read_root(Node::from(Value::Object(fields)), name, &[]))
+        let (mut config, source) = read_root(Node::from(Value::Object(fields)), name, &[]);
+        config.name_after(name);
+        Ok((config, source))
     }
 
     fn name_after(&mut self, path: &str) {

@@ -38,7 +38,7 @@ fn a_plain_tensor_of_ids_gets_the_bigrams_that_an_upload_gets() {
     let expected = model.forward(tokens).into_data();
     model.forward(ids()).into_data().assert_eq(&expected, true);
     // They matter.
-    let none = Tokens { ids: ids(), bigrams: Some(ids::<Flex>() * 0) };
+    let none = Tokens { ids: ids(), bigrams: Some(ids::<Flex>().zeros_like()) };
     let other = (model.forward(none) - model.forward(ids())).abs().max().into_scalar();
     assert!(other > 1e-3, "{other}");
 }

@@ -7,6 +7,7 @@
 mod caption;
 mod length;
 mod parallel;
+mod schedule;
 mod sharing;
 mod sizes;
 mod streams;
@@ -28,6 +29,7 @@ use sizes::Sizes;
 pub(crate) use streams::Streams;
 
 pub use length::LengthError;
+pub use schedule::Schedule;
 pub use sizes::MAX_ELEMENTS;
 pub use techniques::{Average, Qat, TestTime, TestTimeMode};
 pub use training::{Group, Optimizer, Phase, Training};

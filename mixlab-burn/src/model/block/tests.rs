@@ -107,6 +107,8 @@ fn a_block_that_reads_more_than_the_stream_is_refused_by_name() {
         format!(r#"{{"type": "cross_attention", "heads": 2, "source_stream": "{source}"}}"#)
     };
     let message = refusal(&cross("x0"), 8);
+    let expected = "block: blocks[0]: `cross_attention";
+    assert!(message.starts_with(expected), "{message}");
     let expected =
         "cannot stand alone: it reads the embedding stream (`source_stream` is `x0`)\n  hint: ";
     assert!(message.contains(expected), "{message}");
