@@ -28,7 +28,9 @@ pub trait Source {
 }
 
 /// What a file holds: mapped, or read where that cannot be.
-pub enum Bytes {
+pub struct Bytes(Held);
+
+enum Held {
     /// A regular file.
     Mapped(Mmap),
     /// A pipe, or an empty file.
@@ -41,19 +43,23 @@ impl Bytes {
     /// # Errors
     /// If it cannot be read.
     pub fn open(path: &Path) -> Result<Self, WeightError> {
-        let open = || -> io::Result<Self> {
+        let open = || -> io::Result<Held> {
             let mut file = File::open(path)?;
             let about = file.metadata()?;
             if about.is_file() && about.len() > 0 {
                 // SAFETY: the bytes are only read. Whoever writes weights here replaces a file and leaves
                 // the old one as it is; a program that cuts off a file while it is read ends this process.
-                return unsafe { Mmap::map(&file) }.map(Self::Mapped);
+                return unsafe { Mmap::map(&file) }.map(Held::Mapped);
             }
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
-            Ok(Self::Read(bytes))
+            Ok(Held::Read(bytes))
         };
-        open().map_err(|source| WeightError::Io { action: "read", path: path.into(), source })
+        open().map(Self).map_err(|source| WeightError::Io {
+            action: "read",
+            path: path.into(),
+            source,
+        })
     }
 }
 
@@ -61,9 +67,9 @@ impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Read(bytes) => bytes,
+        match &self.0 {
+            Held::Mapped(map) => map,
+            Held::Read(bytes) => bytes,
         }
     }
 }
