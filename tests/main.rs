@@ -12,6 +12,7 @@ mod crashes;
 mod custom;
 mod docs;
 mod examples;
+mod export_onnx;
 mod faults;
 mod floors;
 mod golden;

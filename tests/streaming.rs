@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "vulkan", feature = "cuda"))]
 mod devices;
+mod lengths;
 
 use std::fs;
 use std::path::Path;

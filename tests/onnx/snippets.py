@@ -1,9 +1,10 @@
-"""Runs the snippets of docs/onnx.md on an exported model: Python's, and with Node that for browsers.
+"""Runs the snippets of docs/onnx.md on an exported model: Python's, Rust's, and with Node that for browsers.
 
-    python snippets.py MIXLAB_CLI GOLDEN_CASES [NODE_MODULES]
+    python snippets.py EXAMPLES GOLDEN_CASES [NODE_MODULES]
 
-NODE_MODULES is a folder with the npm package onnxruntime-web; without it Python's alone runs. Both must print
-the token that `generate` finds.
+EXAMPLES is the folder of mixlab-cli-under-test and of onnx-snippet, which is the snippet of Rust. NODE_MODULES is
+a folder with the npm package onnxruntime-web; without it no browser's runs. All must print the token that
+`generate` finds.
 """
 
 import json
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 
+import onnxruntime
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -22,8 +25,9 @@ def run(command, **more):
 
 
 def main():
-    cli, case = os.path.abspath(sys.argv[1]), (pathlib.Path(sys.argv[2]) / "mamba").resolve()
+    examples, case = os.path.abspath(sys.argv[1]), (pathlib.Path(sys.argv[2]) / "mamba").resolve()
     snippets = dict(re.findall(r"```(python|js)\n(.*?)```", (ROOT / "docs/onnx.md").read_text(), re.S)[::-1])
+    cli = os.path.join(examples, "mixlab-cli-under-test")
     weights = case / json.loads((case / "trace.json").read_text())["files"]["final.safetensors"]
     model = ["--config", case / "config.json", "--safetensors-load", weights, "--backend", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
@@ -31,6 +35,9 @@ def main():
         asked = ["--prompt", "token_ids:1,2,3", "--max-tokens", "1", "--temperature", "0", "--json"]
         expected = json.loads(run([cli, "generate", *model, *asked]))["token_ids"]
         found = {"python": run([sys.executable, "-c", snippets["python"]], cwd=folder)}
+        library = next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.*"))
+        loading = {**os.environ, "ORT_DYLIB_PATH": str(library)}
+        found["rust"] = run([os.path.join(examples, "onnx-snippet")], cwd=folder, env=loading)
         if len(sys.argv) > 3:
             # Its weights are in the file: a browser has no folder to look in.
             run([cli, "export", *model, "--onnx", os.path.join(folder, "model.onnx")])

@@ -1,9 +1,11 @@
 //! What flows beside the residual stream during one forward pass.
 
+mod lengths;
 mod memory;
+pub(super) mod rotation;
 mod time;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -67,6 +69,8 @@ pub struct Flow<B: Backend> {
     memory: Option<Memory<B>>,
     /// Doors of time that the running block has gone through.
     door: usize,
+    /// What attention adds to scores in rows of several lengths, `[B, 1, T, past + T]`.
+    mask: OnceCell<Tensor<B, 4>>,
 }
 
 impl<B: Backend> Flow<B> {
@@ -88,6 +92,7 @@ impl<B: Backend> Flow<B> {
             streams: HashMap::new(),
             memory: None,
             door: 0,
+            mask: OnceCell::new(),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Session`] is a model that has been loaded once and answers as often as it is asked, for rows
 //! of any number and length. A [`Decoder`] goes through rows token by token, and keeps what the model
-//! remembers of them; [`Session::generate`] draws tokens from it.
+//! remembers of them; [`Session::generate`] draws tokens from it. Rows of a [`ContinuousBatch`] may have
+//! any lengths, and come and go: what a server needs.
 //!
 //! ```
 //! # #[cfg(feature = "cpu")] {
@@ -37,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod continuous;
 mod decode;
 mod error;
 mod generate;
@@ -44,6 +46,7 @@ mod sample;
 mod session;
 mod stop;
 
+pub use continuous::ContinuousBatch;
 pub use decode::Decoder;
 pub use error::SessionError;
 pub use generate::{End, Generated, Generation};

@@ -13,12 +13,16 @@ pub enum OnnxError {
     Capture(#[from] CaptureError),
     /// The forward does something else for other sizes.
     #[error(
-        "the forward takes another course where {sizes}\n  \
+        "the forward takes another course where {sizes}: there it has {found}, and elsewhere {expected}\n  \
          hint: a graph has one course; make the axis a fixed size, or let the forward not branch on it"
     )]
     Structure {
         /// The sizes at which it does.
         sizes: String,
+        /// The first operation that is another, and its place.
+        found: String,
+        /// What is elsewhere in its stead.
+        expected: String,
     },
     /// A size is no sum of products of the dynamic axes.
     #[error(
@@ -39,13 +43,15 @@ pub enum OnnxError {
     },
     /// An operation has no counterpart here.
     #[error(
-        "`{operation}` in {part} cannot be exported: {reason}\n  \
+        "`{operation}`{shapes} in {part} cannot be exported: {reason}\n  \
          hint: write it with other operations of Burn, or with an op that has such a reference"
     )]
     Unsupported {
         /// The operation, as the program lists it.
         operation: String,
-        /// The part of the model.
+        /// Type and shape of what it reads and makes, at the first of the sizes; empty for a constant.
+        shapes: String,
+        /// The part of the model, and the weight next to the operation.
         part: String,
         /// Why not.
         reason: String,

@@ -1,6 +1,6 @@
 //! From a graph and the module that has the weights to a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -10,13 +10,14 @@ use mixlab_ops::capture::{Parameter, Port};
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{
-    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    GraphProto, Message, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
 use super::OnnxError;
 use super::extent::Extent;
-use super::graph::{data_type, node_proto, tensor_proto};
+use super::functions::{DOMAIN, Outlined, opset, outline};
+use super::graph::{Place, Placed, data_type, inputs, node_proto, rename, tensor_proto};
 use super::lower::lower;
 use super::profile::Profile;
 use super::trace::Traced;
@@ -34,6 +35,10 @@ pub struct Options {
     pub external: bool,
     /// Which operations the file may have.
     pub profile: Profile,
+    /// Whether blocks are functions of the file; none for what its profile has.
+    pub functions: Option<bool>,
+    /// What viewers show of the graph.
+    pub doc: String,
     /// What the file says about itself.
     pub metadata: Vec<(String, String)>,
 }
@@ -62,8 +67,7 @@ impl Traced {
         options: &Options,
     ) -> Result<Written, OnnxError> {
         let (graph, names) = lower(self, options.profile)?;
-        let mut nodes = graph.prologue;
-        nodes.extend(graph.nodes);
+        let (mut nodes, mut initializer) = graph.finish();
         name_outputs(self, &mut nodes, &names);
         let mut parameters = self.read_parameters(&nodes);
         let elements = parameters.values().map(|shape| shape.iter().product::<usize>()).sum();
@@ -72,7 +76,6 @@ impl Traced {
             let path = path.to_path_buf();
             move |source| OnnxError::Io { path, source }
         };
-        let mut initializer = graph.constants;
         let beside = beside(path);
         let mut fill = |sink: &mut dyn FnMut(&str, TensorData) -> std::io::Result<TensorProto>| {
             let mut taken =
@@ -96,39 +99,43 @@ impl Traced {
             return Err(OnnxError::Weight(missing));
         }
         let written = Written { nodes: nodes.len(), parameters: elements, external };
-        let model = self.model(nodes, initializer, options);
+        let outlined = if options.functions.unwrap_or(options.profile.functions()) {
+            outline(self, nodes, options.profile.opset())
+        } else {
+            flat(nodes)
+        };
+        let model = self.model(outlined, initializer, options);
         let bytes = model.write_to_bytes().map_err(std::io::Error::other).map_err(io(path))?;
         replace_file(path, |file| file.write_all(&bytes)).map_err(io(path))?;
         Ok(written)
     }
 
     /// Name and shape of the parameters that `nodes` read.
-    fn read_parameters(&self, nodes: &[NodeProto]) -> HashMap<String, Vec<usize>> {
+    fn read_parameters(&self, nodes: &[Placed]) -> HashMap<String, Vec<usize>> {
         let mut parameters = self.program().parameters().iter().map(|parameter: &Parameter| {
             (parameter.paths[0].clone(), self.program().value(parameter.value).shape.to_vec())
         });
         let mut all: HashMap<String, Vec<usize>> = parameters.by_ref().collect();
-        let mut read: std::collections::HashSet<&str> = Default::default();
-        for node in nodes {
-            read.extend(node.input.iter().map(String::as_str));
-            for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-                read.extend(graph.node.iter().flat_map(|node| &node.input).map(String::as_str));
-            }
-        }
-        all.retain(|name, _| read.contains(name.as_str()));
+        let read: HashSet<String> = nodes.iter().flat_map(|placed| inputs(&placed.node)).collect();
+        all.retain(|name, _| read.contains(name));
         all
     }
 
     fn model(
         &self,
-        node: Vec<NodeProto>,
+        Outlined { nodes, functions }: Outlined,
         initializer: Vec<TensorProto>,
         options: &Options,
     ) -> ModelProto {
+        let mut opset_import = vec![opset("", options.profile.opset())];
+        if !functions.is_empty() {
+            opset_import.push(opset(DOMAIN, 1));
+        }
         let ports = |ports: &[Port]| ports.iter().map(|port| self.port(port)).collect();
         let graph = GraphProto {
             name: "forward".into(),
-            node,
+            doc_string: options.doc.clone(),
+            node: nodes,
             initializer,
             input: ports(self.program().inputs()),
             output: ports(self.program().outputs()),
@@ -139,10 +146,8 @@ impl Traced {
             ir_version: options.profile.ir_version(),
             producer_name: "mixlab-burn".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
-            opset_import: vec![OperatorSetIdProto {
-                version: options.profile.opset(),
-                ..OperatorSetIdProto::new()
-            }],
+            opset_import,
+            functions,
             graph: Some(graph).into(),
             metadata_props: options.metadata.iter().map(entry).collect(),
             ..ModelProto::new()
@@ -199,6 +204,12 @@ pub fn annotate(path: &Path, entries: &[(String, String)]) -> Result<(), OnnxErr
     replace_file(path, |file| file.write_all(&bytes)).map_err(io)
 }
 
+/// All nodes as they are.
+fn flat(nodes: Vec<Placed>) -> Outlined {
+    let nodes = nodes.into_iter().map(|placed| placed.node).collect();
+    Outlined { nodes, functions: Vec::new() }
+}
+
 /// Where weights are that are not in the file itself.
 fn beside(path: &Path) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -238,25 +249,22 @@ fn stored(
 }
 
 /// Gives results that are outputs the names of these.
-fn name_outputs(traced: &Traced, nodes: &mut Vec<NodeProto>, names: &[Option<String>]) {
+fn name_outputs(traced: &Traced, nodes: &mut Vec<Placed>, names: &[Option<String>]) {
     let mut given: HashMap<String, String> = HashMap::new();
     for port in traced.program().outputs() {
         let name = names[port.value.index()].clone().expect("outputs are made by operations");
-        let made = nodes.iter().any(|node| node.output.contains(&name));
+        let made = nodes.iter().any(|placed| placed.node.output.contains(&name));
         if made && !given.contains_key(&name) {
             given.insert(name, port.name.clone());
         } else {
             let name = given.get(&name).cloned().unwrap_or(name);
             let copy = node_proto("Identity", port.name.clone(), &[&name]);
-            nodes.push(NodeProto { output: vec![port.name.clone()], ..copy });
+            let node = NodeProto { output: vec![port.name.clone()], ..copy };
+            nodes.push(Placed { place: Place::Part(None), node });
         }
     }
-    for node in nodes {
-        for name in node.input.iter_mut().chain(&mut node.output) {
-            if let Some(new) = given.get(name) {
-                name.clone_from(new);
-            }
-        }
+    for Placed { node, .. } in nodes {
+        rename(node, &given);
     }
 }
 

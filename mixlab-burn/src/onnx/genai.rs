@@ -72,7 +72,7 @@ pub fn trace_genai<K: Block>(plan: &Arc<Plan<K>>) -> Result<(Traced, Layers), On
             packed.close(trace, parts);
         },
     )?;
-    Ok((traced, layers))
+    Ok((traced.labelled(plan), layers))
 }
 
 /// The layers of what is kept.

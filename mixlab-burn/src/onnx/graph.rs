@@ -1,18 +1,24 @@
 //! A graph in the making: nodes with names, constants, and lengths that are computed when it runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 use burn::tensor::{DType, TensorData};
 
-/// Nodes in order. Those of the `prologue` run first and belong to no part: they compute lengths and
+/// A node, and the part of the model that it belongs to.
+pub(super) struct Placed {
+    pub place: Place,
+    pub node: NodeProto,
+}
+
+/// Nodes in order. Those of the prologue run first and belong to no part: they compute lengths and
 /// tables that several parts read.
 #[derive(Default)]
 pub(super) struct Graph {
-    pub prologue: Vec<NodeProto>,
-    pub nodes: Vec<NodeProto>,
+    prologue: Vec<Placed>,
+    nodes: Vec<Placed>,
     /// Constants of the module that are too large to repeat.
     pub constants: Vec<TensorProto>,
     /// Part of the nodes that come next; in the prologue if `None` within.
@@ -101,11 +107,29 @@ impl Graph {
         outputs
     }
 
+    /// Explains the last node to those who look at the graph.
+    pub fn explain(&mut self, doc: &str) {
+        let last = self.here().last_mut().expect("a node was added");
+        last.node.doc_string = doc.into();
+    }
+
     fn push(&mut self, node: NodeProto) {
+        let place = self.place;
+        self.here().push(Placed { place, node });
+    }
+
+    fn here(&mut self) -> &mut Vec<Placed> {
         match self.place {
-            Place::Prologue => self.prologue.push(node),
-            Place::Part(_) => self.nodes.push(node),
+            Place::Prologue => &mut self.prologue,
+            Place::Part(_) => &mut self.nodes,
         }
+    }
+
+    /// All nodes in the order in which they run, and the constants.
+    pub fn finish(self) -> (Vec<Placed>, Vec<TensorProto>) {
+        let Self { mut prologue, nodes, constants, .. } = self;
+        prologue.extend(nodes);
+        (prologue, constants)
     }
 
     /// A name that nothing has yet: `hint` in the part of the model that nodes go to.
@@ -166,6 +190,37 @@ pub(super) fn node_proto(op: &str, name: String, inputs: &[&str]) -> NodeProto {
         name,
         input: inputs.iter().map(|input| input.to_string()).collect(),
         ..NodeProto::new()
+    }
+}
+
+/// What a node reads, by itself and in the bodies of its loops, in order.
+pub(super) fn inputs(node: &NodeProto) -> Vec<String> {
+    let mut all = node.input.clone();
+    for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        let own = local(graph);
+        let read = graph.node.iter().flat_map(inputs);
+        all.extend(read.filter(|name| !own.contains(name.as_str())));
+    }
+    all
+}
+
+/// What is defined in the body of a loop.
+pub(super) fn local(graph: &GraphProto) -> HashSet<&str> {
+    let ports = graph.input.iter().map(|port| port.name.as_str());
+    ports.chain(graph.node.iter().flat_map(|node| &node.output).map(String::as_str)).collect()
+}
+
+/// Gives `node`, and what is in it, the new names.
+pub(super) fn rename(node: &mut NodeProto, names: &HashMap<String, String>) {
+    for name in node.input.iter_mut().chain(&mut node.output) {
+        if let Some(new) = names.get(name) {
+            name.clone_from(new);
+        }
+    }
+    for graph in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+        for node in &mut graph.node {
+            rename(node, names);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
     still(plan)?;
     let [batch, sequence] = ["batch", "sequence"].map(Dim::from);
-    trace(
+    let traced = trace(
         &["batch", "sequence"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
@@ -32,7 +32,8 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
             let logits = model.forward(Tokens { ids, bigrams });
             trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
         },
-    )
+    )?;
+    Ok(traced.labelled(plan))
 }
 
 /// Refuses a model that goes on learning from what it reads: a file has its weights as they are.

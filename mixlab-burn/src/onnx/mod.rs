@@ -14,22 +14,27 @@
 //! [`trace_stateful`] makes what a model remembers inputs and outputs, so that a file reads a prompt and
 //! then token by token: its [`Memory`](crate::blocks::Memory) is the one that cached generation uses.
 //!
-//! Files have operations of the default domain alone, of the opset of their [`Profile`]. Recurrences are
-//! `Scan`s, which need at least one token: onnxruntime fails on none.
+//! Files have operations of the default domain alone, of the opset of their [`Profile`], and functions that
+//! consist of them: one for all blocks that compute the same. Recurrences are `Scan`s, which need at least
+//! one token: onnxruntime fails on none.
 
 mod error;
 mod extent;
 mod file;
+mod functions;
 mod genai;
 mod graph;
 mod language;
 mod lower;
 #[cfg(feature = "onnxruntime")]
 mod parity;
+mod place;
 mod profile;
 #[cfg(feature = "onnxruntime")]
 mod runtime;
 mod stateful;
+#[cfg(all(test, feature = "cpu"))]
+mod tests;
 mod trace;
 
 pub use error::OnnxError;

@@ -33,6 +33,12 @@ impl Profile {
         }
     }
 
+    /// Whether blocks are functions of the file: where only onnxruntime is to run it, since others do
+    /// not look into functions (tract 0.23).
+    pub(super) fn functions(self) -> bool {
+        self != Self::Portable
+    }
+
     /// Version of the operations of the default domain.
     pub(super) fn opset(self) -> i64 {
         match self {

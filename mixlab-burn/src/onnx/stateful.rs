@@ -176,7 +176,7 @@ pub fn trace_stateful<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError
 
 fn traced<K: Block>(plan: &Arc<Plan<K>>, kept: &[Kept], mask: bool) -> Result<Traced, OnnxError> {
     let [batch, sequence] = ["batch", "sequence"].map(Dim::from);
-    trace(
+    let traced = trace(
         &["batch", "sequence", "past"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
@@ -200,7 +200,8 @@ fn traced<K: Block>(plan: &Arc<Plan<K>>, kept: &[Kept], mask: bool) -> Result<Tr
                 trace.output(&format!("present.{}", one.name), tensor);
             }
         },
-    )
+    )?;
+    Ok(traced.labelled(plan))
 }
 
 /// What is kept as inputs, by block and door.

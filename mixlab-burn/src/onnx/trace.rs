@@ -6,7 +6,10 @@ use mixlab_ops::capture::{Capture, CaptureDevice, Program, Session, ValueId, cap
 
 use super::OnnxError;
 use super::extent::{Basis, Extent};
-use super::lower::is_known;
+use super::lower::{is_known, lower};
+use super::place::{difference, place};
+use super::profile::Profile;
+use crate::plan::Plan;
 
 /// The length of an axis of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +97,8 @@ pub struct Traced {
     programs: Vec<Program>,
     /// The lengths of the axes of each value.
     extents: Vec<Vec<Extent>>,
+    /// What its numbered blocks are called.
+    pub(super) labels: Vec<String>,
 }
 
 /// Captures the forward of a module, for which the lengths of the axes named `axes` stay open.
@@ -120,9 +125,11 @@ pub fn trace<M: Module<Capture>>(
     };
     let programs = basis.sizes.iter().map(one).collect::<Result<Vec<_>, _>>()?;
     if let Some(other) = programs.iter().position(|p| !p.same_structure(&programs[0])) {
-        return Err(OnnxError::Structure { sizes: basis.describe(&axes, other) });
+        let [expected, found] = difference(&programs[0], &programs[other]);
+        let sizes = basis.describe(&axes, other);
+        return Err(OnnxError::Structure { sizes, found, expected });
     }
-    let mut traced = Traced { axes, basis, programs, extents: Vec::new() };
+    let mut traced = Traced { axes, basis, programs, extents: Vec::new(), labels: Vec::new() };
     for index in 0..traced.program().values().len() {
         let rank = traced.program().values()[index].shape.num_dims();
         let of = |axis: usize| {
@@ -136,6 +143,20 @@ pub fn trace<M: Module<Capture>>(
 }
 
 impl Traced {
+    /// With the blocks of `plan` for names of functions.
+    pub(super) fn labelled<K>(mut self, plan: &Plan<K>) -> Self {
+        self.labels = plan.steps.iter().map(|step| step.label.clone()).collect();
+        self
+    }
+
+    /// Whether all operations have counterparts in files of `profile`.
+    ///
+    /// # Errors
+    /// For the first that has none.
+    pub fn check(&self, profile: Profile) -> Result<(), OnnxError> {
+        lower(self, profile).map(drop)
+    }
+
     /// The forward at the first of the sizes.
     pub fn program(&self) -> &Program {
         &self.programs[0]
@@ -162,8 +183,8 @@ impl Traced {
         let node = &self.program().nodes()[node];
         let sizes = (0..self.programs.len()).map(|at| self.basis.describe(&self.axes, at));
         let sizes = sizes.collect::<Vec<_>>().join("; ");
-        let operation = node.name.clone();
-        OnnxError::Extent { what, operation, part: part(node.scope), found, sizes }
+        let (operation, part) = (node.name.clone(), place(self.program(), node));
+        OnnxError::Extent { what, operation, part, found, sizes }
     }
 
     fn misfit(&self, value: usize, axis: usize, found: Vec<i64>) -> OnnxError {
@@ -172,15 +193,5 @@ impl Traced {
         let node = self.program().nodes().iter().position(made);
         let node = node.expect("only operations make lengths of their own");
         self.no_form(format!("axis {axis} of the result"), node, found)
-    }
-}
-
-/// What a part of a model is called, by the number that its nodes carry.
-pub(super) fn part(scope: Option<usize>) -> String {
-    match scope.map(crate::model::Part::of) {
-        None => "the forward".into(),
-        Some(crate::model::Part::Embedding) => "the embedding".into(),
-        Some(crate::model::Part::Head) => "the head".into(),
-        Some(crate::model::Part::Block(index)) => format!("blocks[{index}]"),
     }
 }

@@ -19,6 +19,9 @@ pub struct Arch {
     /// Write the trained weights here
     #[arg(long, value_name = "FILE")]
     pub safetensors: Option<PathBuf>,
+    /// Write the trained model as an ONNX file, as `export --onnx` does
+    #[arg(long, value_name = "FILE")]
+    pub export_onnx: Option<PathBuf>,
     #[command(flatten)]
     pub quantize: Quantize,
     #[command(flatten)]

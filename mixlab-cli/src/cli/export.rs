@@ -25,7 +25,7 @@ pub struct Export {
     /// Write a file for llama.cpp, if its architecture llama has what the model is
     #[arg(long, value_name = "FILE")]
     pub gguf: Option<PathBuf>,
-    /// tokenizer.json for --hf and --gguf [default: beside the weights or the config]
+    /// tokenizer.json for --hf and --gguf; --onnx notes its hash [default: beside the weights or the config]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// What the run wrote with its --metrics, for the model card of --hf
@@ -43,6 +43,12 @@ pub struct Export {
     /// Keep the weights in a file of their own, FILE.data, also if there is room for them
     #[arg(long)]
     pub external_data: bool,
+    /// Make each block a function of the file, as modern and genai do
+    #[arg(long, conflicts_with = "inline")]
+    pub functions: bool,
+    /// Make no block a function, as portable does: other runtimes than onnxruntime look into none
+    #[arg(long)]
+    pub inline: bool,
     /// Run the file in onnxruntime and compare it with the model
     #[arg(long)]
     pub verify: bool,
@@ -50,6 +56,13 @@ pub struct Export {
     pub tolerance: Tolerance,
     #[command(flatten)]
     pub compute: Compute,
+}
+
+impl Export {
+    /// Whether blocks are functions, if that is asked for.
+    pub fn functions(&self) -> Option<bool> {
+        (self.functions || self.inline).then_some(self.functions)
+    }
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]

@@ -8,6 +8,7 @@ mod outputs;
 mod start;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -19,6 +20,7 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::eval::{Layout, mean_loss};
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
+use mixlab_burn::onnx::Profile;
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
@@ -30,6 +32,7 @@ use mixlab_burn::weights;
 use serde_json::{Value, json};
 
 use super::full::{FullData, Teller};
+use super::onnx::{OnnxFile, Prepared, tokenizer_beside};
 use super::scorer::{self, Scorer};
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
@@ -61,7 +64,8 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     let sources = Sources::find(&options.training.shards, plan.vocab)?;
     let mut read = sources.paths();
     read.extend(found.iter().map(|found| found.weights.clone()));
-    let outputs = Outputs::open(options, read, quantization)?;
+    let onnx = onnx(options, &plan, &config, &sources)?;
+    let outputs = Outputs::open(options, read, quantization, onnx)?;
     let identity = if saves { sources.identity()? } else { Value::Null };
     let mut position = None;
     if let Some(found) = &found {
@@ -74,6 +78,31 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
         &options.training.machine.compute,
         Train { options, plan, config, feed, identity, found, outputs },
     )
+}
+
+/// The ONNX file that is asked for: what cannot be exported is better known before training.
+fn onnx<K: Block>(
+    options: &cli::Arch,
+    plan: &Arc<Plan<K>>,
+    config: &Value,
+    sources: &Sources,
+) -> anyhow::Result<Option<Prepared>> {
+    if options.export_onnx.is_none() {
+        return Ok(None);
+    }
+    let shards = sources.paths();
+    let places = shards.iter().chain([&options.config.config]);
+    let tokenizer = tokenizer_beside(places.map(PathBuf::as_path));
+    let file = OnnxFile {
+        plan,
+        config,
+        tokenizer: tokenizer.as_deref(),
+        profile: Profile::Portable,
+        stateful: false,
+        external: false,
+        functions: None,
+    };
+    file.prepare().map(Some)
 }
 
 /// One training run, ready to go to a backend.
@@ -193,6 +222,7 @@ impl<K: Block> Job for Train<'_, K> {
             let losses = before.zip(loss(&model));
             say(format!("  [{name}] {}", export::summary(&file, losses)));
         }
+        let onnx = outputs.export_onnx(&model);
         outputs.metrics.end(trained);
         let evaluated = match feed.full.filter(|_| !stop.load(Ordering::Relaxed)) {
             Some(data) => evaluate(trainer.with_model(model), &data, options),
@@ -203,6 +233,7 @@ impl<K: Block> Job for Train<'_, K> {
         println!("=== ARCH RESULT ===");
         println!("{summary}");
         saved?;
+        onnx?;
         if stop.load(Ordering::Relaxed) {
             return Err(Interrupted.into());
         }

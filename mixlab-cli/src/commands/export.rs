@@ -11,14 +11,12 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::files::replace_file;
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{
-    Layers, OnnxError, Options, Profile, Traced, annotate, genai_config, trace_genai, trace_model,
-    trace_stateful,
-};
+use mixlab_burn::onnx::{Layers, annotate, genai_config};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights;
 
+use super::onnx::OnnxFile;
 use super::parity;
 use crate::backend::{self, Job, Place};
 use crate::{cli, outputs};
@@ -71,21 +69,19 @@ impl<K: Block> Export<'_, K> {
         path: &Path,
         device: &B::Device,
     ) -> anyhow::Result<()> {
-        let (traced, layers) = self.trace()?;
-        let options = Options {
-            external: self.options.external_data,
+        let tokenizer = hub::tokenizer(self.options);
+        let file = OnnxFile {
+            plan: &self.plan,
+            config: &self.config,
+            tokenizer: tokenizer.as_deref(),
             profile: self.options.profile.profile(),
-            metadata: self.metadata(),
+            stateful: self.options.stateful,
+            external: self.options.external_data,
+            functions: self.options.functions(),
         };
-        let written = traced.write(model, path, &options)?;
-        let beside = if written.external { ", weights beside it" } else { "" };
-        println!(
-            "wrote {}: {} operations, {} parameters{beside}",
-            path.display(),
-            written.nodes,
-            written.parameters
-        );
-        if let Some(layers) = &layers {
+        let prepared = file.prepare()?;
+        prepared.write(model, path)?;
+        if let Some(layers) = &prepared.layers {
             self.write_genai(path, layers)?;
         }
         if self.options.verify {
@@ -94,16 +90,6 @@ impl<K: Block> Export<'_, K> {
             annotate(path, &[("mixlab.parity".into(), format!("{:.1e}", found.worst()))])?;
         }
         Ok(())
-    }
-
-    /// The forward that was asked for; and its layers, if it is for onnxruntime-genai.
-    fn trace(&self) -> Result<(Traced, Option<Layers>), OnnxError> {
-        if self.options.profile.profile() == Profile::Genai {
-            let (traced, layers) = trace_genai(&self.plan)?;
-            return Ok((traced, Some(layers)));
-        }
-        let trace = if self.options.stateful { trace_stateful } else { trace_model };
-        Ok((trace(&self.plan)?, None))
     }
 
     /// Writes what onnxruntime-genai reads beside the file.
@@ -123,22 +109,5 @@ impl<K: Block> Export<'_, K> {
             );
         }
         Ok(())
-    }
-
-    fn metadata(&self) -> Vec<(String, String)> {
-        let profile = self.options.profile.profile();
-        let stateful = self.options.stateful || profile == Profile::Genai;
-        let config = self.config.to_string();
-        let entries = [
-            ("mixlab.name", self.plan.name.clone()),
-            ("mixlab.config", config.clone()),
-            ("mixlab.config_sha256", super::sha256(&config)),
-            ("mixlab.seq_len", self.plan.seq_len.to_string()),
-            ("mixlab.stateful", stateful.to_string()),
-            ("mixlab.profile", profile.name().into()),
-            ("mixlab.least_runtime", profile.least_runtime().into()),
-            ("mixlab.least_tokens", "1".into()),
-        ];
-        entries.map(|(key, value)| (key.into(), value)).into()
     }
 }

@@ -9,6 +9,7 @@ mod full;
 pub mod generate;
 pub mod hiddenstats;
 pub mod man;
+mod onnx;
 pub mod parity;
 pub mod prepare;
 pub mod race;
@@ -51,7 +52,7 @@ fn trained<K: Block>(options: &Trained) -> Result<Arc<Plan<K>>, ConfigError> {
     Ok(planned::<K>(&options.config, precision)?.0)
 }
 
-/// SHA-256 of `text` as hexadecimal digits, by which a config is known again.
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+/// SHA-256 of `bytes` as hexadecimal digits, by which a config or a file is known again.
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
 //! What tokens leave behind for those after them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::backend::Backend;
 use burn_backend::tensor::FloatTensor;
@@ -8,7 +8,8 @@ use burn_backend::tensor::FloatTensor;
 use super::Flow;
 
 /// What one door keeps. Before the first token it is as good as zeros, along axes that grow as good as
-/// nothing: a state that is carried outside of a program begins so.
+/// nothing: a state that is carried outside of a program begins so. Its first axis counts the rows of
+/// the batch, or is a whole multiple of them, row by row.
 pub type State<B> = Vec<FloatTensor<B>>;
 
 /// What the tokens of each row of a batch leave behind for those after them.
@@ -16,19 +17,30 @@ pub type State<B> = Vec<FloatTensor<B>>;
 /// A clone is a fork: both go on from here, and what they share is copied when one of them writes.
 #[derive(Clone, Debug)]
 pub struct Memory<B: Backend> {
-    past: usize,
+    pub(super) past: usize,
     /// Rows of the batch; none before the first token.
-    batch: Option<usize>,
+    pub(super) batch: Option<usize>,
     /// Whether what grows lies in buffers with room for more.
-    room: bool,
+    pub(super) room: bool,
     /// By place of the block and door within it.
-    kept: BTreeMap<(usize, usize), State<B>>,
+    pub(super) kept: BTreeMap<(usize, usize), State<B>>,
+    /// Where keys and values are kept, which grow along their third axis.
+    pub(super) growing: BTreeSet<(usize, usize)>,
+    /// Places before the first token of each row, if rows may differ in length.
+    pub(super) padding: Option<Vec<usize>>,
 }
 
 impl<B: Backend> Memory<B> {
     /// The memory before the first token.
     pub(crate) fn new() -> Self {
-        Self { past: 0, batch: None, room: false, kept: BTreeMap::new() }
+        Self {
+            past: 0,
+            batch: None,
+            room: false,
+            kept: BTreeMap::new(),
+            growing: BTreeSet::new(),
+            padding: None,
+        }
     }
 
     /// The same, with keys and values in buffers that grow by doubling. A pass writes its own at the
@@ -47,7 +59,7 @@ impl<B: Backend> Memory<B> {
         batch: usize,
         kept: BTreeMap<(usize, usize), State<B>>,
     ) -> Self {
-        Self { past, batch: Some(batch), room: false, kept }
+        Self { past, batch: Some(batch), kept, ..Self::new() }
     }
 
     /// What is kept, by place of the block and door within it.
@@ -56,7 +68,7 @@ impl<B: Backend> Memory<B> {
         self.kept
     }
 
-    /// Tokens of each row so far.
+    /// Tokens of each row so far; of the longest, where [rows of several lengths](Memory::join) are.
     pub fn past(&self) -> usize {
         self.past
     }
@@ -89,7 +101,8 @@ impl<B: Backend> Flow<B> {
         (self.index, self.owner, self.door) = (index, owner, 0);
     }
 
-    /// Tokens of each row before this pass.
+    /// Tokens of each row before this pass; of the longest, where [rows of several
+    /// lengths](Memory::join) are: [`Flow::positions`] has those of each.
     pub fn past(&self) -> usize {
         self.memory.as_ref().map_or(0, Memory::past)
     }
@@ -97,6 +110,14 @@ impl<B: Backend> Flow<B> {
     /// Whether what grows lies in buffers with room for more.
     pub(super) fn has_room(&self) -> bool {
         self.memory.as_ref().is_some_and(|memory| memory.room)
+    }
+
+    /// Notes that the door which the running block went through last keeps keys and values.
+    pub(super) fn grows(&mut self) {
+        let key = (self.index, self.door - 1);
+        if let Some(memory) = &mut self.memory {
+            memory.growing.insert(key);
+        }
     }
 
     /// The one place that reads and writes memory: `run` is given what was left at this door, if

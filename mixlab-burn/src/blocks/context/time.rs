@@ -13,6 +13,7 @@ use mixlab_ops::{
     scan_from, scan_tv_from,
 };
 
+use super::rotation::{Steps, turn};
 use super::{Flow, KeyValue, State};
 use crate::blocks::ROPE_BASE;
 
@@ -59,18 +60,26 @@ impl<B: Backend> Flow<B> {
 impl<B: mixlab_ops::Backend> Flow<B> {
     /// The first `dims` channels of each head of `x` `[B, H, T, hd]`, turned by their position.
     pub fn rotate(&self, x: Tensor<B, 4>, dims: usize) -> Tensor<B, 4> {
-        rope(x, dims, ROPE_BASE, self.past())
+        match self.padding() {
+            None => rope(x, dims, ROPE_BASE, self.past()),
+            Some(_) => {
+                let at = Steps { starts: self.positions(), seq: self.seq, step: 1 };
+                turn(x.clone(), at.angles::<B>(dims, ROPE_BASE, &x.device()))
+            }
+        }
     }
 
     /// Keys and values of all tokens so far, with those of this pass, `new`, at the end.
     pub fn extend(&mut self, new: KeyValue<B>) -> KeyValue<B> {
-        self.through(|flow, before| {
+        let all = self.through(|flow, before| {
             let mut before = before.into_iter().flatten().map(lift);
             let mut extend = |new| flow.extended(before.next(), new);
             let [(keys, kept_keys), (values, kept_values)] =
                 [new.keys, new.values].map(&mut extend);
             (KeyValue { keys, values }, || vec![lower(kept_keys), lower(kept_values)])
-        })
+        });
+        self.grows();
+        all
     }
 
     /// `new` `[B, H, T, hd]` after what was kept of earlier passes; and what is kept for later ones:
@@ -106,6 +115,9 @@ impl<B: mixlab_ops::Backend> Flow<B> {
     /// Causal attention of the queries `q` `[B, H, T, hd]` of this pass over all keys and values so
     /// far, as [`Flow::extend`] returns them, with dot products times `scale`.
     pub fn attend(&self, q: Tensor<B, 4>, kv: KeyValue<B>, scale: f32) -> Tensor<B, 4> {
+        if self.differs_in(&kv) {
+            return self.attend_own(q, kv, None, scale);
+        }
         // The last token alone sees everything: nothing to mask.
         if q.dims()[2] == 1 && kv.keys.dims()[2] > 1 {
             return self.attend_all(q, kv, scale);
@@ -126,6 +138,9 @@ impl<B: mixlab_ops::Backend> Flow<B> {
         rate: Tensor<B, 1>,
         scale: f32,
     ) -> Tensor<B, 4> {
+        if self.differs_in(&kv) {
+            return self.attend_own(q, kv, Some(rate), scale);
+        }
         retention([q, kv.keys, kv.values], rate, scale, self.precision)
     }
 

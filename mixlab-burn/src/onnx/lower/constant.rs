@@ -6,6 +6,7 @@ use mixlab_ops::capture::{Origin, Program, ValueId};
 use super::super::OnnxError;
 use super::super::extent::Extent;
 use super::super::graph::{Attribute, Graph, data_type, tensor_proto};
+use super::super::place::place;
 use super::super::trace::Traced;
 use super::shape::{counted, lengths};
 
@@ -51,14 +52,14 @@ pub(super) fn lower(traced: &Traced, id: ValueId, graph: &mut Graph) -> Result<S
 }
 
 fn varies(traced: &Traced, id: ValueId, reason: &str) -> OnnxError {
-    let mut nodes = traced.program().nodes().iter();
-    let reader = nodes.find(|node| node.inputs.contains(&id));
-    OnnxError::Unsupported {
-        operation: reader
-            .map_or("a constant".into(), |node| format!("a constant of {}", node.name)),
-        part: super::part(reader.and_then(|node| node.scope)),
-        reason: reason.into(),
-    }
+    let program = traced.program();
+    let reader = program.nodes().iter().find(|node| node.inputs.contains(&id));
+    let (operation, part) = match reader {
+        Some(node) => (format!("a constant of {}", node.name), place(program, node)),
+        None => ("a constant".into(), "the forward".into()),
+    };
+    let shapes = format!(" {}", program.value(id));
+    OnnxError::Unsupported { operation, shapes, part, reason: reason.into() }
 }
 
 /// The one element, as `[1]`, that all of `data` consist of.

@@ -16,8 +16,9 @@ use mixlab_ops::capture::{Node, Origin, ValueId};
 use super::OnnxError;
 use super::extent::Extent;
 use super::graph::{Attribute, Graph, Place, data_type};
+use super::place::{place, shapes};
 use super::profile::Profile;
-use super::trace::{Traced, part};
+use super::trace::Traced;
 
 pub(super) use language::is_known;
 
@@ -100,7 +101,14 @@ impl Site<'_> {
     fn unsupported(&self, reason: impl Into<String>) -> OnnxError {
         let node = self.node();
         let operation = format!("{}{}", node.name, node.attributes);
-        OnnxError::Unsupported { operation, part: part(node.scope), reason: reason.into() }
+        let program = self.traced.program();
+        let shapes = shapes(program, node);
+        OnnxError::Unsupported {
+            operation,
+            shapes,
+            part: place(program, node),
+            reason: reason.into(),
+        }
     }
 
     /// The name of a value that this operation reads.

@@ -20,6 +20,16 @@ enum Step {
     Maximum,
 }
 
+impl Step {
+    fn equation(self) -> &'static str {
+        match self {
+            Self::Varying => "h = a_t h + x_t, for each token",
+            Self::Constant => "h = a h + x_t, for each token",
+            Self::Maximum => "h = max(h + a, x_t), for each token",
+        }
+    }
+}
+
 impl Site<'_> {
     /// The recurrence of `node`, if it is one.
     pub(super) fn recurrence(&mut self, node: &Node) -> Option<Lowered> {
@@ -90,7 +100,9 @@ impl Site<'_> {
             Attribute::Ints("scan_input_axes", vec![1; count]),
             Attribute::Ints("scan_output_axes", vec![1]),
         ];
-        self.graph.outputs("Scan", &inputs, attributes, 2).remove(1)
+        let states = self.graph.outputs("Scan", &inputs, attributes, 2).remove(1);
+        self.graph.explain(step.equation());
+        states
     }
 }
 

@@ -51,7 +51,7 @@ impl Metrics {
         self.write(json!({
             "event": "start",
             "config": config,
-            "config_sha256": sha256(&config.to_string()),
+            "config_sha256": sha256(config.to_string()),
             "backend": place.kind,
             "device": place.device,
             "precision": precision.to_string(),

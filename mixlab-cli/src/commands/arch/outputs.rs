@@ -12,6 +12,7 @@ use mixlab_burn::weights::{self, Quantization};
 
 use super::export::Exported;
 use super::metrics::Metrics;
+use crate::commands::onnx::Prepared;
 use crate::trace::Trace;
 use crate::{cli, outputs};
 
@@ -23,6 +24,13 @@ pub struct Outputs {
     /// The trace, if there is one.
     pub trace: Trace,
     quantization: Option<Quantization>,
+    onnx: Option<Onnx>,
+}
+
+struct Onnx {
+    path: PathBuf,
+    place: Replacement,
+    file: Prepared,
 }
 
 struct Weights {
@@ -31,17 +39,30 @@ struct Weights {
     place: Replacement,
 }
 
+impl Onnx {
+    fn reserve(path: PathBuf, file: Prepared) -> anyhow::Result<Self> {
+        let place = Replacement::begin(&path).map_err(|error| outputs::unwritable(&path, error))?;
+        Ok(Self { path, place, file })
+    }
+}
+
 impl Outputs {
     /// Opens what `options` names; besides the files that they name this run reads `read`.
     pub fn open(
         options: &cli::Arch,
         read: Vec<PathBuf>,
         quantization: Option<Quantization>,
+        onnx: Option<Prepared>,
     ) -> anyhow::Result<Self> {
-        let cli::Arch { safetensors, start, metrics, trace, .. } = options;
+        let cli::Arch { safetensors, export_onnx, start, metrics, trace, .. } = options;
         let start = start.safetensors_load.iter().cloned().collect();
         let inputs = [options.config.paths(), start, read];
-        let named = [("--safetensors", safetensors), ("--metrics", metrics), ("--trace", trace)];
+        let named = [
+            ("--safetensors", safetensors),
+            ("--export-onnx", export_onnx),
+            ("--metrics", metrics),
+            ("--trace", trace),
+        ];
         let named: Vec<_> =
             named.iter().filter_map(|(flag, path)| Some((*flag, path.as_deref()?))).collect();
         outputs::check(&inputs.concat(), &named)?;
@@ -52,8 +73,22 @@ impl Outputs {
             })
         };
         let weights = safetensors.as_ref().map(reserve).transpose()?;
-        let metrics = Metrics::open(metrics.as_deref())?;
-        Ok(Self { weights, metrics, trace: Trace::open(trace.as_deref())?, quantization })
+        let onnx = export_onnx.clone().zip(onnx).map(|(path, file)| Onnx::reserve(path, file));
+        Ok(Self {
+            weights,
+            onnx: onnx.transpose()?,
+            metrics: Metrics::open(metrics.as_deref())?,
+            trace: Trace::open(trace.as_deref())?,
+            quantization,
+        })
+    }
+
+    /// Writes the ONNX file of the trained model, if one was asked for.
+    pub fn export_onnx<B: Backend, K: Block>(&mut self, model: &Model<B, K>) -> anyhow::Result<()> {
+        let Some(Onnx { path, place, file }) = self.onnx.take() else { return Ok(()) };
+        // The writer takes the place for itself.
+        drop(place);
+        file.write(model, &path)
     }
 
     /// Writes the weights, elsewhere if that is no longer possible where it should be.

@@ -8,6 +8,7 @@ use mixlab_burn::hub::{Family, Folder, Run, write_gguf};
 use mixlab_burn::model::Model;
 use serde_json::Value;
 
+use crate::commands::onnx::tokenizer_beside;
 use crate::{cli, outputs};
 
 /// The files of `--hf DIR` that no input may be.
@@ -62,9 +63,7 @@ pub fn gguf<B: Backend, K: Block>(
 }
 
 /// The tokenizer that is named, or that lies beside the weights or the config.
-fn tokenizer(options: &cli::Export) -> Option<PathBuf> {
-    let beside = |path: &Path| Some(path.parent()?.join("tokenizer.json"));
-    let places = [&options.safetensors_load, &options.config.config];
-    let found = || places.into_iter().filter_map(|p| beside(p)).find(|path| path.is_file());
-    options.tokenizer.clone().or_else(found)
+pub fn tokenizer(options: &cli::Export) -> Option<PathBuf> {
+    let places = [&*options.safetensors_load, &*options.config.config];
+    options.tokenizer.clone().or_else(|| tokenizer_beside(places))
 }

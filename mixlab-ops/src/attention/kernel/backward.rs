@@ -4,12 +4,94 @@
 
 use cubecl::prelude::*;
 
-use super::forward::{Mask, distance, exchange, exchanged_sum, past, score, sees};
+use super::forward::{Mask, Pair, distance, past, queries_of, score, seen, sees};
+use super::tile::{COLUMNS, Tile};
 use super::tiles::{
-    ACROSS, COLUMNS, DEPTH, Head, Quad, ROWS, Sizes, UNITS, accumulate, buffers, multiply,
-    put_weights, quad, store_sums, zeros,
+    Buffers, Head, Quad, Sizes, accumulate, buffers, channel, exchange, exchanged_sum, load,
+    multiply, place, put_weights, quad, rows_of, store_sums, zeros,
 };
 use crate::plumbing::reduce::cube_sum;
+
+/// `rows · columnsᵀ` of the columns from `start` on, whose last slice stays in shared memory.
+#[cube]
+fn products<F: Float, N: Size>(
+    buffers: &mut Buffers,
+    rows: &SharedMemory<Quad>,
+    columns: &Tensor<Vector<F, N>>,
+    head: Head,
+    start: usize,
+    #[comptime] tile: Tile,
+) -> Array<Quad> {
+    let mut block = zeros(comptime!(4 * tile.quads()));
+    for slice in 0..tile.slices {
+        sync_cube();
+        load(&mut buffers.columns, columns, head, start, slice, tile);
+        sync_cube();
+        multiply(&mut block, rows, &buffers.columns, slice, tile);
+    }
+    block
+}
+
+/// Adds `weights` times the columns from `start` on to `sums`, the last slice first: it may be
+/// `there` already.
+#[cube]
+fn add<F: Float, N: Size>(
+    sums: &mut Array<Quad>,
+    buffers: &mut Buffers,
+    weights: &Array<Quad>,
+    columns: &Tensor<Vector<F, N>>,
+    head: Head,
+    start: usize,
+    #[comptime] there: bool,
+    #[comptime] tile: Tile,
+) {
+    if comptime!(!there) {
+        // What is left of the last sum.
+        sync_cube();
+    }
+    put_weights(&mut buffers.weights, weights, tile);
+    #[unroll]
+    for n in 0..comptime!(tile.slices) {
+        let slice = comptime!(tile.slices - 1 - n);
+        if comptime!(n > 0) {
+            sync_cube();
+        }
+        if comptime!(n > 0 || !there) {
+            load(&mut buffers.columns, columns, head, start, slice, tile);
+        }
+        sync_cube();
+        accumulate(sums, buffers, slice, tile);
+    }
+}
+
+/// `Σ g ⊙ y` of the unit's rows.
+#[cube]
+fn means<F: Float, N: Size>(
+    buffers: &mut Buffers,
+    y: &Tensor<Vector<F, N>>,
+    g: &Tensor<Vector<F, N>>,
+    pair: Pair,
+    #[comptime] tile: Tile,
+) -> Quad {
+    let (_, down) = place(tile);
+    let mut mine = Quad::new(0.0f32);
+    #[unroll]
+    for i in 0..4usize {
+        let step = pair.first + down + comptime!(i * tile.down());
+        let mut sum = Quad::new(0.0f32);
+        #[unroll]
+        for slice in 0..comptime!(tile.slices) {
+            #[unroll]
+            for n in 0..comptime!(tile.channels()) {
+                let at = channel(slice, n, tile);
+                sum += quad(g, pair.queries, step, at) * quad(y, pair.queries, step, at);
+            }
+        }
+        mine[i] = sum[0] + sum[1] + sum[2] + sum[3];
+    }
+    exchange(&mut buffers.weights, mine);
+    exchanged_sum(&buffers.weights, tile)
+}
 
 /// `dq`, the `delta = Σ g ⊙ y` of each query, and `ddecay` summed over the rows of each cube,
 /// `[B, tiles, H]`.
@@ -29,93 +111,65 @@ pub(super) fn of_queries<F: Float, N: Size>(
     scale: f32,
     #[comptime] causal: bool,
     #[comptime] fades: bool,
-    #[comptime] slices: usize,
+    #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
 ) {
     if CUBE_POS < sizes.cubes as usize {
-        let (all, keys) = (sizes.heads as usize, sizes.keys as usize);
-        let queries = sizes.queries as usize;
-        let width = sizes.width as usize;
-        let tiles = sizes.tiles as usize;
-        let sequences = sizes.cubes as usize / tiles;
-        let index = tiles - 1 - CUBE_POS / sequences;
-        let first = index * ROWS.comptime();
-        let sequence = CUBE_POS % sequences;
-        let (batch, head) = (sequence / all, sequence % all);
-        let of_queries = Head { batch, head, rows: queries, width };
-        let group = head * sizes.groups as usize / all;
-        let of_keys = Head { batch, head: group, rows: keys, width };
-        let mut fading = 0.0f32;
-        if comptime!(fades) {
-            fading = decay[head];
-        }
-        let mask = Mask { scale, decay: fading, keys, past: past(sizes, causal) };
-        let mut buffers = buffers();
-        let unit = UNIT_POS as usize;
-        let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
-        let mut mine = Array::<f32>::new(4usize);
+        let pair = queries_of(sizes, decay, scale, causal, fades, tile);
+        let queries = pair.queries.rows;
+        let q_rows = rows_of(q, pair.queries, pair.first, tile);
+        let g_rows = rows_of(g, pair.queries, pair.first, tile);
+        let mut buffers = buffers(tile);
+        let (across, down) = place(tile);
+        let means = means(&mut buffers, y, g, pair, tile);
+        let mut logs = Quad::new(0.0f32);
         #[unroll]
         for i in 0..4usize {
-            let mut sum = Quad::new(0.0f32);
-            #[unroll]
-            for slice in 0..slices {
-                let channel = comptime!(slice * DEPTH) + across * 4;
-                let step = first + down * 4 + i;
-                sum += quad(g, of_queries, step, channel) * quad(y, of_queries, step, channel);
-            }
-            mine[i] = sum[0] + sum[1] + sum[2] + sum[3];
-        }
-        exchange(&mut buffers, &mine);
-        let mut means = Array::<f32>::new(4usize);
-        let mut logs = Array::<f32>::new(4usize);
-        #[unroll]
-        for i in 0..4usize {
-            let row = down * 4 + i;
-            let at = sequence * queries + min(first + row, queries - 1);
-            means[i] = exchanged_sum(&buffers, row);
+            let query = pair.first + down + comptime!(i * tile.down());
+            let at = pair.sequence * queries + min(query, queries - 1);
             logs[i] = log_sum_exp[at];
-            if across == 0 && first + row < queries {
+            if across == 0 && query < queries {
                 delta[at] = means[i];
             }
         }
-        let mut sums = zeros(comptime!(4 * slices));
+        let mut sums = zeros(comptime!(4 * tile.slices * tile.channels()));
         let mut apart = 0.0f32;
-        let mut end = keys;
-        if comptime!(causal) {
-            end = min(keys, mask.past + first + ROWS.comptime());
-        }
-        for tile in 0..end.div_ceil(COLUMNS.comptime()) {
-            let start = tile * COLUMNS.comptime();
-            let mut block = zeros(4usize);
-            multiply(&mut block, &mut buffers, q, k, of_queries, of_keys, first, start, slices);
-            let mut slope = zeros(4usize);
-            multiply(&mut slope, &mut buffers, g, v, of_queries, of_keys, first, start, slices);
+        for step in 0..seen(pair, causal, tile) {
+            let start = step * COLUMNS.comptime();
+            let slope = products(&mut buffers, &g_rows, v, pair.keys, start, tile);
+            let mut block = products(&mut buffers, &q_rows, k, pair.keys, start, tile);
             #[unroll]
             for i in 0..4usize {
-                let query = first + down * 4 + i;
-                let mut row = Quad::empty();
+                let query = pair.first + down + comptime!(i * tile.down());
                 #[unroll]
-                for j in 0..4usize {
-                    let key = start + across * 4 + j;
-                    let s = score(block[i][j], mask, query, key, fades);
-                    let there = sees(mask, query, key, causal) && query < queries;
-                    let p = select(there, f32::exp(s - logs[i]), 0.0f32);
-                    let ds = p * (slope[i][j] - means[i]);
-                    if comptime!(fades) {
-                        apart -= ds * distance(mask, query, key);
+                for n in 0..comptime!(tile.quads()) {
+                    let at = comptime!(i * tile.quads() + n);
+                    let (product, slopes) = (block[at], slope[at]);
+                    let mut row = Quad::empty();
+                    #[unroll]
+                    for j in 0..4usize {
+                        let key = start + (across * tile.quads() + n) * 4 + j;
+                        let s = score(product[j], pair.mask, query, key, fades);
+                        let there = sees(pair.mask, query, key, causal) && query < queries;
+                        let p = select(there, f32::exp(s - logs[i]), 0.0f32);
+                        let ds = p * (slopes[j] - means[i]);
+                        if comptime!(fades) {
+                            apart -= ds * distance(pair.mask, query, key);
+                        }
+                        row[j] = ds * scale;
                     }
-                    row[j] = ds * scale;
+                    block[at] = row;
                 }
-                block[i] = row;
             }
-            put_weights(&block, &mut buffers);
-            accumulate(&mut sums, &mut buffers, k, of_keys, start, slices);
+            add(&mut sums, &mut buffers, &block, k, pair.keys, start, true, tile);
         }
-        store_sums(dq, &sums, of_queries, first, slices);
+        store_sums(dq, &sums, pair.queries, pair.first, tile);
         if comptime!(fades) {
-            let apart = cube_sum(apart, UNITS);
-            if unit == 0 {
-                ddecay[(batch * tiles + index) * all + head] = apart;
+            let apart = cube_sum(apart, comptime!(tile.units()));
+            if UNIT_POS == 0 {
+                let all = sizes.heads as usize;
+                let part = pair.queries.batch * sizes.tiles as usize + pair.index;
+                ddecay[part * all + pair.queries.head] = apart;
             }
         }
     }
@@ -137,7 +191,7 @@ pub(super) fn of_keys<F: Float, N: Size>(
     scale: f32,
     #[comptime] causal: bool,
     #[comptime] fades: bool,
-    #[comptime] slices: usize,
+    #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
 ) {
     if CUBE_POS < sizes.cubes as usize {
@@ -146,15 +200,16 @@ pub(super) fn of_keys<F: Float, N: Size>(
         let width = sizes.width as usize;
         let sequences = sizes.cubes as usize / sizes.tiles as usize;
         // The first keys of causal attention are seen by the most queries and go first.
-        let first = CUBE_POS / sequences * ROWS.comptime();
+        let first = CUBE_POS / sequences * tile.rows;
         let sequence = CUBE_POS % sequences;
         let (batch, group) = (sequence / groups, sequence % groups);
         let of_keys = Head { batch, head: group, rows: keys, width };
-        let mut buffers = buffers();
-        let unit = UNIT_POS as usize;
-        let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
-        let mut dk_sums = zeros(comptime!(4 * slices));
-        let mut dv_sums = zeros(comptime!(4 * slices));
+        let k_rows = rows_of(k, of_keys, first, tile);
+        let v_rows = rows_of(v, of_keys, first, tile);
+        let mut buffers = buffers(tile);
+        let (across, down) = place(tile);
+        let mut dk_sums = zeros(comptime!(4 * tile.slices * tile.channels()));
+        let mut dv_sums = zeros(comptime!(4 * tile.slices * tile.channels()));
         let before = past(sizes, causal);
         let mut begin = 0usize.runtime();
         if comptime!(causal) {
@@ -171,38 +226,38 @@ pub(super) fn of_keys<F: Float, N: Size>(
             }
             let mask = Mask { scale, decay: fading, keys, past: before };
             let rows = (batch * sizes.heads as usize + head) * queries;
-            for tile in begin..queries.div_ceil(COLUMNS.comptime()) {
-                let start = tile * COLUMNS.comptime();
-                let mut block = zeros(4usize);
-                multiply(&mut block, &mut buffers, k, q, of_keys, of_queries, first, start, slices);
-                let mut slope = zeros(4usize);
-                multiply(&mut slope, &mut buffers, v, g, of_keys, of_queries, first, start, slices);
+            for step in begin..queries.div_ceil(COLUMNS.comptime()) {
+                let start = step * COLUMNS.comptime();
+                let mut slope = products(&mut buffers, &v_rows, g, of_queries, start, tile);
+                let mut block = products(&mut buffers, &k_rows, q, of_queries, start, tile);
                 #[unroll]
-                for j in 0..4usize {
-                    let query = start + across * 4 + j;
-                    let at = rows + min(query, queries - 1);
-                    let (log, mean) = (log_sum_exp[at], delta[at]);
+                for n in 0..comptime!(tile.quads()) {
                     #[unroll]
-                    for i in 0..4usize {
-                        let key = first + down * 4 + i;
-                        let mut weights = block[i];
-                        let mut slopes = slope[i];
-                        let s = score(weights[j], mask, query, key, fades);
-                        let there = sees(mask, query, key, causal) && query < queries;
-                        let p = select(there, f32::exp(s - log), 0.0f32);
-                        weights[j] = p;
-                        slopes[j] = p * (slopes[j] - mean) * scale;
-                        block[i] = weights;
-                        slope[i] = slopes;
+                    for j in 0..4usize {
+                        let query = start + (across * tile.quads() + n) * 4 + j;
+                        let at = rows + min(query, queries - 1);
+                        let (log, mean) = (log_sum_exp[at], delta[at]);
+                        #[unroll]
+                        for i in 0..4usize {
+                            let at = comptime!(i * tile.quads() + n);
+                            let key = first + down + comptime!(i * tile.down());
+                            let mut weights = block[at];
+                            let mut slopes = slope[at];
+                            let s = score(weights[j], mask, query, key, fades);
+                            let there = sees(mask, query, key, causal) && query < queries;
+                            let p = select(there, f32::exp(s - log), 0.0f32);
+                            weights[j] = p;
+                            slopes[j] = p * (slopes[j] - mean) * scale;
+                            block[at] = weights;
+                            slope[at] = slopes;
+                        }
                     }
                 }
-                put_weights(&block, &mut buffers);
-                accumulate(&mut dv_sums, &mut buffers, g, of_queries, start, slices);
-                put_weights(&slope, &mut buffers);
-                accumulate(&mut dk_sums, &mut buffers, q, of_queries, start, slices);
+                add(&mut dk_sums, &mut buffers, &slope, q, of_queries, start, true, tile);
+                add(&mut dv_sums, &mut buffers, &block, g, of_queries, start, false, tile);
             }
         }
-        store_sums(dk, &dk_sums, of_keys, first, slices);
-        store_sums(dv, &dv_sums, of_keys, first, slices);
+        store_sums(dk, &dk_sums, of_keys, first, tile);
+        store_sums(dv, &dv_sums, of_keys, first, tile);
     }
 }

@@ -3,9 +3,10 @@
 
 use cubecl::prelude::*;
 
+use super::tile::{COLUMNS, Tile};
 use super::tiles::{
-    ACROSS, Buffers, COLUMNS, Head, Quad, ROWS, Sizes, accumulate, buffers, multiply, put_weights,
-    store_sums, zeros,
+    Head, Quad, Sizes, accumulate, buffers, exchange, exchanged_max, exchanged_sum, load, multiply,
+    place, put_weights, rows_of, store_sums, zeros,
 };
 
 /// Less than any score, and finite: some drivers assume that all numbers are.
@@ -66,26 +67,129 @@ pub(super) fn sees(mask: Mask, query: usize, key: usize, #[comptime] causal: boo
     sees
 }
 
-/// Lets the units of a row see each other's `mine`, one number for each of their four rows.
-#[cube]
-pub(super) fn exchange(buffers: &mut Buffers, mine: &Array<f32>) {
-    let unit = UNIT_POS as usize;
-    let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
-    #[unroll]
-    for i in 0..4usize {
-        buffers.scratch[(down * 4 + i) * ACROSS.comptime() + across] = mine[i];
-    }
-    sync_cube();
+/// What a cube works on: head `head` of the queries of a batch, and the one of the keys.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Pair {
+    pub queries: Head,
+    pub keys: Head,
+    pub mask: Mask,
+    /// Of the rows that the cube has.
+    pub first: usize,
+    /// Number of the head among those of all batches, and of the tile in it.
+    pub sequence: usize,
+    pub index: usize,
 }
 
-/// The sum of what the units of a row exchanged.
+/// The queries of a cube. Those of causal attention that see the most keys go first.
 #[cube]
-pub(super) fn exchanged_sum(buffers: &Buffers, row: usize) -> f32 {
-    let mut sum = 0.0f32;
-    for i in 0..ACROSS.comptime() {
-        sum += buffers.scratch[row * ACROSS.comptime() + i];
+pub(super) fn queries_of(
+    sizes: Sizes,
+    decay: &Array<f32>,
+    scale: f32,
+    #[comptime] causal: bool,
+    #[comptime] fades: bool,
+    #[comptime] tile: Tile,
+) -> Pair {
+    let all = sizes.heads as usize;
+    let width = sizes.width as usize;
+    let tiles = sizes.tiles as usize;
+    let sequences = sizes.cubes as usize / tiles;
+    let index = tiles - 1 - CUBE_POS / sequences;
+    let sequence = CUBE_POS % sequences;
+    let (batch, head) = (sequence / all, sequence % all);
+    let queries = Head { batch, head, rows: sizes.queries as usize, width };
+    let group = head * sizes.groups as usize / all;
+    let keys = Head { batch, head: group, rows: sizes.keys as usize, width };
+    let mut fading = 0.0f32;
+    if comptime!(fades) {
+        fading = decay[head];
     }
-    sum
+    let mask = Mask { scale, decay: fading, keys: keys.rows, past: past(sizes, causal) };
+    Pair { queries, keys, mask, first: index * tile.rows, sequence, index }
+}
+
+/// Tiles of columns that the queries of a cube see.
+#[cube]
+pub(super) fn seen(pair: Pair, #[comptime] causal: bool, #[comptime] tile: Tile) -> usize {
+    let mut end = pair.keys.rows;
+    if comptime!(causal) {
+        end = min(end, pair.mask.past + pair.first + tile.rows);
+    }
+    end.div_ceil(COLUMNS.comptime())
+}
+
+/// Turns the unit's products into masked scores; the largest of each row.
+#[cube]
+fn scores(
+    block: &mut Array<Quad>,
+    pair: Pair,
+    start: usize,
+    #[comptime] causal: bool,
+    #[comptime] fades: bool,
+    #[comptime] tile: Tile,
+) -> Quad {
+    let quads = comptime!(tile.quads());
+    let (x, y) = place(tile);
+    let mut largest = Quad::new(LOWEST);
+    #[unroll]
+    for i in 0..4usize {
+        let query = pair.first + y + comptime!(i * tile.down());
+        let mut most = LOWEST.runtime();
+        #[unroll]
+        for n in 0..quads {
+            let products = block[i * quads + n];
+            let mut row = Quad::empty();
+            #[unroll]
+            for j in 0..4usize {
+                let key = start + (x * quads + n) * 4 + j;
+                let s = score(products[j], pair.mask, query, key, fades);
+                let s = select(sees(pair.mask, query, key, causal), s, LOWEST.runtime());
+                row[j] = s;
+                most = max(most, s);
+            }
+            block[i * quads + n] = row;
+        }
+        largest[i] = most;
+    }
+    largest
+}
+
+/// Turns scores into weights, given the largest of each row so far; their sums.
+#[cube]
+fn weights(block: &mut Array<Quad>, largest: Quad, #[comptime] tile: Tile) -> Quad {
+    let quads = comptime!(tile.quads());
+    let mut sums = Quad::new(0.0f32);
+    #[unroll]
+    for i in 0..4usize {
+        let mut sum = 0.0f32;
+        #[unroll]
+        for n in 0..quads {
+            let scores = block[i * quads + n];
+            let mut row = Quad::empty();
+            #[unroll]
+            for j in 0..4usize {
+                let s = scores[j];
+                let w = select(s > comptime!(LOWEST * 0.5), f32::exp(s - largest[i]), 0.0f32);
+                row[j] = w;
+                sum += w;
+            }
+            block[i * quads + n] = row;
+        }
+        sums[i] = sum;
+    }
+    sums
+}
+
+/// Multiplies the sums of each row by a factor.
+#[cube]
+fn shrink(sums: &mut Array<Quad>, factors: Quad, #[comptime] tile: Tile) {
+    #[unroll]
+    for n in 0..comptime!(tile.slices * tile.channels()) {
+        #[unroll]
+        for i in 0..4usize {
+            sums[n * 4 + i] *= Quad::new(factors[i]);
+        }
+    }
 }
 
 /// `y` and the log-sum-exp of each row of scores.
@@ -101,104 +205,61 @@ pub(super) fn forward<F: Float, N: Size>(
     scale: f32,
     #[comptime] causal: bool,
     #[comptime] fades: bool,
-    #[comptime] slices: usize,
+    #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
 ) {
     if CUBE_POS < sizes.cubes as usize {
-        let (all, keys) = (sizes.heads as usize, sizes.keys as usize);
-        let queries = sizes.queries as usize;
-        let width = sizes.width as usize;
-        let tiles = sizes.tiles as usize;
-        let sequences = sizes.cubes as usize / tiles;
-        // The last queries of causal attention see the most keys and go first.
-        let first = (tiles - 1 - CUBE_POS / sequences) * ROWS.comptime();
-        let sequence = CUBE_POS % sequences;
-        let (batch, head) = (sequence / all, sequence % all);
-        let of_queries = Head { batch, head, rows: queries, width };
-        let group = head * sizes.groups as usize / all;
-        let of_keys = Head { batch, head: group, rows: keys, width };
-        let mut fading = 0.0f32;
-        if comptime!(fades) {
-            fading = decay[head];
+        let pair = queries_of(sizes, decay, scale, causal, fades, tile);
+        let rows = rows_of(q, pair.queries, pair.first, tile);
+        let mut buffers = buffers(tile);
+        let (across, down) = place(tile);
+        let mut sums = zeros(comptime!(4 * tile.slices * tile.channels()));
+        let mut top = Quad::new(LOWEST);
+        let mut total = Quad::new(0.0f32);
+        for step in 0..seen(pair, causal, tile) {
+            let start = step * COLUMNS.comptime();
+            let mut block = zeros(comptime!(4 * tile.quads()));
+            for slice in 0..tile.slices {
+                sync_cube();
+                load(&mut buffers.columns, k, pair.keys, start, slice, tile);
+                sync_cube();
+                multiply(&mut block, &rows, &buffers.columns, slice, tile);
+            }
+            let mine = scores(&mut block, pair, start, causal, fades, tile);
+            exchange(&mut buffers.weights, mine);
+            // Meanwhile the first values come in.
+            load(&mut buffers.columns, v, pair.keys, start, 0usize, tile);
+            let most = max(top, exchanged_max(&buffers.weights, tile));
+            let factors = Vector::exp(top - most);
+            top = most;
+            total = total * factors + weights(&mut block, most, tile);
+            shrink(&mut sums, factors, tile);
+            sync_cube();
+            put_weights(&mut buffers.weights, &block, tile);
+            #[unroll]
+            for slice in 0..comptime!(tile.slices) {
+                if comptime!(slice > 0) {
+                    sync_cube();
+                    load(&mut buffers.columns, v, pair.keys, start, slice, tile);
+                }
+                sync_cube();
+                accumulate(&mut sums, &buffers, slice, tile);
+            }
         }
-        let mask = Mask { scale, decay: fading, keys, past: past(sizes, causal) };
-        let mut buffers = buffers();
-        let unit = UNIT_POS as usize;
-        let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
-        let mut sums = zeros(comptime!(4 * slices));
-        let mut top = Array::<f32>::new(4usize);
-        let mut total = Array::<f32>::new(4usize);
-        let mut mine = Array::<f32>::new(4usize);
-        #[unroll]
-        for i in 0..4usize {
-            top[i] = LOWEST.runtime();
-            total[i] = 0.0f32;
-        }
-        let mut end = keys;
-        if comptime!(causal) {
-            end = min(keys, mask.past + first + ROWS.comptime());
-        }
-        for tile in 0..end.div_ceil(COLUMNS.comptime()) {
-            let start = tile * COLUMNS.comptime();
-            let mut block = zeros(4usize);
-            multiply(&mut block, &mut buffers, q, k, of_queries, of_keys, first, start, slices);
+        sync_cube();
+        exchange(&mut buffers.weights, total);
+        let total = exchanged_sum(&buffers.weights, tile);
+        shrink(&mut sums, Quad::new(1.0f32) / total, tile);
+        let queries = pair.queries.rows;
+        if across == 0 {
             #[unroll]
             for i in 0..4usize {
-                let query = first + down * 4 + i;
-                let mut scores = Quad::empty();
-                let mut most = LOWEST.runtime();
-                #[unroll]
-                for j in 0..4usize {
-                    let key = start + across * 4 + j;
-                    let s = score(block[i][j], mask, query, key, fades);
-                    let s = select(sees(mask, query, key, causal), s, LOWEST.runtime());
-                    scores[j] = s;
-                    most = max(most, s);
+                let query = pair.first + down + comptime!(i * tile.down());
+                if query < queries {
+                    log_sum_exp[pair.sequence * queries + query] = top[i] + f32::ln(total[i]);
                 }
-                block[i] = scores;
-                mine[i] = most;
-            }
-            exchange(&mut buffers, &mine);
-            #[unroll]
-            for i in 0..4usize {
-                let mut most = top[i];
-                for x in 0..ACROSS.comptime() {
-                    most = max(most, buffers.scratch[(down * 4 + i) * ACROSS.comptime() + x]);
-                }
-                let shrink = f32::exp(top[i] - most);
-                let mut weights = Quad::empty();
-                let mut sum = total[i] * shrink;
-                #[unroll]
-                for j in 0..4usize {
-                    let s = block[i][j];
-                    let w = select(s > comptime!(LOWEST * 0.5), f32::exp(s - most), 0.0f32);
-                    weights[j] = w;
-                    sum += w;
-                }
-                block[i] = weights;
-                top[i] = most;
-                total[i] = sum;
-                #[unroll]
-                for slice in 0..slices {
-                    sums[slice * 4 + i] *= Quad::new(shrink);
-                }
-            }
-            put_weights(&block, &mut buffers);
-            accumulate(&mut sums, &mut buffers, v, of_keys, start, slices);
-        }
-        exchange(&mut buffers, &total);
-        #[unroll]
-        for i in 0..4usize {
-            let row = down * 4 + i;
-            let total = exchanged_sum(&buffers, row);
-            #[unroll]
-            for slice in 0..slices {
-                sums[slice * 4 + i] *= Quad::new(1.0 / total);
-            }
-            if across == 0 && first + row < queries {
-                log_sum_exp[sequence * queries + first + row] = top[i] + f32::ln(total);
             }
         }
-        store_sums(y, &sums, of_queries, first, slices);
+        store_sums(y, &sums, pair.queries, pair.first, tile);
     }
 }

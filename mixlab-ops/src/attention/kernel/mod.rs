@@ -1,9 +1,11 @@
-//! Kernels that run on every GPU: f32 products without tensor cores, and no tensor of scores.
+//! Kernels that run on every GPU: f32 products without tensor cores, in registers and shared memory,
+//! and no tensor of scores.
 
 mod backward;
 mod forward;
 #[cfg(all(test, feature = "cpu", feature = "wgpu"))]
 mod tests;
+mod tile;
 mod tiles;
 
 use burn::tensor::DType;
@@ -16,15 +18,28 @@ use super::flash;
 use crate::plumbing::cube::{cubes, empty, narrow, ready};
 use crate::plumbing::heads::{channels_at_once, empty_like, heads};
 use crate::plumbing::reduce::sum_first;
-use tiles::{DEPTH, ROWS, SizesLaunch, UNITS};
+use tile::{Tile, Use};
+use tiles::SizesLaunch;
 
 /// Channels of the widest heads that registers hold.
 const WIDEST: usize = 128;
 
+/// Bytes of shared memory of a cube on the device of `x`.
+fn shared<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
+    x.client.properties().hardware.max_shared_memory_size
+}
+
 /// Why the kernels cannot take these queries.
 pub(crate) fn refusal<R: CubeRuntime>(q: &CubeTensor<R>) -> Option<String> {
-    let hd = q.meta.shape()[3];
-    (hd > WIDEST).then(|| format!("heads have `{hd}` channels; it takes up to {WIDEST}"))
+    let (hd, shared) = (q.meta.shape()[3], shared(q));
+    if hd > WIDEST {
+        return Some(format!("heads have `{hd}` channels; it takes up to {WIDEST}"));
+    }
+    // Of as few rows as it goes.
+    let fits = |of| Tile::choose(of, hd, 1, shared).is_some();
+    (!fits(Use::Forward) || !fits(Use::Backward)).then(|| {
+        format!("heads of `{hd}` channels need more than `{shared}` bytes of shared memory")
+    })
 }
 
 /// Softmax attention whose scores may fade with distance.
@@ -50,21 +65,22 @@ impl<R: CubeRuntime> Kernels<R> {
         flash::Call::new(&self.of, [&self.q, &self.k, &self.v], self.decay.as_ref())
     }
 
+    /// The tile for `rows` rows of a head.
+    fn tile(&self, of: Use, rows: usize) -> Tile {
+        let width = self.q.meta.shape()[3];
+        Tile::choose(of, width, rows, shared(&self.q)).expect("else the op was refused")
+    }
+
     /// Sizes of a launch with `rows` rows in each of `sequences` sequences, and its cubes.
-    fn sizes(&self, rows: usize, sequences: usize) -> (SizesLaunch<R>, CubeCount) {
+    fn sizes(&self, rows: usize, sequences: usize, tile: Tile) -> (SizesLaunch<R>, CubeCount) {
         let [_, heads, queries, width] = self.q.meta.shape().dims();
         let [_, groups, keys, _] = self.k.meta.shape().dims();
-        let tiles = rows.div_ceil(ROWS);
+        let tiles = rows.div_ceil(tile.rows);
         let count = tiles * sequences;
         let [heads, groups, queries, keys, width, tiles, number] =
             [heads, groups, queries, keys, width, tiles, count].map(narrow);
         let sizes = SizesLaunch::new(heads, groups, queries, keys, width, tiles, number);
         (sizes, cubes(count))
-    }
-
-    /// Slices of channels that go through shared memory one at a time.
-    fn slices(&self) -> usize {
-        self.q.meta.shape()[3].div_ceil(DEPTH)
     }
 
     /// The decays, or whatever: they are not read then.
@@ -78,19 +94,24 @@ impl<R: CubeRuntime> Kernels<R> {
         if let Some(outputs) = self.tensor_cores().and_then(|call| call.forward()) {
             return outputs.into();
         }
-        let Self { q, k, v, .. } = &self;
+        let tile = self.tile(Use::Forward, self.q.meta.shape()[2]);
+        self.forward_in(tile)
+    }
+
+    fn forward_in(&self, tile: Tile) -> Vec<CubeTensor<R>> {
+        let Self { q, k, v, .. } = self;
         let [b, h, t, _] = q.meta.shape().dims();
         let (client, dtype) = (q.client.clone(), q.dtype);
         let y = empty_like(q, dtype);
         let log_sum_exp = empty(q, [b, h, t, 1], DType::F32);
-        let (sizes, count) = self.sizes(t, b * h);
+        let (sizes, count) = self.sizes(t, b * h, tile);
         let size = channels_at_once(&[q, k, v, &y]);
         // SAFETY: `sizes` are those of all tensors; rows outside of them are not touched.
         unsafe {
             forward::forward::launch_unchecked::<R>(
                 &client,
                 count,
-                CubeDim::new_1d(UNITS as u32),
+                CubeDim::new_1d(tile.units() as u32),
                 size,
                 q.clone().into_tensor_arg(),
                 k.clone().into_tensor_arg(),
@@ -102,7 +123,7 @@ impl<R: CubeRuntime> Kernels<R> {
                 self.of.scale,
                 self.of.causal,
                 self.decay.is_some(),
-                self.slices(),
+                tile,
                 dtype.into(),
             );
         }
@@ -117,11 +138,22 @@ impl<R: CubeRuntime> Kernels<R> {
         {
             return outputs;
         }
+        let lengths = [&self.q, &self.k].map(|x| x.meta.shape()[2]);
+        let tiles = lengths.map(|rows| self.tile(Use::Backward, rows));
+        self.gradient_in(tiles, [y, log_sum_exp, g])
+    }
+
+    /// With a tile for the queries and one for the keys.
+    fn gradient_in(
+        &self,
+        [of_queries, of_keys]: [Tile; 2],
+        [y, log_sum_exp, g]: [CubeTensor<R>; 3],
+    ) -> Vec<CubeTensor<R>> {
         let dtype = self.q.dtype;
         let [y, g] = [y, g].map(|x| heads(x, dtype));
         let log_sum_exp = ready(log_sum_exp, DType::F32);
-        let [dq, delta, ddecay] = self.of_queries(&y, &g, &log_sum_exp);
-        let [dk, dv] = self.of_keys(&g, log_sum_exp, delta);
+        let [dq, delta, ddecay] = self.of_queries([&y, &g, &log_sum_exp], of_queries);
+        let [dk, dv] = self.of_keys([g, log_sum_exp, delta], of_keys);
         let ddecay = self.decay.is_some().then(|| {
             let heads = self.q.meta.shape()[1];
             sum_first(ddecay, [heads].into(), DType::F32)
@@ -132,25 +164,24 @@ impl<R: CubeRuntime> Kernels<R> {
     /// `[dq, delta, ddecay]`, the last one `[B · tiles, H]`.
     fn of_queries(
         &self,
-        y: &CubeTensor<R>,
-        g: &CubeTensor<R>,
-        log_sum_exp: &CubeTensor<R>,
+        [y, g, log_sum_exp]: [&CubeTensor<R>; 3],
+        tile: Tile,
     ) -> [CubeTensor<R>; 3] {
         let Self { q, k, v, .. } = self;
         let [b, h, t, _] = q.meta.shape().dims();
         let (client, dtype) = (q.client.clone(), q.dtype);
         let dq = empty_like(q, dtype);
         let delta = empty(q, [b, h, t], DType::F32);
-        let parts = if self.decay.is_some() { [b * t.div_ceil(ROWS), h] } else { [1, 1] };
+        let parts = if self.decay.is_some() { [b * t.div_ceil(tile.rows), h] } else { [1, 1] };
         let ddecay = empty(q, parts, DType::F32);
-        let (sizes, count) = self.sizes(t, b * h);
+        let (sizes, count) = self.sizes(t, b * h, tile);
         let size = channels_at_once(&[q, k, v, y, g, &dq]);
         // SAFETY: as in `forward`.
         unsafe {
             backward::of_queries::launch_unchecked::<R>(
                 &client,
                 count,
-                CubeDim::new_1d(UNITS as u32),
+                CubeDim::new_1d(tile.units() as u32),
                 size,
                 q.clone().into_tensor_arg(),
                 k.clone().into_tensor_arg(),
@@ -166,7 +197,7 @@ impl<R: CubeRuntime> Kernels<R> {
                 self.of.scale,
                 self.of.causal,
                 self.decay.is_some(),
-                self.slices(),
+                tile,
                 dtype.into(),
             );
         }
@@ -176,28 +207,27 @@ impl<R: CubeRuntime> Kernels<R> {
     /// `[dk, dv]`.
     fn of_keys(
         &self,
-        g: &CubeTensor<R>,
-        log_sum_exp: CubeTensor<R>,
-        delta: CubeTensor<R>,
+        [g, log_sum_exp, delta]: [CubeTensor<R>; 3],
+        tile: Tile,
     ) -> [CubeTensor<R>; 2] {
         let Self { q, k, v, .. } = self;
         let [b, groups, t, _] = k.meta.shape().dims();
         let (client, dtype) = (q.client.clone(), q.dtype);
         let (dk, dv) = (empty_like(k, dtype), empty_like(v, dtype));
-        let (sizes, count) = self.sizes(t, b * groups);
-        let size = channels_at_once(&[q, k, v, g, &dk, &dv]);
+        let (sizes, count) = self.sizes(t, b * groups, tile);
+        let size = channels_at_once(&[q, k, v, &g, &dk, &dv]);
         // SAFETY: as in `forward`.
         unsafe {
             backward::of_keys::launch_unchecked::<R>(
                 &client,
                 count,
-                CubeDim::new_1d(UNITS as u32),
+                CubeDim::new_1d(tile.units() as u32),
                 size,
                 q.clone().into_tensor_arg(),
                 k.clone().into_tensor_arg(),
                 v.clone().into_tensor_arg(),
                 self.decays(q).into_array_arg(),
-                g.clone().into_tensor_arg(),
+                g.into_tensor_arg(),
                 log_sum_exp.into_array_arg(),
                 delta.into_array_arg(),
                 dk.clone().into_tensor_arg(),
@@ -206,7 +236,7 @@ impl<R: CubeRuntime> Kernels<R> {
                 self.of.scale,
                 self.of.causal,
                 self.decay.is_some(),
-                self.slices(),
+                tile,
                 dtype.into(),
             );
         }

@@ -1,15 +1,23 @@
-//! Heads as blocks pass them: `[B, T, H, hd]` seen through swapped axes.
+//! Heads as blocks pass them: `[B, T, H, hd]` seen through swapped axes; and each tile by itself.
 
-use burn::tensor::{DType, Tensor, TensorData};
-use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+use std::time::Instant;
+
+use burn::tensor::backend::Backend as _;
+use burn::tensor::{DType, Distribution, Tensor, TensorData};
+use burn_cubecl::{CubeBackend, CubeRuntime, tensor::CubeTensor};
+use burn_flex::Flex;
 use cubecl::wgpu::WgpuRuntime;
 
-use crate::testing::{Host, noise};
+use super::tile::{SHAPES, Tile, Use};
+use super::{Kernels, shared};
+use crate::testing::kernels::{compare, on_gpu};
+use crate::testing::{Host, noise, with_references};
 use crate::{Attention, AttentionGradient, Backend, Op, Precision, Xsa, XsaGradient, lift, lower};
 
-type Gpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
+type On<R> = CubeBackend<R, f32, i32, u32>;
+type Gpu = On<WgpuRuntime>;
 
-fn tensor(x: &Host) -> Tensor<Gpu, 4> {
+fn tensor<B: burn::tensor::backend::Backend>(x: &Host) -> Tensor<B, 4> {
     let data: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
     Tensor::from_data(TensorData::new(data, x.shape.clone()), &Default::default())
 }
@@ -20,7 +28,7 @@ fn host(x: CubeTensor<WgpuRuntime>) -> TensorData {
 
 /// Runs `op` on views of `inputs` `[B, T, H, hd]` and on copies of the views.
 fn check<O: Op<N>, const N: usize>(op: O, inputs: [&Host; N]) {
-    let views = inputs.map(|x| tensor(x).swap_dims(1, 2));
+    let views = inputs.map(|x| tensor::<Gpu>(x).swap_dims(1, 2));
     let copies =
         views.clone().map(|x| Tensor::<Gpu, 4>::from_data(x.into_data(), &Default::default()));
     let expected = Gpu::execute(&op, copies.map(lower), vec![]);
@@ -46,4 +54,116 @@ fn views_give_the_same_results_in_their_own_memory_order() {
     check(AttentionGradient { of }, [&q, &k, &v, &y, &log_sum_exp, &g]);
     check(Xsa, [&y, &v]);
     check(XsaGradient, [&y, &v, &g]);
+}
+
+fn numbers<B: burn::tensor::backend::Backend>(x: burn_backend::tensor::FloatTensor<B>) -> Vec<f32> {
+    lift::<B, 4>(x).into_data().to_vec().expect("f32")
+}
+
+#[test]
+fn every_tile_gives_what_the_reference_does() {
+    let of = Attention { causal: true, scale: 0.2, precision: Precision::F32 };
+    for (hd, tq, tk) in [(20, 70, 70), (64, 65, 97), (100, 33, 50)] {
+        let inputs = [[2, 4, tq, hd], [2, 2, tk, hd], [2, 2, tk, hd]];
+        let [q, k, v] = [0, 1, 2].map(|n| noise(&inputs[n], n as u64));
+        let [y, g] = [3, 4].map(|seed| noise(&q.shape, seed));
+        let [outputs, gradients] = with_references(|| {
+            let outputs =
+                Flex::execute(&of, [&q, &k, &v].map(|x| lower(tensor::<Flex>(x))), vec![]);
+            let inputs = [&q, &k, &v, &y].map(|x| lower(tensor::<Flex>(x)));
+            let [a, b, c, d] = inputs;
+            let inputs = [a, b, c, d, outputs[1].clone(), lower(tensor::<Flex>(&g))];
+            let gradients = Flex::execute(&AttentionGradient { of: of.clone() }, inputs, vec![]);
+            [outputs, gradients].map(|all| all.into_iter().map(numbers::<Flex>).collect::<Vec<_>>())
+        });
+        let log_sum_exp = Host {
+            data: outputs[1].iter().map(|x| f64::from(*x)).collect(),
+            shape: vec![2, 4, tq, 1],
+        };
+        on_gpu!(R, computes, {
+            let on = |x: &Host| lower(tensor::<On<R>>(x));
+            let kernels = || Kernels::<R>::new([&q, &k, &v].map(on), None, of.clone());
+            for tile in SHAPES.map(|shape| Tile::new(shape, hd)) {
+                let fits = |of| tile.shared(of) <= shared(&on(&q));
+                let mut found = vec![];
+                if fits(Use::Forward) {
+                    found.push((kernels().forward_in(tile), &outputs));
+                }
+                if fits(Use::Backward) {
+                    let given = [&y, &log_sum_exp, &g].map(on);
+                    found.push((kernels().gradient_in([tile; 2], given), &gradients));
+                }
+                for (found, expected) in found {
+                    let found: Vec<_> = found.into_iter().map(numbers::<On<R>>).collect();
+                    if computes {
+                        compare(&format!("{tile:?}"), (DType::F32, 1e-5), &found, expected);
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn heads_of_any_width_have_tiles_in_the_shared_memory_of_every_gpu() {
+    for hd in 1..=128 {
+        for of in [Use::Forward, Use::Backward] {
+            for rows in [1, 20, 1000] {
+                let tile = Tile::choose(of, hd, rows, 32 << 10).expect("a tile fits");
+                assert!(tile.shared(of) <= 32 << 10 && tile.slices * tile.depth >= hd);
+            }
+        }
+    }
+}
+
+/// What the order of the shapes was measured with.
+#[test]
+#[ignore = "prints how fast each tile is"]
+fn speeds() {
+    let of = Attention { causal: true, scale: 0.125, precision: Precision::F32 };
+    on_gpu!(R, computes, {
+        for shape in [[8, 16, 1024, 64], [64, 6, 256, 64], [8, 4, 128, 32], [8, 8, 1024, 128]] {
+            for tile in SHAPES.map(|s| Tile::new(s, shape[3])).into_iter().filter(|_| computes) {
+                speed::<R>(&of, shape, tile);
+            }
+        }
+    });
+}
+
+/// Prints the rates of a tile, of the products that causality leaves.
+fn speed<R: CubeRuntime>(of: &Attention, shape: [usize; 4], tile: Tile) {
+    let random = || {
+        let how = Distribution::Normal(0.0, 1.0);
+        lower(Tensor::<On<R>, 4>::random(shape, how, &Default::default()))
+    };
+    let kernels = Kernels::<R>::new([(); 3].map(|()| random()), None, of.clone());
+    let [b, h, t, hd] = shape;
+    let product = (b * h * t * t * hd) as f64;
+    let wait = || On::<R>::sync(&Default::default()).expect("the device answers");
+    let time = |name: &str, products: f64, run: &dyn Fn()| {
+        let stretch = |count: u32| {
+            wait();
+            let start = Instant::now();
+            (0..count).for_each(|_| run());
+            wait();
+            start.elapsed().as_secs_f64() / f64::from(count)
+        };
+        let once = stretch(2).max(1e-6);
+        let stretches = (0..3).map(|_| stretch((0.05 / once).clamp(2.0, 200.0) as u32));
+        let best = stretches.fold(f64::INFINITY, f64::min);
+        let rate = products * product / best * 1e-12;
+        println!("{shape:?} {tile:?} {name}: {rate:.1} TFLOP/s, {:.1} us", best * 1e6);
+    };
+    if tile.shared(Use::Forward) <= shared(&kernels.q) {
+        time("forward", 2.0, &|| drop(kernels.forward_in(tile)));
+    }
+    if tile.shared(Use::Backward) <= shared(&kernels.q) {
+        let [y, log_sum_exp] = crate::all(kernels.forward_in(tile));
+        let g = random();
+        let of_queries = || kernels.of_queries([&y, &g, &log_sum_exp], tile);
+        time("of queries", 3.0, &|| drop(of_queries()));
+        let [_, delta, _] = of_queries();
+        let of_keys = || kernels.of_keys([g.clone(), log_sum_exp.clone(), delta.clone()], tile);
+        time("of keys", 4.0, &|| drop(of_keys()));
+    }
 }

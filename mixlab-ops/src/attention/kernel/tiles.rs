@@ -1,25 +1,17 @@
-//! Products of tiles in shared memory, one block of four by four numbers a unit.
+//! Products of tiles in shared memory.
 //!
-//! A cube has [`ROWS`] rows of a head, queries or keys, and walks along the other ones in tiles of
-//! [`COLUMNS`]. Unit `u` has rows `4⌊u/8⌋…` and columns `4(u mod 8)…` of a tile of scores, and as
-//! many channels of each [`DEPTH`] of the sums.
+//! Quads of a line are turned: quad `c` of a row lies at `c ^ y` for the unit row `y` (mod 8) that
+//! has it, that of a column at `c ^ x`. So the units of a plane read from different banks.
 
 use cubecl::prelude::*;
 
+use super::tile::{COLUMNS, Tile};
 use crate::plumbing::heads::row;
 
-/// Rows of a cube.
-pub(super) const ROWS: usize = 64;
-/// Rows of the other side that are looked at together.
-pub(super) const COLUMNS: usize = 32;
-/// Channels in shared memory at once.
-pub(super) const DEPTH: usize = 32;
-/// Units of a cube.
-pub(super) const UNITS: usize = 128;
-/// Rows of units.
-const ROW_QUADS: usize = ROWS / 4;
-/// Units of a row.
-pub(super) const ACROSS: usize = COLUMNS / 4;
+/// Quads of a row of weights.
+const WEIGHTS: usize = COLUMNS / 4;
+/// Quads that a plane can read from different banks at once.
+const BANKS: usize = 8;
 
 /// Four numbers side by side.
 pub(super) type Quad = Vector<f32, Const<4>>;
@@ -54,30 +46,28 @@ pub(super) struct Head {
     pub width: usize,
 }
 
-/// The shared memory of a cube, 26 KB.
+/// What a cube has in shared memory besides its rows.
 #[derive(CubeType)]
 pub(super) struct Buffers {
-    /// Rows, transposed: `[DEPTH, ROWS]`.
-    pub rows: SharedMemory<Quad>,
-    /// Columns, transposed: `[DEPTH, COLUMNS]`.
+    /// A slice of columns.
     pub columns: SharedMemory<Quad>,
-    /// Weights, transposed: `[COLUMNS, ROWS]`.
+    /// `[rows, COLUMNS]`; or a quad of each unit.
     pub weights: SharedMemory<Quad>,
-    /// What the weights multiply: `[COLUMNS, DEPTH]`.
-    pub values: SharedMemory<Quad>,
-    /// A number of each unit for each of its rows: `[ROWS, ACROSS]`.
-    pub scratch: SharedMemory<f32>,
 }
 
 #[cube]
-pub(super) fn buffers() -> Buffers {
+pub(super) fn buffers(#[comptime] tile: Tile) -> Buffers {
     Buffers {
-        rows: SharedMemory::new(comptime!(DEPTH * ROW_QUADS)),
-        columns: SharedMemory::new(comptime!(DEPTH * ACROSS)),
-        weights: SharedMemory::new(comptime!(COLUMNS * ROW_QUADS)),
-        values: SharedMemory::new(comptime!(COLUMNS * DEPTH / 4)),
-        scratch: SharedMemory::new(comptime!(ROWS * ACROSS)),
+        columns: SharedMemory::new(comptime!(COLUMNS * tile.line())),
+        weights: SharedMemory::new(comptime!(tile.rows * WEIGHTS)),
     }
+}
+
+/// Where a unit stands in its cube: from the left, and from the top.
+#[cube]
+pub(super) fn place(#[comptime] tile: Tile) -> (usize, usize) {
+    let unit = UNIT_POS as usize;
+    (unit % tile.across, unit / tile.across)
 }
 
 /// Channels `channel…` of row `step`. Past the last row, that one; past the last channel, zero.
@@ -108,7 +98,7 @@ pub(super) fn quad<F: Float, N: Size>(
 
 /// Writes channels `channel…` of row `step`, unless they are outside of the head.
 #[cube]
-pub(super) fn store<F: Float, N: Size>(
+fn store<F: Float, N: Size>(
     x: &mut Tensor<Vector<F, N>>,
     head: Head,
     step: usize,
@@ -132,135 +122,222 @@ pub(super) fn store<F: Float, N: Size>(
     }
 }
 
-/// [`DEPTH`] channels of the `4 · quads` rows from `first` on, transposed.
+/// The rows of a cube, from `first` on, slice by slice.
 #[cube]
-fn load_transposed<F: Float, N: Size>(
-    to: &mut SharedMemory<Quad>,
+pub(super) fn rows_of<F: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
     head: Head,
     first: usize,
-    channel: usize,
-    #[comptime] quads: usize,
+    #[comptime] tile: Tile,
+) -> SharedMemory<Quad> {
+    let line = comptime!(tile.line());
+    let whole = comptime!(tile.line() * tile.slices);
+    let mut rows = SharedMemory::<Quad>::new(comptime!(tile.rows * whole));
+    for n in 0..comptime!(tile.rows * whole / tile.units()) {
+        let number = n * comptime!(tile.units()) + UNIT_POS as usize;
+        let (step, channel) = (number / whole, number % whole);
+        let turned = (channel % line) ^ (step % comptime!(tile.down()) % BANKS.comptime());
+        let at = (channel / line * tile.rows + step) * line + turned;
+        rows[at] = quad(x, head, first + step, channel * 4);
+    }
+    rows
+}
+
+/// A slice of the columns from `first` on into shared memory.
+#[cube]
+pub(super) fn load<F: Float, N: Size>(
+    columns: &mut SharedMemory<Quad>,
+    x: &Tensor<Vector<F, N>>,
+    head: Head,
+    first: usize,
+    slice: usize,
+    #[comptime] tile: Tile,
 ) {
-    let unit = UNIT_POS as usize;
-    if unit < comptime!(quads * DEPTH / 4) {
-        let (four, depth) = (unit % quads, unit / quads * 4);
-        let step = first + four * 4;
-        let a = quad(x, head, step, channel + depth);
-        let b = quad(x, head, step + 1, channel + depth);
-        let c = quad(x, head, step + 2, channel + depth);
-        let d = quad(x, head, step + 3, channel + depth);
-        #[unroll]
-        for i in 0..4usize {
-            let mut across = Quad::empty();
-            across[0] = a[i];
-            across[1] = b[i];
-            across[2] = c[i];
-            across[3] = d[i];
-            to[(depth + i) * quads + four] = across;
-        }
+    let (line, each) = comptime!((tile.line(), 4 * tile.quads()));
+    let count = comptime!(COLUMNS * line / tile.units());
+    let mut quads = Array::<Quad>::new(count);
+    #[unroll]
+    for n in 0..count {
+        let number = comptime!(n * tile.units()) + UNIT_POS as usize;
+        let channel = slice * tile.depth + number % line * 4;
+        quads[n] = quad(x, head, first + number / line, channel);
+    }
+    #[unroll]
+    for n in 0..count {
+        let number = comptime!(n * tile.units()) + UNIT_POS as usize;
+        let (column, owner) = (number / line, number / comptime!(line * each));
+        let at = (column % each * tile.across + owner) * line;
+        columns[at + ((number % line) ^ owner)] = quads[n];
     }
 }
 
-/// Adds `rows · columnsᵀ` over all channels to the unit's block, one quad a row.
+/// Adds `rows · columnsᵀ` over a slice of channels to the unit's block: quads of columns, row by row.
 #[cube]
-pub(super) fn multiply<F: Float, N: Size>(
+pub(super) fn multiply(
     block: &mut Array<Quad>,
-    buffers: &mut Buffers,
-    rows: &Tensor<Vector<F, N>>,
-    columns: &Tensor<Vector<F, N>>,
-    of_rows: Head,
-    of_columns: Head,
-    first_row: usize,
-    first_column: usize,
-    #[comptime] slices: usize,
+    rows: &SharedMemory<Quad>,
+    columns: &SharedMemory<Quad>,
+    slice: usize,
+    #[comptime] tile: Tile,
 ) {
-    let unit = UNIT_POS as usize;
-    let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
-    for slice in 0..slices {
-        let channel = slice * DEPTH.comptime();
-        load_transposed(&mut buffers.rows, rows, of_rows, first_row, channel, ROW_QUADS);
-        load_transposed(&mut buffers.columns, columns, of_columns, first_column, channel, ACROSS);
-        sync_cube();
-        for k in 0..DEPTH.comptime() {
-            let a = buffers.rows[k * ROW_QUADS.comptime() + down];
-            let b = buffers.columns[k * ACROSS.comptime() + across];
+    let (line, quads) = comptime!((tile.line(), tile.quads()));
+    let (x, y) = place(tile);
+    let (row, column) = ((slice * tile.rows + y) * line, x * line);
+    let turn = y % BANKS.comptime();
+    let mut steps = Array::<Quad>::new(comptime!(4 * quads));
+    for c in 0..line {
+        let (row, column) = (row + (c ^ turn), column + (c ^ x));
+        #[unroll]
+        for n in 0..quads {
+            let a = columns[column + comptime!(n * 4 * tile.across * line)];
+            let b = columns[column + comptime!((n * 4 + 1) * tile.across * line)];
+            let c = columns[column + comptime!((n * 4 + 2) * tile.across * line)];
+            let d = columns[column + comptime!((n * 4 + 3) * tile.across * line)];
             #[unroll]
-            for i in 0..4usize {
-                block[i] += Quad::new(a[i]) * b;
+            for k in 0..4usize {
+                let mut step = Quad::empty();
+                step[0] = a[k];
+                step[1] = b[k];
+                step[2] = c[k];
+                step[3] = d[k];
+                steps[k * quads + n] = step;
             }
         }
-        sync_cube();
+        #[unroll]
+        for i in 0..4usize {
+            let value = rows[row + comptime!(i * tile.down() * line)];
+            #[unroll]
+            for k in 0..4usize {
+                #[unroll]
+                for n in 0..quads {
+                    let at = comptime!(i * quads + n);
+                    block[at] = fma(Quad::new(value[k]), steps[k * quads + n], block[at]);
+                }
+            }
+        }
     }
 }
 
 /// Puts the unit's block of weights into shared memory.
 #[cube]
-pub(super) fn put_weights(block: &Array<Quad>, buffers: &mut Buffers) {
-    let unit = UNIT_POS as usize;
-    let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
+pub(super) fn put_weights(
+    weights: &mut SharedMemory<Quad>,
+    block: &Array<Quad>,
+    #[comptime] tile: Tile,
+) {
+    let quads = comptime!(tile.quads());
+    let (x, y) = place(tile);
+    let turn = y % BANKS.comptime();
     #[unroll]
-    for j in 0..4usize {
-        let mut column = Quad::empty();
+    for i in 0..4usize {
+        let row = (y + comptime!(i * tile.down())) * WEIGHTS.comptime();
         #[unroll]
-        for i in 0..4usize {
-            column[i] = block[i][j];
+        for n in 0..quads {
+            weights[row + ((x * quads + n) ^ turn)] = block[i * quads + n];
         }
-        buffers.weights[(across * 4 + j) * ROW_QUADS.comptime() + down] = column;
     }
 }
 
-/// Adds weights times the [`COLUMNS`] rows of `x` from `first` on to `sums`: of each slice of
-/// [`DEPTH`] channels, the unit has four rows of a quad.
+/// Adds the weights times a slice of columns to `sums`: of each quad of channels, the unit's four
+/// rows.
 #[cube]
-pub(super) fn accumulate<F: Float, N: Size>(
+pub(super) fn accumulate(
     sums: &mut Array<Quad>,
-    buffers: &mut Buffers,
-    x: &Tensor<Vector<F, N>>,
-    head: Head,
-    first: usize,
-    #[comptime] slices: usize,
+    buffers: &Buffers,
+    #[comptime] slice: usize,
+    #[comptime] tile: Tile,
 ) {
-    let unit = UNIT_POS as usize;
-    let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
-    #[unroll]
-    for slice in 0..slices {
+    let (quads, channels) = comptime!((tile.quads(), tile.channels()));
+    let (x, y) = place(tile);
+    let turn = y % BANKS.comptime();
+    let mut mine = Array::<Quad>::new(4usize);
+    for s in 0..WEIGHTS.comptime() {
         #[unroll]
-        for i in 0..comptime!(COLUMNS * DEPTH / 4 / UNITS) {
-            let at = i * UNITS.comptime() + unit;
-            let (step, channel) = (at / comptime!(DEPTH / 4), at % comptime!(DEPTH / 4) * 4);
-            buffers.values[at] = quad(x, head, first + step, comptime!(slice * DEPTH) + channel);
+        for i in 0..4usize {
+            let row = (y + comptime!(i * tile.down())) * WEIGHTS.comptime();
+            mine[i] = buffers.weights[row + (s ^ turn)];
         }
-        sync_cube();
-        for k in 0..COLUMNS.comptime() {
-            let a = buffers.weights[k * ROW_QUADS.comptime() + down];
-            let b = buffers.values[k * comptime!(DEPTH / 4) + across];
+        let owner = s / quads;
+        let column = (s % quads * comptime!(4 * tile.across) + owner) * comptime!(tile.line());
+        let column = column + (x ^ owner);
+        #[unroll]
+        for k in 0..4usize {
             #[unroll]
-            for i in 0..4usize {
-                sums[slice * 4 + i] += Quad::new(a[i]) * b;
+            for n in 0..channels {
+                let skipped = comptime!((k * tile.line() + n) * tile.across);
+                let value = buffers.columns[column + skipped];
+                #[unroll]
+                for i in 0..4usize {
+                    let at = comptime!((slice * channels + n) * 4 + i);
+                    sums[at] = fma(Quad::new(mine[i][k]), value, sums[at]);
+                }
             }
         }
-        sync_cube();
     }
+}
+
+/// Lets the units of a row see each other's quad: a number for each of their rows.
+#[cube]
+pub(super) fn exchange(weights: &mut SharedMemory<Quad>, mine: Quad) {
+    weights[UNIT_POS as usize] = mine;
+    sync_cube();
+}
+
+/// The largest number of each row that [`exchange`] showed.
+#[cube]
+pub(super) fn exchanged_max(weights: &SharedMemory<Quad>, #[comptime] tile: Tile) -> Quad {
+    let (_, y) = place(tile);
+    let mut most = weights[y * tile.across];
+    #[unroll]
+    for x in 1..comptime!(tile.across) {
+        most = max(most, weights[y * tile.across + x]);
+    }
+    most
+}
+
+/// What [`exchange`] showed, added up over each row.
+#[cube]
+pub(super) fn exchanged_sum(weights: &SharedMemory<Quad>, #[comptime] tile: Tile) -> Quad {
+    let (_, y) = place(tile);
+    let mut sum = Quad::new(0.0f32);
+    #[unroll]
+    for x in 0..comptime!(tile.across) {
+        sum += weights[y * tile.across + x];
+    }
+    sum
+}
+
+/// First of the channels of quad `n` of a slice that the unit has.
+#[cube]
+pub(super) fn channel(
+    #[comptime] slice: usize,
+    #[comptime] n: usize,
+    #[comptime] tile: Tile,
+) -> usize {
+    let (x, _) = place(tile);
+    comptime!(slice * tile.depth + n * tile.across * 4) + x * 4
 }
 
 /// Writes `sums`, as [`accumulate`] left them, to the rows from `first` on.
 #[cube]
 pub(super) fn store_sums<F: Float, N: Size>(
-    x: &mut Tensor<Vector<F, N>>,
+    to: &mut Tensor<Vector<F, N>>,
     sums: &Array<Quad>,
     head: Head,
     first: usize,
-    #[comptime] slices: usize,
+    #[comptime] tile: Tile,
 ) {
-    let unit = UNIT_POS as usize;
-    let (across, down) = (unit % ACROSS.comptime(), unit / ACROSS.comptime());
+    let (_, y) = place(tile);
     #[unroll]
-    for slice in 0..slices {
+    for slice in 0..comptime!(tile.slices) {
         #[unroll]
-        for i in 0..4usize {
-            let channel = comptime!(slice * DEPTH) + across * 4;
-            store(x, head, first + down * 4 + i, channel, sums[slice * 4 + i]);
+        for n in 0..comptime!(tile.channels()) {
+            #[unroll]
+            for i in 0..4usize {
+                let step = first + y + comptime!(i * tile.down());
+                let sum = sums[comptime!((slice * tile.channels() + n) * 4 + i)];
+                store(to, head, step, channel(slice, n, tile), sum);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Backend, lift, lower};
 
 use super::{Call, Dims, Site, reshape};
+use crate::blocks::context::rotation::{Steps, frequencies, turn};
 use crate::blocks::custom::fault::Fault;
 
 /// The shapes of `q` and `k`, both `[B, H, T, hd]`.
@@ -61,57 +62,36 @@ pub fn rotate<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
         unreachable!("planning has counted the axes")
     };
     let (dims, base) = (turning(&call.site, width), call.site.float("base"));
-    let step = i128::from(call.site.int("step"));
-    let past = if call.remembers { call.flow.past() } else { 0 };
-    let start = i128::from(call.site.int("start")) + step * past as i128;
+    let (start, step) = (i128::from(call.site.int("start")), i128::from(call.site.int("step")));
+    let starts = match (call.remembers, call.flow.padding()) {
+        (false, _) => vec![start],
+        (true, None) => vec![start + step * call.flow.past() as i128],
+        (true, Some(_)) => {
+            let own = call.flow.positions().into_iter();
+            own.map(|position| start + step * position as i128).collect()
+        }
+    };
     let positions = inputs.next();
-    if let (None, 1, Ok(start)) = (&positions, step, usize::try_from(start)) {
+    if let (None, 1, [start]) = (&positions, step, starts.as_slice())
+        && let Ok(start) = usize::try_from(*start)
+    {
         return [q, k].map(|x| lower(mixlab_ops::rope(x, dims, base, start))).into();
     }
-    let table = |values| from_host::<B>(values, dims / 2, call.device);
-    let (cos, sin) = match positions {
+    let angles = match positions {
         Some(positions) => {
             let positions = reshape::<B>(B::float_detach(positions), &[1, 1, seq, 1]);
             let whole = lift::<B, 4>(positions).int().float();
-            let angles = whole * table(frequencies(dims, base).collect());
-            (angles.clone().cos(), angles.sin())
+            let rates = Tensor::from_data(
+                TensorData::new(
+                    frequencies(dims, base).map(|f| f as f32).collect(),
+                    [1, 1, 1, dims / 2],
+                ),
+                call.device,
+            );
+            let angles = whole * rates;
+            [angles.clone().cos(), angles.sin()]
         }
-        None => {
-            let position = move |t: usize| (start + step * t as i128) as f64;
-            let row = |t: usize| frequencies(dims, base).map(move |f| position(t) * f);
-            let angles: Vec<f64> = (0..seq).flat_map(row).collect();
-            let of = |f: fn(f64) -> f64| table(angles.iter().map(|a| f(*a)).collect());
-            (of(f64::cos), of(f64::sin))
-        }
+        None => Steps { starts, seq, step }.angles::<B>(dims, base, call.device),
     };
-    [q, k].map(|x| lower(turn(x, cos.clone(), sin.clone()))).into()
-}
-
-/// Radians per position of each pair.
-fn frequencies(dims: usize, base: f32) -> impl Iterator<Item = f64> {
-    let step = -2.0 * f64::from(base).ln() / dims as f64;
-    (0..dims / 2).map(move |pair| (step * pair as f64).exp())
-}
-
-/// Numbers as a tensor `[1, 1, …, columns]`.
-fn from_host<B: Backend>(values: Vec<f64>, columns: usize, device: &B::Device) -> Tensor<B, 4> {
-    let rows = values.len() / columns;
-    let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, rows, columns]), device)
-}
-
-/// Pairs of channels of `x` `[B, H, T, hd]` turned by the angles of `cos` and `sin`
-/// `[1, 1, T, R/2]`; channels from `R` on stay.
-fn turn<B: Backend>(x: Tensor<B, 4>, cos: Tensor<B, 4>, sin: Tensor<B, 4>) -> Tensor<B, 4> {
-    let [b, h, t, width] = x.dims();
-    let pairs = cos.dims()[3];
-    let split = x.clone().narrow(3, 0, 2 * pairs).reshape([b, h, t, pairs, 2]);
-    let [first, second] = [0, 1].map(|n| split.clone().narrow(4, n, 1).squeeze_dim::<4>(4));
-    let turned =
-        [first.clone() * cos.clone() - second.clone() * sin.clone(), first * sin + second * cos];
-    let turned = Tensor::stack::<5>(turned.into(), 4).reshape([b, h, t, 2 * pairs]);
-    match width - 2 * pairs {
-        0 => turned,
-        rest => Tensor::cat(vec![turned, x.narrow(3, 2 * pairs, rest)], 3),
-    }
+    [q, k].map(|x| lower(turn(x, angles.clone()))).into()
 }

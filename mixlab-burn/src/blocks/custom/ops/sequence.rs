@@ -107,27 +107,21 @@ pub fn conv1d<B: Backend>(mut call: Call<'_, B>) -> Vec<FloatTensor<B>> {
     call.shaped(lower(y))
 }
 
-/// The convolution of `a` `[rows, T, C]`, which goes on after the steps `before`, with taps `w`
-/// `[K, C]`; and the steps that matter to what comes next, at most `K − 1`.
+/// The convolution of `a` `[rows, T, C]` with taps `w` `[K, C]`, which goes on after the `K − 1` steps
+/// `before`, or after zeros; and the steps that matter to what comes next.
 fn convolve<B: Backend>(
     a: Tensor<B, 3>,
     before: Option<Tensor<B, 3>>,
     w: Tensor<B, 2>,
 ) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
     let ([rows, seq, channels], [taps, _]) = (a.dims(), w.dims());
-    let past = before.as_ref().map_or(0, |before| before.dims()[1]);
-    // Earlier taps would meet nothing but the zeros before the start.
-    let used = taps.min(past + seq);
-    let zeros = used - 1 - past;
-    let zeros =
-        (zeros > 0).then(|| Tensor::zeros([rows, zeros, channels], (&a.device(), a.dtype())));
-    let all = [zeros, before, Some(a)].into_iter().flatten().collect();
-    let all = Tensor::<B, 3>::cat(all, 1);
-    let tap = |k: usize| w.clone().narrow(0, taps - used + k, 1).unsqueeze::<3>();
+    let zeros = || Tensor::zeros([rows, taps - 1, channels], (&a.device(), a.dtype()));
+    let before = (taps > 1).then(|| before.unwrap_or_else(zeros));
+    let all = Tensor::<B, 3>::cat(before.into_iter().chain([a.clone()]).collect(), 1);
+    let tap = |k: usize| w.clone().narrow(0, k, 1).unsqueeze::<3>();
     let term = |k: usize| all.clone().narrow(1, k, seq) * tap(k);
-    let y = (1..used).fold(term(0), |sum, k| sum + term(k));
-    let kept = (taps - 1).min(past + seq);
-    let seen = (kept > 0).then(|| all.clone().narrow(1, used - 1 + seq - kept, kept));
+    let y = (1..taps).fold(term(0), |sum, k| sum + term(k));
+    let seen = (taps > 1).then(|| all.clone().narrow(1, seq, taps - 1));
     (y, seen)
 }
 

@@ -1,0 +1,159 @@
+//! What an export says about itself and about what it cannot do.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::backend::Backend;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn_flex::Flex;
+use onnx_protobuf::{Message, ModelProto};
+
+use super::{Dim, OnnxError, Options, Profile, Traced, trace, trace_model};
+use crate::model::{Model, Part};
+use crate::plan::Plan;
+
+#[derive(Module, Debug)]
+struct Inner<B: Backend> {
+    up: Linear<B>,
+}
+
+/// Adds to some rows of what `inner` computes, which no lowering is written for.
+#[derive(Module, Debug)]
+struct Outer<B: Backend> {
+    inner: Inner<B>,
+}
+
+fn traced() -> Traced {
+    let traced = trace(
+        &["batch"],
+        |device| Outer { inner: Inner { up: LinearConfig::new(3, 4).init(device) } },
+        |module, trace| {
+            let x = trace.float("x", [Dim::from("batch"), Dim::from(3)]);
+            let rows = trace.int::<1>("rows", [Dim::from(2)]);
+            let y = module.inner.up.forward(x);
+            let more = Tensor::ones([2, 4], &y.device());
+            trace.output("y", added(y, rows, more));
+        },
+    );
+    traced.unwrap()
+}
+
+fn added<B: Backend>(y: Tensor<B, 2>, rows: Tensor<B, 1, Int>, more: Tensor<B, 2>) -> Tensor<B, 2> {
+    y.select_assign(0, rows, more, IndexingUpdateOp::Add)
+}
+
+fn module() -> Outer<Flex> {
+    let device = Default::default();
+    Outer { inner: Inner { up: LinearConfig::new(3, 4).init(&device) } }
+}
+
+#[test]
+fn an_operation_without_counterpart_is_named_with_its_shapes_and_the_weight_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.onnx");
+    let error = traced().write(&module(), &file, &Options::default()).unwrap_err();
+    assert!(matches!(error, OnnxError::Unsupported { .. }));
+    let message = error.to_string();
+    for part in ["select_assign", "i64[2]", "f32[2, 4] to f32[", "`inner.up.weight`", "hint: "] {
+        assert!(message.contains(part), "{part} is missing: {message}");
+    }
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_forward_that_branches_on_a_length_is_told_by_what_it_does_there() {
+    let traced = trace(
+        &["batch"],
+        |device| Inner { up: LinearConfig::new(3, 4).init(device) },
+        |module, trace| {
+            let y = module.up.forward(trace.float("x", [Dim::from("batch"), Dim::from(3)]));
+            let short = y.dims()[0] < 12;
+            trace.output("y", if short { y.exp() } else { y.sqrt() });
+        },
+    );
+    let message = traced.err().expect("it has two courses").to_string();
+    for part in ["where batch = ", "`exp` of f32[", "`sqrt` of f32[", "`up.weight`", "hint: "] {
+        assert!(message.contains(part), "{part} is missing: {message}");
+    }
+}
+
+#[test]
+fn places_name_the_part_of_a_model() {
+    let program = traced();
+    let mut node = program.program().nodes()[0].clone();
+    node.scope = Some(4);
+    assert_eq!(Part::of(4), Part::Block(2));
+    let place = super::place::place(program.program(), &node);
+    assert!(place.starts_with("blocks[2], after the weight `inner.up."), "{place}");
+}
+
+/// What is written of a model with these blocks.
+fn written(blocks: &str, options: &Options) -> ModelProto {
+    let json =
+        format!(r#"{{"model_dim": 8, "vocab_size": 11, "seq_len": 8, "blocks": [{blocks}]}}"#);
+    let plan: Arc<Plan> = Arc::new(Plan::parse(&json, "m.json", &[]).unwrap().plan);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.onnx");
+    let model = Model::<Flex>::init(plan.clone(), &Default::default());
+    trace_model(&plan).unwrap().write(&model, &file, options).unwrap();
+    ModelProto::parse_from_bytes(&std::fs::read(file).unwrap()).unwrap()
+}
+
+const BLOCKS: &str = r#"{"type": "plain", "heads": 2}, {"type": "mamba"}, {"type": "plain", "heads": 2},
+    {"type": "plain", "heads": 4}, {"type": "token_blend"}"#;
+
+fn calls(model: &ModelProto) -> Vec<&str> {
+    let nodes = model.graph.node.iter().filter(|node| node.domain == "mixlab");
+    nodes.map(|node| node.op_type.as_str()).collect()
+}
+
+#[test]
+fn blocks_that_compute_the_same_call_one_function_with_their_own_weights() {
+    let model = written(BLOCKS, &Options { functions: Some(true), ..Options::default() });
+    assert_eq!(calls(&model), ["plain", "mamba", "plain", "plain_1", "token_blend"]);
+    let functions: Vec<_> = model.functions.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(functions, ["plain", "mamba", "plain_1", "token_blend"]);
+    assert_eq!(model.functions[0].doc_string, "plain heads=2");
+    let plain = &model.functions[0];
+    let reader = |index: usize| {
+        let node = model.graph.node.iter().find(|node| node.name == format!("block{index}"));
+        let place = plain.input.iter().position(|name| name == "wq").unwrap();
+        node.unwrap().input[place].clone()
+    };
+    assert_eq!([reader(0), reader(2)], ["blocks.0.Plain.wq", "blocks.2.Plain.wq"]);
+}
+
+#[test]
+fn a_function_knows_nothing_of_its_block_and_all_operations_are_in_one() {
+    let functions = Options { functions: Some(true), ..Options::default() };
+    let (model, flat) = (written(BLOCKS, &functions), written(BLOCKS, &Options::default()));
+    assert_eq!((flat.functions.len(), calls(&flat).len()), (0, 0));
+    let mut nodes = model.graph.node.len() - calls(&model).len();
+    for name in calls(&model) {
+        nodes += model.functions.iter().find(|f| f.name == name).unwrap().node.len();
+    }
+    assert_eq!(nodes, flat.graph.node.len());
+    for node in model.functions.iter().flat_map(|f| &f.node) {
+        let names = node.input.iter().chain(&node.output);
+        assert!(names.clone().all(|name| !name.contains(['/', '.'])), "{node:?}");
+    }
+}
+
+#[test]
+fn modern_files_have_functions_and_portable_ones_none() {
+    let with = |profile| written(BLOCKS, &Options { profile, ..Options::default() });
+    assert!(with(Profile::Portable).functions.is_empty());
+    let modern = with(Profile::Modern);
+    assert_eq!(modern.functions.len(), 4);
+    let versions = modern.opset_import.iter().map(|opset| (opset.domain.as_str(), opset.version));
+    assert_eq!(versions.collect::<Vec<_>>(), [("", 23), ("mixlab", 1)]);
+}
+
+#[test]
+fn viewers_are_told_what_the_graph_and_its_loops_are() {
+    let model = written(BLOCKS, &Options { doc: "a model".into(), ..Options::default() });
+    assert_eq!(model.graph.doc_string, "a model");
+    let scan = model.graph.node.iter().find(|node| node.op_type == "Scan").unwrap();
+    assert_eq!(scan.doc_string, "h = a h + x_t, for each token");
+}
