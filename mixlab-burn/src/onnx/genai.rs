@@ -15,7 +15,7 @@ use mixlab_ops::capture::Capture;
 use mixlab_ops::{lift, lower};
 use serde_json::{Value, json};
 
-use super::language::bigrams;
+use super::language::{bigrams, some};
 use super::stateful::{Kept, Length, memory_of};
 use super::{Dim, OnnxError, Trace, Traced, trace};
 use crate::blocks::{Block, Memory, State};
@@ -45,7 +45,7 @@ pub fn trace_genai<K: Block>(plan: &Arc<Plan<K>>) -> Result<(Traced, Layers), On
         &["batch", "sequence", "past"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
-            let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
+            let ids = some(trace.int("input_ids", [batch.clone(), sequence.clone()]));
             let [rows, columns] = ids.dims();
             let past = trace.size(&Dim::from("past"));
             let mut packed = Packed::open(trace, layers.attention, layers.recurrent);

@@ -23,7 +23,7 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
         &["batch", "sequence"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
-            let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
+            let ids = some(trace.int("input_ids", [batch.clone(), sequence.clone()]));
             let bigrams = plan.bigram.as_ref().map(|bigram| {
                 let none = Tensor::full([ids.dims()[0], 1], -1, &ids.device());
                 bigrams(ids.clone(), none, bigram.vocab)
@@ -34,6 +34,13 @@ pub fn trace_model<K: Block>(plan: &Arc<Plan<K>>) -> Result<Traced, OnnxError> {
         },
     )?;
     Ok(traced.labelled(plan))
+}
+
+/// The ids `[B, T]`, for which a file fails if there are none: the `Scan`s after them would end the whole
+/// process (onnxruntime 1.20 to 1.32, two rows).
+pub(super) fn some(ids: Tensor<Capture, 2, Int>) -> Tensor<Capture, 2, Int> {
+    let first = ids.clone().select(1, Tensor::from_ints([0], &ids.device()));
+    ids + (first.clone() - first)
 }
 
 /// Refuses a model that goes on learning from what it reads: a file has its weights as they are.

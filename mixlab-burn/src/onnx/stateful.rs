@@ -8,7 +8,7 @@ use burn::tensor::{DType, Shape};
 use burn_backend::TensorMetadata;
 use mixlab_ops::capture::{Capture, Session, watch};
 
-use super::language::{bigrams, still};
+use super::language::{bigrams, some, still};
 use super::{Dim, OnnxError, Profile, Trace, Traced, trace};
 use crate::blocks::{Block, Memory, State, Time};
 use crate::model::{Model, Tokens};
@@ -180,7 +180,7 @@ fn traced<K: Block>(plan: &Arc<Plan<K>>, kept: &[Kept], mask: bool) -> Result<Tr
         &["batch", "sequence", "past"],
         |device| Model::<Capture, K>::new(plan.clone(), device),
         |model, trace: &Trace<'_>| {
-            let ids = trace.int("input_ids", [batch.clone(), sequence.clone()]);
+            let ids = some(trace.int("input_ids", [batch.clone(), sequence.clone()]));
             let [rows, columns] = ids.dims();
             let past = trace.size(&Dim::from("past"));
             if mask {
