@@ -17,6 +17,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 pub use init::{WeightInit, initialize};
 pub use quantize::{Clip, Levels, Quantization};
 pub use quantized::{Quantized, quantized, save_quantized, write_quantized};
+#[cfg(feature = "train")]
 pub(crate) use safetensors::header;
 pub use safetensors::{Metadata, WeightError, load, reserve, save, write};
 pub use transfer::{Transfer, transfer};

@@ -145,8 +145,9 @@ impl<R: CubeRuntime> Product<R> {
     fn work(&self) -> Work {
         let hardware = &self.a.tensor.client.properties().hardware;
         let processors = hardware.num_streaming_multiprocessors.unwrap_or(PROCESSORS) as usize;
-        let shared = hardware.max_shared_memory_size;
-        Work { sizes: self.sizes(), depth: self.depth, processors, shared }
+        let [shared, units] =
+            [hardware.max_shared_memory_size, hardware.max_units_per_cube as usize];
+        Work { sizes: self.sizes(), depth: self.depth, processors, shared, units }
     }
 
     fn run(&self, tile: Tile, splits: usize) -> CubeTensor<R> {

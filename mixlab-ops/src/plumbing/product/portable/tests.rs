@@ -30,7 +30,7 @@ fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
     ];
     for (n, k, m) in RAGGED.into_iter().chain(large) {
         for shared in [64 << 10, 32 << 10] {
-            let work = Work { sizes: [1, n, m], depth: k, processors: 132, shared };
+            let work = Work { sizes: [1, n, m], depth: k, processors: 132, shared, units: 1024 };
             let (tile, splits) = Tile::choose(&TILES, &work);
             reached.extend([(tile.rows, tile.columns, tile.stage), (0, 0, splits)]);
         }
@@ -79,7 +79,7 @@ fn in_all_layouts<R: CubeRuntime>(
         // Of `b` `[K, M]` neighbours along the depth are those in a column.
         let [a, b] = [(a, along[0]), (b, !along[1])].map(|(x, last)| on_device::<R>(x, held, last));
         let product = Product::new([a, b], output);
-        if !tile.fits(product.work().shared) {
+        if !tile.fits(&product.work()) {
             continue;
         }
         assert_eq!([product.a.along, product.b.along], along);
@@ -170,7 +170,7 @@ fn speed<R: CubeRuntime>(name: &str, [batch, n, k, m]: [usize; 4], along: [bool;
     let product = Product::new([a, b], DType::F32);
     let chosen = Tile::choose(&TILES, &product.work());
     let wait = || <Gpu<R> as Backend>::sync(&Default::default()).expect("the device answers");
-    for tile in TILES.into_iter().filter(|tile| tile.fits(product.work().shared)) {
+    for tile in TILES.into_iter().filter(|tile| tile.fits(&product.work())) {
         for splits in SPLITS {
             if (tile, splits) != chosen && splits > 1 && k < 8 * splits * tile.stage {
                 continue;

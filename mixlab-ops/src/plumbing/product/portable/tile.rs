@@ -52,9 +52,10 @@ pub(super) struct Work {
     /// Matrices, and rows and columns of each.
     pub sizes: [usize; 3],
     pub depth: usize,
-    /// The device's multiprocessors, and bytes of shared memory of a cube.
+    /// The device's multiprocessors, and bytes of shared memory and units that a cube may have.
     pub processors: usize,
     pub shared: usize,
+    pub units: usize,
 }
 
 impl Tile {
@@ -111,14 +112,14 @@ impl Tile {
         2 * (blocked::held(&slabs[0]) + blocked::held(&slabs[1])) * FOUR * size_of::<f32>()
     }
 
-    /// Whether a cube of the device has shared memory for it.
-    pub const fn fits(&self, shared: usize) -> bool {
-        self.quads == 0 || self.shared() <= shared
+    /// Whether a cube of the device can be so large.
+    pub const fn fits(&self, work: &Work) -> bool {
+        self.quads == 0 || self.shared() <= work.shared && self.units <= work.units
     }
 
     /// The tile of `tiles` and the number of parts with the lowest cost.
     pub fn choose(tiles: &[Self], work: &Work) -> (Self, usize) {
-        let fitting = tiles.iter().filter(|tile| tile.fits(work.shared));
+        let fitting = tiles.iter().filter(|tile| tile.fits(work));
         let options = fitting.flat_map(|tile| SPLITS.map(|splits| (*tile, splits)));
         let sensible =
             options.filter(|(tile, splits)| *splits == 1 || work.depth >= 8 * splits * tile.stage);
