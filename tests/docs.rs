@@ -2,6 +2,7 @@
 
 mod custom_ops;
 mod links;
+mod packages;
 mod picture;
 mod reference;
 mod snippets;

@@ -70,3 +70,21 @@ fn no_op_looks_into_the_folder_of_another() {
     }
     assert!(found.is_empty(), "move what they share to `plumbing/`:\n{}", found.join("\n"));
 }
+
+#[test]
+fn the_page_of_the_crate_lists_every_operation_that_is_a_function() {
+    let (ops, page) = (ops(), fs::read_to_string(source().join("lib.rs")).unwrap());
+    let rows = page.lines().filter(|line| line.starts_with("//! | [`"));
+    let table = rows.collect::<Vec<_>>().join("\n");
+    let is_function = |name: &str| name.starts_with(char::is_lowercase);
+    let functions: Vec<String> = homes()
+        .into_iter()
+        .filter(|(name, home)| ops.contains(home) && is_function(name))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(functions.len() > 20, "{functions:?}");
+    for name in functions {
+        let listed = [format!("[`{name}`]"), format!("[`fn@{name}`]")];
+        assert!(listed.iter().any(|link| table.contains(link)), "`{name}` is not in the table");
+    }
+}

@@ -1,6 +1,7 @@
 //! The door: parses the command line, calls the library, prints.
 //!
-//! A crate with blocks of its own gets all commands for them by calling [`run`] with its block set:
+//! The program `mixlab-cli` is [`builtin`]: every command over the built-in blocks. A crate with blocks
+//! of its own gets all commands for them by calling [`run`] with its block set:
 //!
 //! ```no_run
 //! # use mixlab_burn::blocks::Builtin as MyBlocks;
@@ -8,6 +9,52 @@
 //!     mixlab_cli::run::<MyBlocks>()
 //! }
 //! ```
+//!
+//! | exit code | what it means |
+//! |---|---|
+//! | 0 | what was asked for is done |
+//! | 1 | it failed: a file, a device, a number that is not finite |
+//! | 2 | it cannot be done as it was asked for: a flag, a config ([`Request`]) |
+//! | 75 | somebody else is at it, or stopped it; another try may do it |
+//! | 130 | Ctrl-C |
+//!
+//! [`backend`] is of use to other programs too: the flags that choose a backend, and a [`Job`] that is
+//! generic over it.
+//!
+//! ```
+//! # #[cfg(feature = "cpu")] {
+//! use burn::tensor::{Tensor, backend::AutodiffBackend};
+//! use clap::Parser;
+//! use mixlab_burn::ops::{Backend, rms_norm};
+//! use mixlab_cli::backend::{Compute, Job, Place, run};
+//!
+//! #[derive(Parser)]
+//! struct Options {
+//!     #[command(flatten)]
+//!     compute: Compute,
+//! }
+//!
+//! struct Norm;
+//!
+//! impl Job for Norm {
+//!     fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
+//!     where
+//!         A: AutodiffBackend<InnerBackend: Backend> + Backend,
+//!     {
+//!         let [x, scale] = [[3.0, 4.0], [1.0, 1.0]];
+//!         let x = Tensor::<A, 2>::from_floats([x], &device);
+//!         println!("on {place}: {}", rms_norm(x, Tensor::from_floats(scale, &device), 0.0));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let options = Options::parse_from(["norm", "--backend", "cpu"]);
+//! run(&options.compute, Norm)?;
+//! # }
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+//!
+//! [`Job`]: backend::Job
 #![warn(missing_docs)]
 
 #[macro_use]

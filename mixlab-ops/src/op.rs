@@ -101,8 +101,10 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
         None
     }
 
-    /// [`Op::cpu`] for an op that writes over an input which nobody else holds. What it does not take
-    /// it gives back, and the reference runs.
+    /// [`Op::cpu`] for an op that writes over an input which nobody else holds.
+    ///
+    /// # Errors
+    /// With the inputs, if it does not take them: the reference runs.
     #[cfg(feature = "cpu")]
     fn cpu_owned(
         &self,

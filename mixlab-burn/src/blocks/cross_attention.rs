@@ -85,6 +85,14 @@ impl Block for CrossAttention {
         Time::Whole
     }
 
+    fn needs(&self) -> Option<String> {
+        match &self.source {
+            Source::Current => None,
+            Source::Embedding => Some("the embedding stream (`source_stream` is `x0`)".into()),
+            Source::Published(name) => Some(format!("the stream `{name}` (`source_stream`)")),
+        }
+    }
+
     fn heads(&self) -> Option<usize> {
         Some(self.heads)
     }

@@ -75,6 +75,12 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
         None
     }
 
+    /// What the block reads besides the stream that enters it, if anything: then it cannot be a
+    /// module of its own ([`Plan::block`](crate::plan::Plan::block)).
+    fn needs(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the block can run on rows of `seq` tokens; with the length of its plan it can.
     ///
     /// # Errors
@@ -113,10 +119,10 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 /// ```
 /// # #[cfg(feature = "cpu")] {
 /// use burn::module::{Module, Param};
-/// use burn::tensor::{Tensor, backend::Backend};
+/// use burn::tensor::{Int, Tensor, backend::Backend};
 /// use mixlab_burn::blocks::{Block, Builtin, Flow, Scope, Time, ones};
 /// use mixlab_burn::config::{BlockSpec, Reported};
-/// use mixlab_burn::{model::{Model, Tokens}, ops, plan::Plan};
+/// use mixlab_burn::{ops, plan::Plan};
 ///
 /// /// `x ← gain ⊙ x`
 /// #[derive(Clone, Debug, PartialEq)]
@@ -170,9 +176,9 @@ pub trait Block: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static {
 ///                "blocks": [{"type": "gain"}, {"type": "swiglu"}]}"#;
 /// let plan = Plan::<Blocks>::parse(json, "example.json", &[])?.plan;
 /// let device = Default::default();
-/// let model: Model<burn_flex::Flex, Blocks> = Model::init(plan.into(), &device);
-/// let ids = Tensor::from_ints([[1, 2, 3, 4]], &device);
-/// assert_eq!(model.forward(Tokens { ids, bigrams: None }).dims(), [4, 9]);
+/// let model = plan.init::<burn_flex::Flex>(&device);
+/// let ids = Tensor::<burn_flex::Flex, 2, Int>::from_ints([[1, 2, 3, 4]], &device);
+/// assert_eq!(model.forward(ids).dims(), [4, 9]);
 /// # }
 /// # Ok::<(), mixlab_burn::config::ConfigError>(())
 /// ```
@@ -224,6 +230,12 @@ macro_rules! blocks {
             fn looks_ahead(&self) -> Option<String> {
                 match self {
                     $(Self::$variant(config) => $crate::blocks::Block::looks_ahead(config)),+
+                }
+            }
+
+            fn needs(&self) -> Option<String> {
+                match self {
+                    $(Self::$variant(config) => $crate::blocks::Block::needs(config)),+
                 }
             }
 

@@ -132,6 +132,13 @@ impl Block for Plain {
         Time::Streaming
     }
 
+    fn needs(&self) -> Option<String> {
+        match self.kv_source {
+            Some(source) => Some(format!("keys and values of block `{source}` (`kv_source`)")),
+            None => self.resid_mix.then(|| "the embedding stream (`resid_mix`)".into()),
+        }
+    }
+
     fn heads(&self) -> Option<usize> {
         Some(self.heads)
     }

@@ -66,6 +66,10 @@ impl Block for Swiglu {
         Time::Streaming
     }
 
+    fn needs(&self) -> Option<String> {
+        self.parallel.then(|| "the norm of the block before it (`parallel_residual`)".into())
+    }
+
     fn init<B: Backend>(&self, device: &B::Device) -> SwigluWeights<B> {
         SwigluWeights {
             ffn_norm_scale: (!self.parallel).then(|| ones(self.dim, device)),

@@ -82,6 +82,25 @@ impl Config {
         Ok((config, source))
     }
 
+    /// A config that consists of one block in a stream of width `dim`, from the block's JSON object
+    /// with `//` comments; everything else has its default. `name` stands for the text in errors.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn of_block(text: &str, name: &str, dim: usize) -> Result<(Self, Source), ConfigError> {
+        let block = object(text, name)?;
+        let number = |n: usize| Node::from(Value::Number(n.to_string()));
+        let fields = [
+            ("model_dim", number(dim)),
+            ("vocab_size", number(1)),
+            ("blocks", Node::from(Value::List(vec![block]))),
+        ];
+        let fields = fields.map(|(key, node)| (key.to_owned(), node)).into();
+        let (mut config, source) = read_root(Node::from(Value::Object(fields)), name, &[]);
+        config.name_after(name);
+        Ok((config, source))
+    }
+
     fn name_after(&mut self, path: &str) {
         if self.name.is_empty() {
             path.clone_into(&mut self.name);
@@ -90,11 +109,7 @@ impl Config {
 }
 
 fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source), ConfigError> {
-    let mut root = text::parse_file(text).map_err(|error| {
-        let (line, column) = text::line_and_column(text, error.offset);
-        let problem = Problem::new("", error.message).with_hint(error.hint);
-        ConfigError::at(format!("{name}:{line}:{column}"), problem)
-    })?;
+    let mut root = object(text, name)?;
     let refused: Vec<_> = overrides
         .iter()
         .enumerate()
@@ -106,10 +121,23 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<(Config, Source
     if !refused.is_empty() {
         return Err(ConfigError::new(refused, 0));
     }
+    Ok(read_root(root, name, overrides))
+}
+
+/// The JSON object that `text` is.
+fn object(text: &str, name: &str) -> Result<Node, ConfigError> {
+    text::parse_file(text).map_err(|error| {
+        let (line, column) = text::line_and_column(text, error.offset);
+        let problem = Problem::new("", error.message).with_hint(error.hint);
+        ConfigError::at(format!("{name}:{line}:{column}"), problem)
+    })
+}
+
+fn read_root(root: Node, name: &str, overrides: &[String]) -> (Config, Source) {
     let mut problems = Problems::default();
     let config: Option<Config> = FromNode::read(&root, Rule::Any, &mut Reader::new(&mut problems));
     let source = Source::new(name, root, overrides, problems);
-    Ok((config.unwrap_or_default(), source))
+    (config.unwrap_or_default(), source)
 }
 
 /// The bytes of a file and the path under which it was found.

@@ -46,6 +46,13 @@ pub enum Value {
     Object(Vec<(String, Node)>),
 }
 
+impl From<Value> for Node {
+    /// A value that a program makes.
+    fn from(value: Value) -> Self {
+        Self { origin: Origin::Code, value }
+    }
+}
+
 impl Node {
     /// The member `key` of an object: the exact spelling if there is one, else
     /// one that differs only in case.

@@ -187,7 +187,7 @@ impl ConfigError {
     }
 
     /// The single error `problem` at `place`.
-    pub(super) fn at(place: impl Into<String>, problem: Problem) -> Self {
+    pub(crate) fn at(place: impl Into<String>, problem: Problem) -> Self {
         Self::new(vec![Finding { place: place.into(), problem }], 0)
     }
 

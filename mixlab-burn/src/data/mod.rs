@@ -11,18 +11,27 @@
 //! the same batches.
 
 pub mod batch;
+#[cfg(feature = "data")]
 pub mod bpb;
+#[cfg(feature = "synthetic")]
 pub mod demo;
+pub(crate) mod format;
+#[cfg(any(feature = "data", feature = "train"))]
 pub mod identity;
+#[cfg(feature = "data")]
 pub mod logprobs;
 pub mod pattern;
 mod position;
 pub mod prefetch;
+#[cfg(feature = "data")]
 pub mod prepare;
+#[cfg(feature = "data")]
 pub mod prepared;
 pub mod shard;
 pub mod stream;
+#[cfg(feature = "data")]
 pub mod tensors;
+#[cfg(feature = "data")]
 pub mod text;
 
 pub use batch::{Batch, Batches, Loader, LoaderConfig};

@@ -23,7 +23,6 @@ pub(super) use guard::guarded;
 pub use options::PrepareOptions;
 pub use output::{ShardReport, Split};
 use source::Source;
-pub(crate) use source::{Format, format_of};
 use stage::Stage;
 pub(super) use tokens::load;
 use tokens::{Encoded, Tokens};

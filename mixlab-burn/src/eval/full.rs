@@ -1,6 +1,6 @@
 //! Losses of every token of a run.
 
-use super::{Layout, TrueBytes};
+use super::Layout;
 use crate::data::Batch;
 use crate::inference::SessionError;
 
@@ -13,30 +13,6 @@ pub struct Scored {
     pub losses: Vec<f32>,
     /// Rows so far.
     pub rows: usize,
-}
-
-/// Sums over scored tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Total {
-    /// Their losses in nats.
-    pub nats: f64,
-    /// How many there are.
-    pub tokens: usize,
-    /// The bytes of text that they stand for, if that is known.
-    pub bytes: Option<f64>,
-}
-
-impl Total {
-    /// Mean loss in nats per token.
-    pub fn nll(&self) -> f64 {
-        self.nats / self.tokens as f64
-    }
-
-    /// Bits per byte of text, if its bytes are known and there are some.
-    pub fn bpb(&self) -> Option<f64> {
-        let bytes = self.bytes.filter(|bytes| *bytes > 0.0)?;
-        Some(self.nats / std::f64::consts::LN_2 / bytes)
-    }
 }
 
 /// Scores `tokens` by the rows of `layout`, a batch at a time: `losses` gives those of a batch, row by
@@ -66,16 +42,4 @@ pub fn score<E: From<SessionError>>(
         each(Scored { first, losses, rows: done })?;
     }
     Ok(())
-}
-
-impl Total {
-    /// Adds what a batch of `tokens` scored.
-    pub fn add(&mut self, scored: &Scored, tokens: &[u16], bytes: Option<&TrueBytes>) {
-        self.nats += scored.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
-        self.tokens += scored.losses.len();
-        if let Some(bytes) = bytes {
-            let scored = scored.first..scored.first + scored.losses.len();
-            *self.bytes.get_or_insert(0.0) += bytes.of(tokens, scored);
-        }
-    }
 }

@@ -1,8 +1,11 @@
 //! Evaluation: losses of a model on given tokens, as data.
 
+#[cfg(feature = "data")]
 mod bytes;
 mod full;
 mod layout;
+#[cfg(feature = "data")]
+mod total;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -11,9 +14,12 @@ use crate::blocks::Block;
 use crate::data::Batch;
 use crate::model::Model;
 
+#[cfg(feature = "data")]
 pub use bytes::{BytesError, TrueBytes};
-pub use full::{Scored, Total, score};
+pub use full::{Scored, score};
 pub use layout::{Layout, Row};
+#[cfg(feature = "data")]
+pub use total::Total;
 
 /// Mean loss over `batches` in nats per token, without dropout or gradients. The device is read
 /// once.

@@ -72,6 +72,7 @@ impl Lock {
     }
 
     /// Whether others are kept away; some file systems know no locks.
+    #[cfg(feature = "train")]
     pub fn is_exclusive(&self) -> bool {
         self.exclusive
     }
@@ -103,6 +104,7 @@ impl Lock {
     ///
     /// # Errors
     /// If the system has no more handles.
+    #[cfg(feature = "train")]
     pub fn share(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -116,7 +118,7 @@ impl Lock {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 mod tests {
     use super::*;
     use std::io::Write;

@@ -9,10 +9,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+#[cfg(feature = "data")]
 pub(crate) use identity::Identity;
 pub use identity::same_file;
 pub(crate) use lock::Lock;
 pub use replacement::Replacement;
+#[cfg(feature = "train")]
 pub(crate) use replacement::clear;
 
 /// Replaces `path` by what `write` writes, or leaves it as it was: a [`Replacement`] from beginning

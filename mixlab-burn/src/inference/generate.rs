@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use rayon::prelude::*;
+
 use super::session::read;
 use super::{Decoder, Sampling, Session, SessionError};
 use crate::blocks::Block;
@@ -59,23 +61,26 @@ struct Row {
 }
 
 impl Row {
-    /// Draws the next token of row `index`, and tells of it; a row that has ended stays as it is, and
-    /// is fed zeros while others go on.
-    fn next(
+    /// The next token of row `index`, or zero if it has ended: it is fed zeros while others go on.
+    fn draw(
         &mut self,
         logits: &[f32],
         sampling: &Sampling,
         index: usize,
-        told: &mut impl FnMut(usize, u16) -> ControlFlow<()>,
     ) -> Result<u16, SessionError> {
         if self.end.is_some() {
             return Ok(0);
         }
         let not_a_number = SessionError::NotANumber { row: index, after: self.all.len() };
-        let token = sampling.draw(logits, &self.all, &mut self.draws).ok_or(not_a_number)?;
-        self.all.push(token);
-        self.end = told(index, token).is_break().then_some(End::Stopped);
-        Ok(token)
+        sampling.draw(logits, &self.all, &mut self.draws).ok_or(not_a_number)
+    }
+
+    /// Takes what was drawn, unless it has ended, and tells of it.
+    fn push(&mut self, token: u16, told: impl FnOnce(u16) -> ControlFlow<()>) {
+        if self.end.is_none() {
+            self.all.push(token);
+            self.end = told(token).is_break().then_some(End::Stopped);
+        }
     }
 
     fn generated(self) -> Generated {
@@ -116,10 +121,16 @@ impl<B: mixlab_ops::Backend, K: Block> Session<B, K> {
                 decoder.slide();
             }
             let logits = read(decoder.logits()?);
-            let logits = logits.chunks_exact(self.plan().vocab);
-            for (i, (row, logits)) in rows.iter_mut().zip(logits).enumerate() {
-                pieces[i] = vec![row.next(logits, &options.sampling, i, &mut told)?];
+            let logits = logits.par_chunks_exact(self.plan().vocab);
+            let drawn = rows.par_iter_mut().zip(logits).enumerate();
+            let drawn = drawn.map(|(i, (row, logits))| row.draw(logits, &options.sampling, i));
+            // The first of several errors, whoever found one first.
+            let drawn: Vec<Result<u16, _>> = drawn.collect();
+            let drawn = drawn.into_iter().collect::<Result<Vec<u16>, _>>()?;
+            for (i, (row, token)) in rows.iter_mut().zip(&drawn).enumerate() {
+                row.push(*token, |token| told(i, token));
             }
+            pieces = drawn.into_iter().map(|token| vec![token]).collect();
             if rows.iter().all(|row| row.end.is_some()) {
                 break;
             }

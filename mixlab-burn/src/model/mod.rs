@@ -1,6 +1,8 @@
 //! The language model: embedding, blocks, head.
 
 mod bigram;
+mod block;
+mod format;
 mod part;
 mod z_loss;
 
@@ -14,10 +16,12 @@ use mixlab_ops::{
 
 use crate::blocks::{Block, Builtin, DropoutKey, Flow, Memory, NORM_EPS, label, matrix, ones};
 use crate::data::batch::Batch;
-use crate::plan::Plan;
+use crate::plan::{Bigram, Plan};
 use crate::weights;
 
 pub use bigram::bigram_ids;
+pub(crate) use bigram::bigrams_after;
+pub use block::{BlockModule, BlockWeights};
 pub use part::Part;
 
 /// The parameters of a model over block weights `W`, and the plan they belong to.
@@ -50,13 +54,20 @@ pub struct Network<B: Backend, W: Module<B>, K: Sync> {
 /// A language model on backend `B` with blocks of type `K`.
 pub type Model<B, K = Builtin> = Network<B, <K as Block>::Weights<B>, K>;
 
-/// Token ids on a device, as a model reads them.
+/// Token ids on a device, as a model reads them: a tensor of ids becomes one by [`From`].
 #[derive(Clone, Debug)]
 pub struct Tokens<B: Backend> {
     /// Token ids `[B, T]`.
     pub ids: Tensor<B, 2, Int>,
-    /// Hashed bigram ids `[B, T]`; needed if the plan has bigrams.
+    /// Hashed bigram ids `[B, T]` ([`bigram_ids`]). A model whose plan has bigrams computes them on
+    /// the device if there are none, for rows that nothing comes before; others do not read them.
     pub bigrams: Option<Tensor<B, 2, Int>>,
+}
+
+impl<B: Backend> From<Tensor<B, 2, Int>> for Tokens<B> {
+    fn from(ids: Tensor<B, 2, Int>) -> Self {
+        Self { ids, bigrams: None }
+    }
 }
 
 impl<B: Backend, K: Block> Model<B, K> {
@@ -127,14 +138,22 @@ fn check_vocabulary(what: &str, ids: &[i32], vocab: usize) {
 
 impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// The residual stream after the final norm, `[N, D]`; with dropout if there is a key for it.
-    pub fn hidden(&self, tokens: Tokens<B>, key: Option<DropoutKey>) -> Tensor<B, 2> {
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
+    pub fn hidden(&self, tokens: impl Into<Tokens<B>>, key: Option<DropoutKey>) -> Tensor<B, 2> {
+        let tokens = self.hashed(tokens.into(), None);
         let mut flow = self.flow(&tokens);
         flow.dropout_key = key;
         self.pass(tokens, &mut flow)
     }
 
     /// The residual stream `[N, D]` as each block leaves it, and last the one after the final norm.
-    pub fn layers(&self, tokens: Tokens<B>) -> Vec<Tensor<B, 2>> {
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
+    pub fn layers(&self, tokens: impl Into<Tokens<B>>) -> Vec<Tensor<B, 2>> {
+        let tokens = self.hashed(tokens.into(), None);
         let (mut flow, mut layers) = (self.flow(&tokens), Vec::new());
         let last = self.pass_by(tokens, &mut flow, |x| layers.push(x.clone()));
         layers.push(last);
@@ -150,15 +169,33 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// As [`Model::hidden`] without dropout, for `tokens` that follow those which `memory` has seen;
     /// and the memory of all of them. The result is what those tokens have in a pass over whole rows.
     ///
-    /// Bigram ids are those of a batch whose `prev` is the last token before.
+    /// Bigram ids, if they are given, are those of a batch whose `prev` is the last token before.
     ///
     /// # Panics
-    /// If `memory` is of another model, or of another number of rows.
-    pub fn advance(&self, tokens: Tokens<B>, memory: Memory<B>) -> (Tensor<B, 2>, Memory<B>) {
+    /// As [`Model::forward`], and if `memory` is of another model, or of another number of rows.
+    pub fn advance(
+        &self,
+        tokens: impl Into<Tokens<B>>,
+        memory: Memory<B>,
+    ) -> (Tensor<B, 2>, Memory<B>) {
+        let tokens = self.hashed(tokens.into(), memory.last());
+        let last = self.plan.bigram.as_ref().map(|_| {
+            let columns = tokens.ids.dims()[1];
+            tokens.ids.clone().narrow(1, columns - 1, 1)
+        });
         let mut flow = self.flow(&tokens);
         flow.go_on(memory);
         let hidden = self.pass(tokens, &mut flow);
-        (hidden, flow.into_memory().expect("this pass keeps one"))
+        (hidden, flow.into_memory().expect("this pass keeps one").after(last))
+    }
+
+    /// `tokens` with bigram ids, if the plan has bigrams: those that they have, or those that follow
+    /// from the ids and from `before` `[B, 1]`, the tokens before them.
+    fn hashed(&self, tokens: Tokens<B>, before: Option<Tensor<B, 2, Int>>) -> Tokens<B> {
+        let Tokens { ids, bigrams } = tokens;
+        let hash = |bigram: &Bigram| bigrams_after(ids.clone(), before, bigram.vocab);
+        let bigrams = bigrams.or_else(|| self.plan.bigram.as_ref().map(hash));
+        Tokens { ids, bigrams }
     }
 
     fn flow(&self, tokens: &Tokens<B>) -> Flow<B> {
@@ -190,15 +227,24 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         rms_norm(x, self.final_norm.val(), NORM_EPS)
     }
 
-    /// Logits `[N, V]` of the token after each position.
-    pub fn forward(&self, tokens: Tokens<B>) -> Tensor<B, 2> {
+    /// Logits `[N, V]` of the token after each position of `tokens`, ids `[B, T]` below `V`; rows in
+    /// batch-major order, so that `reshape([B, T, V])` parts them.
+    ///
+    /// # Panics
+    /// If the plan has bigrams, `tokens` has no ids of them, and `B` has no bitwise operations on
+    /// integers, as candle: there [`Model::upload`] makes them. (An id of `V` or more reads nothing:
+    /// it has the embedding zero.)
+    pub fn forward(&self, tokens: impl Into<Tokens<B>>) -> Tensor<B, 2> {
         self.logits(self.hidden(tokens, None))
     }
 
     /// Loss of each target `[N]` in nats, `[N]`; with dropout if there is a key for it.
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
     pub fn losses(
         &self,
-        tokens: Tokens<B>,
+        tokens: impl Into<Tokens<B>>,
         targets: Tensor<B, 1, Int>,
         key: Option<DropoutKey>,
     ) -> Tensor<B, 1> {
@@ -217,12 +263,16 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     }
 
     /// Mean loss of `targets` `[N]` in nats, `[1]`; with dropout if there is a key for it.
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
     pub fn loss(
         &self,
-        tokens: Tokens<B>,
+        tokens: impl Into<Tokens<B>>,
         targets: Tensor<B, 1, Int>,
         key: Option<DropoutKey>,
     ) -> Tensor<B, 1> {
+        let tokens = tokens.into();
         let [batch, seq] = tokens.ids.dims();
         // By rows first: a GPU sums one long row on a single multiprocessor. Divided once, so that
         // the gradient of each loss is what the op expects.
@@ -252,13 +302,11 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
 
     /// Number format of matrix products on `device`.
     pub fn precision(&self, device: &B::Device) -> Precision {
-        self.plan.training.precision.unwrap_or_else(|| B::precision(device))
+        format::precision::<B>(self.plan.training.precision, device)
     }
 
-    /// Type of activations: half as wide as the stream where products are, and the device likes it.
     fn activations(&self, device: &B::Device) -> DType {
-        let half = (self.precision(device) == Precision::Bf16).then(|| B::half(device));
-        half.flatten().unwrap_or(DType::F32)
+        format::activations::<B>(self.plan.training.precision, device)
     }
 
     fn embedded(&self, tokens: Tokens<B>) -> Tensor<B, 2> {
@@ -267,7 +315,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
         };
         let x = rows(&self.embed, tokens.ids);
         let (Some(table), Some(scale)) = (&self.bigram_table, &self.bigram_scale) else { return x };
-        let ids = tokens.bigrams.expect("a model with bigrams is given bigram ids");
+        let ids = tokens.bigrams.expect("every pass hashes bigrams");
         let e: Tensor<B, 2> = rows(table, ids);
         let e = match &self.bigram_proj {
             Some(proj) => {
@@ -318,14 +366,5 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::check_vocabulary;
-
-    #[test]
-    #[should_panic(expected = "target `-1` at place `2` of the batch is not in 0..5")]
-    fn ids_outside_of_the_vocabulary_are_named() {
-        check_vocabulary("token", &[0, 4], 5);
-        check_vocabulary("target", &[0, 4, -1], 5);
-    }
-}
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

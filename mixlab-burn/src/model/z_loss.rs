@@ -9,9 +9,12 @@ use crate::blocks::{Block, DropoutKey};
 
 impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// As [`Model::loss`], and the mean of `log² Σ exp(logit)` over all positions, `[1]`.
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
     pub fn loss_and_z(
         &self,
-        tokens: Tokens<B>,
+        tokens: impl Into<Tokens<B>>,
         targets: Tensor<B, 1, Int>,
         key: Option<DropoutKey>,
     ) -> (Tensor<B, 1>, Tensor<B, 1>) {

@@ -7,6 +7,7 @@
 mod caption;
 mod length;
 mod parallel;
+mod schedule;
 mod sharing;
 mod sizes;
 mod streams;
@@ -15,15 +16,20 @@ mod training;
 mod weights;
 
 use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::backend::Backend;
 
 use crate::blocks::{Block, Builtin, Scope, Time};
-use crate::config::{BlockSpec, Config, ConfigError, Finding, Problems, Reported, Source};
+use crate::config::{BlockSpec, Config, ConfigError, Finding, Problem, Problems, Reported, Source};
+use crate::model::{BlockModule, Model};
 use crate::weights::Metadata;
 
 use sizes::Sizes;
 pub(crate) use streams::Streams;
 
 pub use length::LengthError;
+pub use schedule::Schedule;
 pub use sizes::MAX_ELEMENTS;
 pub use techniques::{Average, Qat, TestTime, TestTimeMode};
 pub use training::{Group, Optimizer, Phase, Training};
@@ -92,6 +98,17 @@ pub struct Planned<K = Builtin> {
     pub config: serde_json::Value,
 }
 
+impl Plan {
+    /// Reads and plans a config file whose blocks are [`Builtin`]. [`Plan::read`] is for other sets of
+    /// blocks, and tells what is odd in the file too.
+    ///
+    /// # Errors
+    /// All problems of the file at once, each with its line and the way out.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Ok(Self::read(path, &[])?.plan)
+    }
+}
+
 impl<K: Block> Plan<K> {
     /// Reads and plans a config file; each of `overrides` is a `path=value` that replaces a field.
     ///
@@ -109,6 +126,43 @@ impl<K: Block> Plan<K> {
     pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<Planned<K>, ConfigError> {
         let (config, source) = Config::parse(text, name, overrides)?;
         Self::of(&config, source)
+    }
+
+    /// A model of this plan, ready to train: [`Model::init`] with a copy of the plan.
+    pub fn init<B: Backend>(&self, device: &B::Device) -> Model<B, K> {
+        Model::init(Arc::new(self.clone()), device)
+    }
+
+    /// The block at `index` (from 0) as a module of its own, with fresh weights of its own even where
+    /// the plan shares them.
+    ///
+    /// # Errors
+    /// If there is no such block, or if it reads more than the stream that enters it.
+    pub fn block<B: Backend>(
+        &self,
+        index: usize,
+        device: &B::Device,
+    ) -> Result<BlockModule<B, K>, ConfigError> {
+        let place = format!("blocks[{index}]");
+        let Some(step) = self.steps.get(index) else {
+            let message = format!("there is no such block; the plan has `{}`", self.steps.len());
+            let problem = Problem::new(place, message).with_hint("blocks are counted from 0");
+            return Err(ConfigError::at(&self.name, problem));
+        };
+        match step.block.needs() {
+            None => Ok(BlockModule::new(self, &step.block, device)),
+            Some(need) => {
+                let message = format!("`{}` cannot stand alone: it reads {need}", step.label);
+                let hint = "leave that out, or make a whole model of the config with `Plan::init`";
+                Err(ConfigError::at(&self.name, Problem::new(place, message).with_hint(hint)))
+            }
+        }
+    }
+
+    /// Plans a config of one block in a stream of width `dim`.
+    pub(crate) fn of_block(json: &str, dim: usize) -> Result<Self, ConfigError> {
+        let (config, source) = Config::of_block(json, "block", dim)?;
+        Ok(Self::of(&config, source)?.plan)
     }
 
     fn of(config: &Config, mut source: Source) -> Result<Planned<K>, ConfigError> {

@@ -1,11 +1,11 @@
 //! The training half of a plan: defaults that need other fields, and rules across fields.
 
+use super::Schedule;
 use super::sizes::{MAX_ELEMENTS, size};
 use super::techniques::{Average, Qat, TestTime};
 use crate::config::{Problems, TrainingSpec};
 use mixlab_ops::Precision;
 
-use crate::train::Schedule;
 use crate::weights::WeightInit;
 
 /// Optimizer steps when a config gives none.

@@ -3,6 +3,7 @@
 mod counts;
 mod diagram;
 mod edges;
+#[cfg(feature = "train")]
 mod memory;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::plan::Plan;
 pub use counts::{Cost, Counts};
 pub use diagram::diagram;
 pub use edges::{Edge, edges};
+#[cfg(feature = "train")]
 pub use memory::Memory;
 
 /// Captures the forward of a plan's model on `[B, T]` tokens. Allocates no weights.

@@ -1,6 +1,6 @@
 //! What a file is that was given as weights and holds none in safetensors.
 
-use crate::data::prepare::{Format, format_of};
+use crate::data::format::{Format, of as format_of};
 
 const CONVERT: &str = "load it where it was made, and write it with `safetensors`";
 const TENSORS: &str = "name the `.safetensors` file that `arch --safetensors` has written";

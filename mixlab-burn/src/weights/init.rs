@@ -18,6 +18,13 @@ pub enum WeightInit {
     },
 }
 
+impl WeightInit {
+    /// The bound of [`WeightInit::XavierUniform`] for a matrix of this shape.
+    pub(crate) fn xavier_limit(rows: usize, columns: usize) -> f64 {
+        (6.0 / (rows + columns) as f64).sqrt()
+    }
+}
+
 /// Draws every matrix of `module` from one generator, in the order of weights. Vectors keep the
 /// start values that their blocks gave them and take no draws.
 pub fn initialize<B: Backend, M: Module<B>>(module: M, init: WeightInit, seed: i64) -> M {
@@ -29,7 +36,7 @@ pub fn initialize<B: Backend, M: Module<B>>(module: M, init: WeightInit, seed: i
                 (0..weight.len()).map(|_| (generator.normal() * std) as f32).collect()
             }
             WeightInit::XavierUniform => {
-                let limit = (6.0 / (rows + columns) as f64).sqrt();
+                let limit = WeightInit::xavier_limit(rows, columns);
                 let draw = |u: f64| (u * 2.0 * limit - limit) as f32;
                 (0..weight.len()).map(|_| draw(generator.float64())).collect()
             }

@@ -1,5 +1,7 @@
-//! The backends that compute: burn-flex with fused bodies where an op has one, the others with the
-//! reference.
+//! The backends that compute without CubeCL: burn-flex with fused bodies where an op has one, the
+//! others with the reference.
+
+use burn_router::{BackendRouter, DirectChannel, RunnerChannel};
 
 use crate::Backend;
 
@@ -20,9 +22,31 @@ impl Backend for burn_flex::Flex {
 }
 
 #[cfg(feature = "ndarray")]
-impl Backend for burn_ndarray::NdArray {}
+impl<E, I, Q> Backend for burn_ndarray::NdArray<E, I, Q>
+where
+    E: burn_ndarray::FloatNdArrayElement,
+    I: burn_ndarray::IntNdArrayElement,
+    Q: burn_ndarray::QuantElement,
+    burn_ndarray::NdArrayTensor: From<burn_ndarray::SharedArray<E>>,
+    burn_ndarray::NdArrayTensor: From<burn_ndarray::SharedArray<I>>,
+{
+}
 
 // Burn 0.21 is the last release with it.
 #[cfg(feature = "candle")]
 #[allow(deprecated)]
-impl Backend for burn_candle::Candle {}
+impl<F, I> Backend for burn_candle::Candle<F, I>
+where
+    F: burn_candle::FloatCandleElement,
+    I: burn_candle::IntCandleElement,
+{
+}
+
+#[cfg(feature = "tch")]
+impl<E: burn_tch::TchElement> Backend for burn_tch::LibTorch<E> {}
+
+/// Several backends as one: tensors pass between them, and each op runs where its inputs are.
+impl<Backends, Bridge> Backend for BackendRouter<DirectChannel<Backends, Bridge>> where
+    DirectChannel<Backends, Bridge>: RunnerChannel
+{
+}

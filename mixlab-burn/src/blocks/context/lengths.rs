@@ -25,6 +25,11 @@ impl<B: Backend> Memory<B> {
             *state =
                 std::mem::take(state).into_iter().map(|x| select::<B>(x, rows, batch)).collect();
         }
+        self.last = self.last.map(|last| {
+            let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+            let device = last.device();
+            last.select(0, Tensor::from_data(rows.as_slice(), &device))
+        });
         self.padding = self.padding.map(|padding| rows.iter().map(|row| padding[*row]).collect());
         self.batch = Some(rows.len());
         self.without_common_padding()
@@ -54,6 +59,7 @@ impl<B: Backend> Memory<B> {
             past,
             batch: first.batch.zip(second.batch).map(|(a, b)| a + b),
             room: first.room || second.room,
+            last: first.last.zip(second.last).map(|(a, b)| Tensor::cat(vec![a, b], 0)),
             kept: kept.collect(),
             growing: first.growing,
             padding: Some(padding),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
 
 use super::Flow;
@@ -22,6 +22,8 @@ pub struct Memory<B: Backend> {
     pub(super) batch: Option<usize>,
     /// Whether what grows lies in buffers with room for more.
     pub(super) room: bool,
+    /// The last token of each row `[B, 1]`, if the model reads pairs of tokens.
+    pub(super) last: Option<Tensor<B, 2, Int>>,
     /// By place of the block and door within it.
     pub(super) kept: BTreeMap<(usize, usize), State<B>>,
     /// Where keys and values are kept, which grow along their third axis.
@@ -37,6 +39,7 @@ impl<B: Backend> Memory<B> {
             past: 0,
             batch: None,
             room: false,
+            last: None,
             kept: BTreeMap::new(),
             growing: BTreeSet::new(),
             padding: None,
@@ -66,6 +69,16 @@ impl<B: Backend> Memory<B> {
     #[cfg(feature = "onnx")]
     pub(crate) fn into_kept(self) -> BTreeMap<(usize, usize), State<B>> {
         self.kept
+    }
+
+    /// The last token of each row `[B, 1]`, if there was one and the model reads pairs of tokens.
+    pub(crate) fn last(&self) -> Option<Tensor<B, 2, Int>> {
+        self.last.clone()
+    }
+
+    /// The same after rows that end in the tokens `last` `[B, 1]`.
+    pub(crate) fn after(self, last: Option<Tensor<B, 2, Int>>) -> Self {
+        Self { last, ..self }
     }
 
     /// Tokens of each row so far; of the longest, where [rows of several lengths](Memory::join) are.

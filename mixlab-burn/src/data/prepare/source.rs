@@ -3,7 +3,6 @@
 mod decode;
 mod field;
 mod folder;
-mod format;
 mod json;
 mod open;
 #[cfg(feature = "parquet")]
@@ -19,10 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::event::{Activity, Event, Finding, LeftOut, Listener, Progress};
 use super::{PrepareError, PrepareOptions};
+use crate::data::format;
 use json::{Looks, Stop};
 use open::{Opened, Stream};
-
-pub(crate) use format::{Format, of as format_of};
 
 /// Bytes of text that are handed on at once.
 const BLOCK: usize = 1 << 18;

@@ -4,7 +4,7 @@ use std::fs::Metadata;
 use std::path::Path;
 
 use super::{MAGIC, ShardError};
-use crate::data::prepare::{Format, format_of};
+use crate::data::format::{Format, of as format_of};
 
 const SWAPPED: &str = "write its numbers in little-endian order, as numpy does with the type `<u2`";
 const WIDE: &str = "ids are stored in 16 bits here: tokenize the text anew with `prepare` and a vocabulary of at most 65,536 tokens";

@@ -39,7 +39,7 @@ pub(super) fn begins_as_lines(head: &[u8]) -> bool {
     match field::text(first.trim(), "") {
         Ok(_) => true,
         // A first line that does not end within the head may be an object that does not either.
-        Err(_) => is_cut && head.len() >= super::format::HEAD && first.starts_with("{\""),
+        Err(_) => is_cut && head.len() >= crate::data::format::HEAD && first.starts_with("{\""),
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn looks(head: &[u8], field: &str) -> Looks {
         if corpus { Err(()) } else { Ok(()) }
     };
     let stop = each(&mut { head }, layout(head, false), field, take);
-    let is_cut = stop.is_err() && head.len() >= super::format::HEAD;
+    let is_cut = stop.is_err() && head.len() >= crate::data::format::HEAD;
     let start = head.trim_ascii_start();
     // A first object that is longer than the head has its text further on.
     let long = is_cut && !objects && (start.starts_with(b"{\"") || start.starts_with(b"[{"));

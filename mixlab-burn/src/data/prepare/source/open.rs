@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::PrepareError;
-use super::format::{self, Format, HEAD};
 use super::unpack::{gzip, zstd};
 use super::utf16::Utf16;
+use crate::data::format::{self, Format, HEAD};
 
 /// Layers of packing and encoding that are taken off, the text itself among them.
 const LAYERS: usize = 4;

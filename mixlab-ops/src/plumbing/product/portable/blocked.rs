@@ -1,138 +1,89 @@
 //! The kernel without matrix units: a tile of the result in the registers of a cube, eight rows by
 //! eight columns to a unit.
 //!
-//! Stages of [`STAGE`] of the depth go through shared memory as they lie, in quads along what is
-//! contiguous: a fragment is eight quads for four steps of the depth either way. While one stage is
-//! multiplied the next one is on its way to registers, and then to the other half of shared memory.
+//! Stages of the depth go through shared memory in quads across the depth, whichever way the operand
+//! lies. While one stage is multiplied the next one is on its way to registers, and then to the other
+//! half of shared memory.
 
 use cubecl::prelude::*;
 
-use super::lines::{FOUR, Lines, Sizes, Slab, fetch, place};
+use super::lines::{FOUR, Lines, Sizes, Slab, fetch, fetch_turned, place};
 use super::tile::Tile;
 
 /// Four numbers side by side.
 type Quad = Vector<f32, Const<4>>;
 
-/// Steps of the depth in shared memory at a time, and quads along them.
-pub(super) const STAGE: usize = 8;
-const DEEP: usize = STAGE / FOUR;
-/// Quads from one line along the depth to the next in shared memory: odd, so that the units of a
-/// plane read different banks.
-const PITCH: usize = DEEP + 1;
-
-/// Where row or column `place` of a tile lies in shared memory if lines run along the depth: those
-/// that the units of a plane read together are neighbours.
-#[cube]
-fn slot(place: usize, #[comptime] side: usize) -> usize {
-    let around = comptime!(FOUR * side);
-    let (half, rest) = (place / around, place % around);
-    (half * FOUR.comptime() + rest % FOUR.comptime()) * side + rest / FOUR.comptime()
+/// Quads from one step of the depth to the next in shared memory. Units that turned what they read
+/// write neighbouring steps at once, and so to different banks.
+const fn pitch(slab: &Slab) -> usize {
+    slab.wide / FOUR + if slab.along { 1 } else { 0 }
 }
 
-/// Puts what [`fetch`] got into shared memory, from quad `base` on; a tile has `side` units along the
-/// slab.
+/// Quads of a stage in shared memory.
+pub(super) const fn held(slab: &Slab) -> usize {
+    slab.stage * pitch(slab)
+}
+
+/// The unit's quads of a slab on their way to shared memory.
 #[cube]
-fn put(
-    to: &mut SharedMemory<Quad>,
-    from: &Array<Quad>,
-    base: usize,
+fn load<F: Float, N: Size>(
+    to: &mut Array<Quad>,
+    x: &Array<Vector<F, N>>,
+    lines: Lines,
+    start: usize,
+    first: usize,
+    stage: usize,
     #[comptime] slab: Slab,
-    #[comptime] side: usize,
 ) {
+    if comptime!(slab.along) {
+        fetch_turned(to, x, lines, start, first, stage, slab);
+    } else {
+        fetch(to, x, lines, start, first, stage, slab);
+    }
+}
+
+/// Puts what [`load`] got into shared memory, from quad `base` on.
+#[cube]
+fn put(to: &mut SharedMemory<Quad>, from: &Array<Quad>, base: usize, #[comptime] slab: Slab) {
     #[unroll]
     for n in 0..comptime!(slab.each()) {
         let number = UNIT_POS as usize + comptime!(n * slab.units);
         if comptime!(slab.along) {
-            let place = slot(number / DEEP.comptime(), side);
-            to[base + place * PITCH.comptime() + number % DEEP.comptime()] = from[n];
+            let stage = comptime!(slab.stage);
+            let (step, group) = (number % stage, number / stage);
+            to[base + step * comptime!(pitch(&slab)) + group] = from[n];
         } else {
             to[base + number] = from[n];
         }
     }
 }
 
-/// Quads of a stage in shared memory.
-const fn held(slab: &Slab) -> usize {
-    if slab.along { slab.wide * PITCH } else { slab.wide * STAGE / FOUR }
-}
-
-/// Four steps of the depth of the unit's columns, a quad of columns for each step and each of its
-/// `quads`.
-#[cube]
-fn columns_of(
-    to: &mut Array<Quad>,
-    stage: &SharedMemory<Quad>,
-    base: usize,
-    deep: usize,
-    x: usize,
-    #[comptime] tile: Tile,
-    #[comptime] along: bool,
-) {
-    let quads = comptime!(tile.quads);
-    let side = comptime!(tile.across());
-    #[unroll]
-    for half in 0..quads {
-        if comptime!(along) {
-            let at = base + x * PITCH.comptime() + deep;
-            let line = comptime!(side * PITCH);
-            let a = stage[at + comptime!(half * FOUR) * line];
-            let b = stage[at + comptime!(half * FOUR + 1) * line];
-            let c = stage[at + comptime!(half * FOUR + 2) * line];
-            let d = stage[at + comptime!(half * FOUR + 3) * line];
-            #[unroll]
-            for k in 0..4usize {
-                let mut row = Quad::empty();
-                row[0] = a[k];
-                row[1] = b[k];
-                row[2] = c[k];
-                row[3] = d[k];
-                to[k * quads + half] = row;
-            }
-        } else {
-            let line = comptime!(tile.columns / FOUR);
-            #[unroll]
-            for k in 0..4usize {
-                let at = base + (deep * FOUR.comptime() + k) * line + x;
-                to[k * quads + half] = stage[at + half * side];
-            }
-        }
-    }
-}
-
-/// Adds four steps of the depth to the unit's block.
+/// Adds the unit's rows times its columns of step `k`, whose first quads are `a` and `b`, to its
+/// block.
 #[cube]
 fn multiply(
     block: &mut Array<Quad>,
-    columns: &Array<Quad>,
-    stage: &SharedMemory<Quad>,
-    base: usize,
-    deep: usize,
-    y: usize,
+    a_stage: &SharedMemory<Quad>,
+    b_stage: &SharedMemory<Quad>,
+    a: usize,
+    b: usize,
     #[comptime] tile: Tile,
-    #[comptime] along: bool,
 ) {
     let quads = comptime!(tile.quads);
-    let side = comptime!(tile.down());
+    let mut columns = Array::<Quad>::new(quads);
+    #[unroll]
+    for n in 0..quads {
+        columns[n] = b_stage[b + comptime!(n * tile.across())];
+    }
     #[unroll]
     for half in 0..quads {
+        let rows = a_stage[a + comptime!(half * tile.down())];
         #[unroll]
         for i in 0..4usize {
-            // Along the depth a quad is one row and four steps, across it four rows and one step.
-            let value = if comptime!(along) {
-                stage[base + (comptime!((half * FOUR + i) * side) + y) * PITCH.comptime() + deep]
-            } else {
-                let line = comptime!(tile.rows / FOUR);
-                stage[base + (deep * FOUR.comptime() + i) * line + half * side + y]
-            };
             #[unroll]
-            for j in 0..4usize {
-                let row = comptime!(half * FOUR + if along { i } else { j });
-                let step = comptime!(if along { j } else { i });
-                #[unroll]
-                for n in 0..quads {
-                    let at = comptime!(row * quads + n);
-                    block[at] = fma(Quad::new(value[j]), columns[step * quads + n], block[at]);
-                }
+            for n in 0..quads {
+                let at = comptime!((half * FOUR + i) * quads + n);
+                block[at] = fma(Quad::new(rows[i]), columns[n], block[at]);
             }
         }
     }
@@ -202,37 +153,36 @@ pub(super) fn product<F: Float, G: Float, NA: Size, NB: Size, NY: Size>(
             (place.matrix * of_a.matrix as usize, place.matrix * of_b.matrix as usize);
         let (a_slab, b_slab) = comptime!((tile.of_rows(a_along), tile.of_columns(b_along)));
         let (a_held, b_held) = comptime!((held(&a_slab), held(&b_slab)));
-        let (a_side, b_side) = comptime!((tile.down(), tile.across()));
         let mut a_stages = SharedMemory::<Quad>::new(comptime!(2 * a_held));
         let mut b_stages = SharedMemory::<Quad>::new(comptime!(2 * b_held));
         let mut a_next = Array::<Quad>::new(comptime!(a_slab.each()));
         let mut b_next = Array::<Quad>::new(comptime!(b_slab.each()));
-        let mut columns = Array::<Quad>::new(comptime!(FOUR * tile.quads));
         let mut block = Array::<Quad>::new(comptime!(FOUR * tile.quads * tile.quads));
         #[unroll]
         for i in 0..comptime!(FOUR * tile.quads * tile.quads) {
             block[i] = Quad::new(0.0f32);
         }
 
-        fetch(&mut a_next, a, of_a, from_a, place.row, place.stage, a_slab);
-        fetch(&mut b_next, b, of_b, from_b, place.column, place.stage, b_slab);
-        put(&mut a_stages, &a_next, 0usize, a_slab, a_side);
-        put(&mut b_stages, &b_next, 0usize, b_slab, b_side);
+        load(&mut a_next, a, of_a, from_a, place.row, place.stage, a_slab);
+        load(&mut b_next, b, of_b, from_b, place.column, place.stage, b_slab);
+        put(&mut a_stages, &a_next, 0usize, a_slab);
+        put(&mut b_stages, &b_next, 0usize, b_slab);
         sync_cube();
         for stage in 0..place.stages {
             // Past the last stage it reads some other numbers, which nobody multiplies.
             let next = place.stage + stage + 1;
-            fetch(&mut a_next, a, of_a, from_a, place.row, next, a_slab);
-            fetch(&mut b_next, b, of_b, from_b, place.column, next, b_slab);
+            load(&mut a_next, a, of_a, from_a, place.row, next, a_slab);
+            load(&mut b_next, b, of_b, from_b, place.column, next, b_slab);
             let (a_now, b_now) = (stage % 2 * a_held, stage % 2 * b_held);
             #[unroll]
-            for deep in 0..DEEP.comptime() {
-                columns_of(&mut columns, &b_stages, b_now, deep, x, tile, b_along);
-                multiply(&mut block, &columns, &a_stages, a_now, deep, y_unit, tile, a_along);
+            for k in 0..tile.stage {
+                let a = a_now + comptime!(k * pitch(&a_slab)) + y_unit;
+                let b = b_now + comptime!(k * pitch(&b_slab)) + x;
+                multiply(&mut block, &a_stages, &b_stages, a, b, tile);
             }
             let (a_then, b_then) = (a_held - a_now, b_held - b_now);
-            put(&mut a_stages, &a_next, a_then, a_slab, a_side);
-            put(&mut b_stages, &b_next, b_then, b_slab, b_side);
+            put(&mut a_stages, &a_next, a_then, a_slab);
+            put(&mut b_stages, &b_next, b_then, b_slab);
             sync_cube();
         }
         let (row, column) = (place.row + y_unit * 4, place.column + x * 4);

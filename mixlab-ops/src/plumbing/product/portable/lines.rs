@@ -149,3 +149,33 @@ pub(super) fn fetch<F: Float, E: Float, N: Size>(
         }
     }
 }
+
+/// As [`fetch`] for lines along the depth, but quads of four lines at one step of it.
+///
+/// `x` is read one element at a time: units next to each other read neighbours.
+#[cube]
+pub(super) fn fetch_turned<F: Float, E: Float, N: Size>(
+    to: &mut Array<Vector<E, Const<4>>>,
+    x: &Array<Vector<F, N>>,
+    lines: Lines,
+    start: usize,
+    first: usize,
+    stage: usize,
+    #[comptime] slab: Slab,
+) {
+    let (count, length) = (lines.count as usize, lines.length as usize);
+    #[unroll]
+    for n in 0..comptime!(slab.each()) {
+        let number = UNIT_POS as usize + comptime!(n * slab.units);
+        let wanted = stage * comptime!(slab.stage) + number % comptime!(slab.stage);
+        let line = first + number / comptime!(slab.stage) * FOUR.comptime();
+        let at = start + min(wanted, length - 1);
+        let mut out = Vector::<E, Const<4>>::empty();
+        #[unroll]
+        for i in 0..4usize {
+            let v = x[at + min(line + i, count - 1) * lines.step as usize];
+            out[i] = select(wanted < length, E::cast_from(v[0]), E::new(0.0));
+        }
+        to[n] = out;
+    }
+}

@@ -145,7 +145,9 @@ impl<R: CubeRuntime> Product<R> {
     fn work(&self) -> Work {
         let hardware = &self.a.tensor.client.properties().hardware;
         let processors = hardware.num_streaming_multiprocessors.unwrap_or(PROCESSORS) as usize;
-        Work { sizes: self.sizes(), depth: self.depth, processors }
+        let [shared, units] =
+            [hardware.max_shared_memory_size, hardware.max_units_per_cube as usize];
+        Work { sizes: self.sizes(), depth: self.depth, processors, shared, units }
     }
 
     fn run(&self, tile: Tile, splits: usize) -> CubeTensor<R> {
@@ -174,7 +176,12 @@ impl<R: CubeRuntime> Product<R> {
     fn launch(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
         let Self { a, b, .. } = self;
         let (client, types) = (y.client.clone(), [a.tensor.dtype.into(), y.dtype.into()]);
-        let [va, vb, vy] = [a.vector(), b.vector(), vector_of(y, self.sizes()[2]).min(4)];
+        let read = |x: &Operand<R>| {
+            // What is turned on its way is read one by one.
+            let turned = tile.quads > 0 && x.along;
+            if turned { 1 } else { x.vector() }
+        };
+        let [va, vb, vy] = [read(a), read(b), vector_of(y, self.sizes()[2]).min(4)];
         let [x, w, y] = [&a.tensor, &b.tensor, y].map(|x| x.clone().into_array_arg());
         let (of_a, of_b) = (a.launch(), b.launch());
         let (a_along, b_along) = (a.along, b.along);

@@ -21,14 +21,22 @@ const LAYOUTS: [[bool; 2]; 4] = [[false; 2], [false, true], [true, false], [true
 #[test]
 fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
     let mut reached = BTreeSet::new();
-    let large = [(4096, 512, 4096), (1024, 1024, 2734), (64, 1024, 2734), (512, 512, 512)];
+    let large = [
+        (4096, 512, 4096),
+        (1024, 1024, 2734),
+        (64, 1024, 2734),
+        (512, 512, 512),
+        (2734, 256, 1000),
+    ];
     for (n, k, m) in RAGGED.into_iter().chain(large) {
-        let work = Work { sizes: [1, n, m], depth: k, processors: 132 };
-        let (tile, splits) = Tile::choose(&TILES, &work);
-        reached.extend([(tile.rows, tile.columns), (0, splits)]);
+        for shared in [64 << 10, 32 << 10] {
+            let work = Work { sizes: [1, n, m], depth: k, processors: 132, shared, units: 1024 };
+            let (tile, splits) = Tile::choose(&TILES, &work);
+            reached.extend([(tile.rows, tile.columns, tile.stage), (0, 0, splits)]);
+        }
     }
-    let all = TILES.iter().map(|tile| (tile.rows, tile.columns));
-    assert_eq!(reached, all.chain(SPLITS.map(|splits| (0, splits))).collect());
+    let all = TILES.iter().map(|tile| (tile.rows, tile.columns, tile.stage));
+    assert_eq!(reached, all.chain(SPLITS.map(|splits| (0, 0, splits))).collect());
 }
 
 /// `x` `[B, R, C]` as `[B, C, R]`.
@@ -71,6 +79,9 @@ fn in_all_layouts<R: CubeRuntime>(
         // Of `b` `[K, M]` neighbours along the depth are those in a column.
         let [a, b] = [(a, along[0]), (b, !along[1])].map(|(x, last)| on_device::<R>(x, held, last));
         let product = Product::new([a, b], output);
+        if !tile.fits(&product.work()) {
+            continue;
+        }
         assert_eq!([product.a.along, product.b.along], along);
         assert!(tile.quads > 0 || product.unit.is_some(), "no matrix units for {held:?}");
         let y = lift::<Gpu<R>, 3>(product.run(tile, splits));
@@ -87,7 +98,7 @@ fn in_all_layouts<R: CubeRuntime>(
 fn every_tile_split_and_layout_gives_the_product() {
     // Rows of whole quads, of pairs, and of neither.
     let shapes =
-        [((132, 68, 140), &TILES[..]), ((130, 90, 66), &TILES[2..3]), ((65, 77, 33), &TILES[2..])];
+        [((132, 68, 140), &TILES[..]), ((130, 90, 66), &TILES[3..4]), ((65, 77, 33), &TILES[3..])];
     on_gpu!(R, computes, {
         for ((n, k, m), tiles) in shapes {
             let [a, b] = [noise(&[2, n, k], 1), noise(&[2, k, m], 2)];
@@ -159,7 +170,7 @@ fn speed<R: CubeRuntime>(name: &str, [batch, n, k, m]: [usize; 4], along: [bool;
     let product = Product::new([a, b], DType::F32);
     let chosen = Tile::choose(&TILES, &product.work());
     let wait = || <Gpu<R> as Backend>::sync(&Default::default()).expect("the device answers");
-    for tile in TILES {
+    for tile in TILES.into_iter().filter(|tile| tile.fits(&product.work())) {
         for splits in SPLITS {
             if (tile, splits) != chosen && splits > 1 && k < 8 * splits * tile.stage {
                 continue;
@@ -177,9 +188,10 @@ fn speed<R: CubeRuntime>(name: &str, [batch, n, k, m]: [usize; 4], along: [bool;
             let rate = 2e-12 * (batch * n * k * m) as f64 / best;
             let mark = if (tile, splits) == chosen { " chosen" } else { "" };
             println!(
-                "{name} {batch}x[{n},{k}]x[{k},{m}] {}x{}/{splits}: {rate:.1} TFLOP/s, {:.1} us{mark}",
+                "{name} {batch}x[{n},{k}]x[{k},{m}] {}x{}x{}/{splits}: {rate:.1} TFLOP/s, {:.1} us{mark}",
                 tile.rows,
                 tile.columns,
+                tile.stage,
                 best * 1e6
             );
         }

@@ -1,6 +1,6 @@
 //! Which tile a cube multiplies, and into how many parts the depth is split.
 
-use super::lines::Slab;
+use super::lines::{FOUR, Slab};
 use super::{blocked, units};
 
 /// Tile of a cube.
@@ -19,16 +19,19 @@ pub(super) struct Tile {
 }
 
 /// Tile of a cube whose units multiply.
-const fn of_units([rows, columns]: [usize; 2], quads: usize, speed: usize) -> Tile {
+const fn of_units([rows, columns]: [usize; 2], quads: usize, stage: usize, speed: usize) -> Tile {
     let units = rows * columns / (16 * quads * quads);
-    Tile { rows, columns, quads, units, stage: blocked::STAGE, speed }
+    Tile { rows, columns, quads, units, stage, speed }
 }
 
-pub(super) const TILES: [Tile; 4] = [
-    of_units([128, 128], 2, 100),
-    of_units([128, 64], 2, 90),
-    of_units([64, 64], 2, 80),
-    of_units([32, 32], 1, 40),
+pub(super) const TILES: [Tile; 5] = [
+    // Units have half of the registers of others, and twice as many hide each other's waiting.
+    of_units([256, 128], 2, 16, 100),
+    // For devices with 32 KiB of shared memory, as the others are.
+    of_units([128, 128], 2, 8, 85),
+    of_units([128, 64], 2, 8, 75),
+    of_units([64, 64], 2, 8, 68),
+    of_units([32, 32], 1, 8, 34),
 ];
 
 /// The tile of a cube whose planes multiply with matrix units.
@@ -49,8 +52,10 @@ pub(super) struct Work {
     /// Matrices, and rows and columns of each.
     pub sizes: [usize; 3],
     pub depth: usize,
-    /// The device's multiprocessors.
+    /// The device's multiprocessors, and bytes of shared memory and units that a cube may have.
     pub processors: usize,
+    pub shared: usize,
+    pub units: usize,
 }
 
 impl Tile {
@@ -101,12 +106,26 @@ impl Tile {
         each * tile * depth / busy + parts
     }
 
+    /// Bytes of shared memory at most, of a cube whose units multiply.
+    const fn shared(&self) -> usize {
+        let slabs = [self.of_rows(true), self.of_columns(true)];
+        2 * (blocked::held(&slabs[0]) + blocked::held(&slabs[1])) * FOUR * size_of::<f32>()
+    }
+
+    /// Whether a cube of the device can be so large.
+    pub const fn fits(&self, work: &Work) -> bool {
+        self.quads == 0 || self.shared() <= work.shared && self.units <= work.units
+    }
+
     /// The tile of `tiles` and the number of parts with the lowest cost.
     pub fn choose(tiles: &[Self], work: &Work) -> (Self, usize) {
-        let options = tiles.iter().flat_map(|tile| SPLITS.map(|splits| (*tile, splits)));
+        let fitting = tiles.iter().filter(|tile| tile.fits(work));
+        let options = fitting.flat_map(|tile| SPLITS.map(|splits| (*tile, splits)));
         let sensible =
             options.filter(|(tile, splits)| *splits == 1 || work.depth >= 8 * splits * tile.stage);
         let cost = |(tile, splits): &(Self, usize)| tile.cost(work, *splits);
-        sensible.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the list is not empty")
+        sensible
+            .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+            .expect("a tile of 32 rows and columns fits every device")
     }
 }

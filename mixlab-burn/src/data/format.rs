@@ -1,7 +1,8 @@
 //! What a file is, by its first bytes.
 
 /// Bytes that are looked at.
-pub(super) const HEAD: usize = 1 << 16;
+#[cfg(feature = "data")]
+pub(crate) const HEAD: usize = 1 << 16;
 /// A byte of value 0 among so many first ones is no text, as Git has it.
 const ZERO_FREE: usize = 8000;
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::plan::{Phase, Training};
+use super::{Phase, Training};
 
 const WARMUP_STEPS: usize = 100;
 const HOLD_STEPS: usize = 200;
