@@ -1,3 +1,5 @@
+//! Prints the likeliest token after 1, 2 and 3.
+
 use ort::session::Session;
 use ort::value::Tensor;
 
