@@ -73,6 +73,7 @@ fn a_file_notes_the_hash_of_the_tokenizer_that_lies_beside_its_weights() {
 #[test]
 fn the_rust_of_the_documentation_is_the_program_that_is_run() {
     let page = fs::read_to_string("../docs/onnx.md").unwrap();
-    let program = fs::read_to_string("onnx_snippet.rs").unwrap();
+    let file = fs::read_to_string("onnx_snippet.rs").unwrap();
+    let (_, program) = file.split_once("\n\n").unwrap();
     assert!(page.contains(&format!("```rust\n{program}```")), "write it anew in docs/onnx.md");
 }

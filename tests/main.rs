@@ -13,6 +13,7 @@ mod custom;
 mod docs;
 mod examples;
 mod export_onnx;
+mod exports;
 mod faults;
 mod floors;
 mod golden;

@@ -1,3 +1,5 @@
+//! The Rust of docs/onnx.md.
+
 use ort::session::Session;
 use ort::value::Tensor;
 

@@ -15,10 +15,13 @@ import numpy
 import onnxruntime_genai
 from safetensors.numpy import load_file
 
+from golden import export
 from stateful import LONG, generated
 
 CASES = ("plain", "mamba", "rwkv", "ex_token_blend_plain", "bigram_proj", "retnet")
 COUNT = 64
+# A special token of the tokenizer that is tried.
+END = 40
 
 
 def continued(folder, prompt):
@@ -49,18 +52,44 @@ def check(cli, case, folder):
     return None if theirs == ours else f"generate found {ours}, onnxruntime-genai {theirs}"
 
 
+def byte_pairs():
+    """A tokenizer of a few letters, as GPT-2 cuts words."""
+    vocab = {letter: place for place, letter in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
+    vocab |= {"th": 27, "the": 28}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    end = {"id": END, "content": "<|endoftext|>", "special": True, "normalized": False}
+    end |= {"single_word": False, "lstrip": False, "rstrip": False}
+    model = {"type": "BPE", "vocab": vocab, "merges": ["t h", "th e"], "fuse_unk": False, "byte_fallback": False}
+    return {"version": "1.0", "added_tokens": [end], "pre_tokenizer": level, "decoder": level, "model": model}
+
+
+def check_tokenizer(cli, case, folder):
+    """Text goes in and comes out by the tokenizer that was written beside the file, and its end is the end."""
+    (folder / "words.json").write_text(json.dumps(byte_pairs()))
+    files, refusal = export(cli, case, folder / "model.onnx", "--profile", "genai", "--tokenizer", folder / "words.json")
+    if refusal:
+        return refusal
+    tokenizer = onnxruntime_genai.Tokenizer(onnxruntime_genai.Model(str(folder)))
+    ids = [int(id) for id in tokenizer.encode("the cat")]
+    end = json.loads((folder / "genai_config.json").read_text())["model"]["eos_token_id"]
+    found = ids, tokenizer.decode(numpy.array(ids, numpy.int32)), end
+    expected = [28, 26, 2, 0, 19], "the cat", END
+    return None if found == expected else f"found {found}, not {expected}"
+
+
 def main():
     cli, cases, names = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:] or CASES
     failed = 0
-    for name in names:
+    checks = [(name, check, name) for name in names] + [("tokenizer", check_tokenizer, "plain")]
+    for name, check_one, case in checks:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                error = check(cli, cases / name, pathlib.Path(folder))
+                error = check_one(cli, cases / case, pathlib.Path(folder))
             except Exception as problem:  # A report for each case, whatever goes wrong in one.
                 output = getattr(problem, "stderr", b"") or b""
                 error = f"{type(problem).__name__}: {problem} {output.decode()}"
         failed += error is not None
-        print(f"{'FAIL' if error else 'ok'}\tgenai {name}\t{error or f'{COUNT} tokens'}", flush=True)
+        print(f"{'FAIL' if error else 'ok'}\tgenai {name}\t{error or 'the same tokens'}", flush=True)
     sys.exit(1 if failed else 0)
 
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use mixlab_ops::capture::CaptureError;
 
 use crate::files;
+use crate::weights::WeightError;
 
 /// Why there is no folder or file.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum HubError {
         /// The way out.
         hint: &'static str,
     },
+    /// What has the weights could not give one.
+    #[error(transparent)]
+    Source(#[from] WeightError),
     /// The picture could not be drawn.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -51,8 +55,11 @@ pub enum HubError {
     },
 }
 
-/// The error of an attempt to `action` the file at `path`.
+/// The error of an attempt to `action` the file at `path`; or that of a weight, if one is within.
 pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> HubError {
     let path = path.to_owned();
-    move |source| HubError::Io { action, path, source }
+    move |source| match source.downcast() {
+        Ok(error) => HubError::Source(error),
+        Err(source) => HubError::Io { action, path, source },
+    }
 }

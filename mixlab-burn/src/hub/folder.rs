@@ -12,14 +12,14 @@ use super::card::{Run, card};
 use super::error::io;
 use super::llama::{Llama, Pairs};
 use super::planned::{Places, describe};
-use super::tensors::{self, Named};
-use super::tokens::{self, Tokens};
+use super::tensors::{self, Elements, Named};
+use super::tokens::{self, TOKENIZER, TOKENIZER_CONFIG, Tokens, write_json};
 use crate::blocks::Block;
 use crate::files::replace_file;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::program::{describe as capture, diagram};
-use crate::weights::values;
+use crate::weights::{Source, Weight, layout};
 
 /// The file that loads what `transformers` does not know.
 const MODELING: &str = include_str!("modeling_mixlab.py");
@@ -65,8 +65,8 @@ impl Folder<'_> {
             "config.json",
             "generation_config.json",
             "model.safetensors",
-            "tokenizer.json",
-            "tokenizer_config.json",
+            TOKENIZER,
+            TOKENIZER_CONFIG,
             "README.md",
             "architecture.svg",
             "modeling_mixlab.py",
@@ -74,24 +74,28 @@ impl Folder<'_> {
         names.iter().map(|name| path.join(name)).collect()
     }
 
-    /// Writes `model`.
+    /// Writes `model`, with the weights of `source` one at a time.
     ///
     /// # Errors
     /// If neither `transformers` nor the modelling file has one of its blocks, or a file cannot be
     /// read or written.
-    pub fn write<B: Backend, K: Block>(&self, model: &Model<B, K>) -> Result<Wrote, HubError> {
+    pub fn write<B: Backend, K: Block>(
+        &self,
+        model: &Model<B, K>,
+        source: &mut dyn Source,
+    ) -> Result<Wrote, HubError> {
         let plan = model.plan();
         let tokens = self.tokenizer.map(|path| Tokens::read(path, plan.vocab)).transpose()?;
         let difference = Llama::difference(plan);
         let (family, mut config, tensors) = match difference {
             None => {
-                let llama = Llama::of(model, Pairs::Halves)?;
+                let llama = Llama::of(model, source, Pairs::Halves)?;
                 (Family::Llama, llama.config(), llama.tensors)
             }
             Some(_) => {
                 let places = Places::of(model);
                 let config = mixlab_config(plan, describe(model, &places)?);
-                (Family::Mixlab, config, named(places, values(model)))
+                (Family::Mixlab, config, named(places))
             }
         };
         let end = tokens::end(tokens.as_ref());
@@ -103,9 +107,9 @@ impl Folder<'_> {
         ];
         config.as_object_mut().expect("an object").extend(own.map(|(k, v)| (k.to_owned(), v)));
         let program = capture(plan, [1, plan.seq_len])?;
-        let parameters = values(model).iter().map(Vec::len).sum();
+        let parameters = layout(model).iter().map(Weight::len).sum();
         fs::create_dir_all(self.path).map_err(io("make the folder", self.path))?;
-        let files = tensors::write(self.path, &tensors, SHARD)?.len();
+        let files = tensors::write(self.path, &tensors, source, SHARD)?.len();
         let generation = json!({
             "bos_token_id": null,
             "eos_token_id": end,
@@ -114,8 +118,8 @@ impl Folder<'_> {
         });
         self.json("generation_config.json", &generation)?;
         if let Some(tokens) = &tokens {
-            self.json("tokenizer.json", &tokens.json)?;
-            self.json("tokenizer_config.json", &tokens.config(plan.seq_len))?;
+            self.json(TOKENIZER, &tokens.json)?;
+            self.json(TOKENIZER_CONFIG, &tokens.config(plan.seq_len))?;
         }
         self.text("architecture.svg", &diagram(plan, &program))?;
         self.text("README.md", &card(plan, self.config, family, parameters, self.run))?;
@@ -128,7 +132,7 @@ impl Folder<'_> {
     }
 
     fn json(&self, name: &str, value: &Value) -> Result<(), HubError> {
-        self.text(name, &format!("{value:#}\n"))
+        write_json(&self.path.join(name), value)
     }
 
     fn text(&self, name: &str, text: &str) -> Result<(), HubError> {
@@ -138,9 +142,10 @@ impl Folder<'_> {
 }
 
 /// Weights under their names in files.
-fn named(places: Places, values: Vec<Vec<f32>>) -> Vec<Named> {
-    let all = places.files.into_iter().zip(values);
-    all.map(|((name, shape), values)| Named { name, shape, values }).collect()
+fn named(places: Places) -> Vec<Named> {
+    let all = places.files.into_iter().enumerate();
+    all.map(|(index, (name, shape))| Named { name, shape, elements: Elements::Weight(index) })
+        .collect()
 }
 
 fn mixlab_config<K: Block>(plan: &Plan<K>, described: Value) -> Value {

@@ -1,5 +1,6 @@
 //! GGUF, the file of llama.cpp: header, settings, list of tensors, tensors.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -8,11 +9,12 @@ use burn::tensor::backend::Backend;
 use super::HubError;
 use super::error::io;
 use super::llama::{Llama, Pairs};
-use super::tensors::{Named, little_endian};
+use super::tensors::Named;
 use super::tokens::Tokens;
 use crate::blocks::Block;
 use crate::files::replace_file;
 use crate::model::Model;
+use crate::weights::Source;
 
 const VERSION: u32 = 3;
 /// Tensors begin at multiples of this.
@@ -29,7 +31,7 @@ enum Setting {
     Kinds(Vec<i32>),
 }
 
-/// Writes `model` to `path` for llama.cpp, in 32 bits (its `llama-quantize` makes less of it); with
+/// Writes `model`, with the weights of `source` one at a time, to `path` for llama.cpp, in 32 bits (its `llama-quantize` makes less of it); with
 /// the tokens of `tokenizer` where llama.cpp cuts text as it does. Returns whether it does.
 ///
 /// # Errors
@@ -37,17 +39,19 @@ enum Setting {
 /// read or written.
 pub fn write_gguf<B: Backend, K: Block>(
     model: &Model<B, K>,
+    source: &mut dyn Source,
     path: &Path,
     tokenizer: Option<&Path>,
 ) -> Result<bool, HubError> {
-    let llama = Llama::of(model, Pairs::Neighbours)?;
+    let llama = Llama::of(model, source, Pairs::Neighbours)?;
     let tokens = tokenizer.map(|path| Tokens::read(path, llama.vocab)).transpose()?;
     let words = tokens.as_ref().and_then(|tokens| words(tokens, llama.vocab));
     let has_words = words.is_some();
     let mut settings = settings(&llama, &model.plan().name);
     let none = || vec![("tokenizer.ggml.model", Setting::Text("no_vocab".into()))];
     settings.extend(words.unwrap_or_else(none));
-    replace_file(path, |file| write(file, &settings, &llama.tensors)).map_err(io("write", path))?;
+    let write = |file: &mut File| write(file, &settings, &llama.tensors, source);
+    replace_file(path, write).map_err(io("write", path))?;
     Ok(has_words)
 }
 
@@ -136,6 +140,7 @@ fn write(
     file: &mut impl Write,
     settings: &[(&'static str, Setting)],
     tensors: &[Named],
+    source: &mut dyn Source,
 ) -> std::io::Result<()> {
     let mut head = b"GGUF".to_vec();
     head.extend(VERSION.to_le_bytes());
@@ -153,16 +158,19 @@ fn write(
         tensor.shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
         head.extend(F32.to_le_bytes());
         head.extend((offset as u64).to_le_bytes());
-        offset += (4 * tensor.values.len()).next_multiple_of(ALIGNMENT);
+        offset += tensor.bytes().next_multiple_of(ALIGNMENT);
     }
-    aligned(file, &head)?;
-    tensors.iter().try_for_each(|tensor| aligned(file, &little_endian(&tensor.values)))
+    file.write_all(&head)?;
+    align(file, head.len())?;
+    tensors.iter().try_for_each(|tensor| {
+        tensor.write(source, file)?;
+        align(file, tensor.bytes())
+    })
 }
 
-/// Writes `bytes`, and zeros up to the next place where a tensor may begin.
-fn aligned(file: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    file.write_all(bytes)?;
-    file.write_all(&vec![0; bytes.len().next_multiple_of(ALIGNMENT) - bytes.len()])
+/// Writes zeros after `length` bytes, up to the next place where a tensor may begin.
+fn align(file: &mut impl Write, length: usize) -> std::io::Result<()> {
+    file.write_all(&vec![0; length.next_multiple_of(ALIGNMENT) - length])
 }
 
 fn text(bytes: &mut Vec<u8>, text: &str) {

@@ -22,12 +22,12 @@ use serde_json::{Value, json};
 
 use super::HubError;
 use super::planned::Places;
-use super::tensors::Named;
+use super::tensors::{Elements, Named};
 use crate::blocks::plain::Plain;
 use crate::blocks::{Block, NORM_EPS, ROPE_BASE};
 use crate::model::Model;
 use crate::plan::Plan;
-use crate::weights::values;
+use crate::weights::Source;
 
 /// What the channel holds that makes the norm of the tail do nothing.
 const LARGE: f32 = 16_777_216.0;
@@ -93,11 +93,15 @@ impl Llama {
         })
     }
 
-    /// `model` as one of this architecture.
+    /// `model` with the weights of `source` as one of this architecture.
     ///
     /// # Errors
-    /// With the first difference between the two.
-    pub fn of<B: Backend, K: Block>(model: &Model<B, K>, pairs: Pairs) -> Result<Self, HubError> {
+    /// With the first difference between the two, or that of `source`.
+    pub fn of<B: Backend, K: Block>(
+        model: &Model<B, K>,
+        source: &mut dyn Source,
+        pairs: Pairs,
+    ) -> Result<Self, HubError> {
         let plan = model.plan();
         if let Some(difference) = Self::difference(plan) {
             return Err(HubError::Differs(difference));
@@ -106,28 +110,28 @@ impl Llama {
         let block = block.ok_or_else(|| HubError::Differs("it has no blocks".into()))?;
         let hidden = width(block);
         let (dim, share) = (plan.dim, plan.dim as f64 / width(block) as f64);
-        let (places, all) = (Places::of(model), values(model));
-        let global = |name: &str| all[places.globals[name]].as_slice();
+        let places = Places::of(model);
+        let global = |name: &str| places.globals[name];
         let mut tensors = vec![Named {
             name: "model.embed_tokens.weight".into(),
             shape: vec![plan.vocab, hidden],
-            values: padded(global("embed"), dim, hidden),
+            elements: Elements::Padded { weight: global("embed"), width: dim },
         }];
         for (index, step) in plan.steps.iter().enumerate() {
             let block = plain(step.block.as_any()).expect("all are");
-            let weights = &places.blocks[index];
-            let weights = Weights { all: &all, weights, block, hidden, pairs };
-            tensors.extend(weights.layer(index));
+            let vectors = vectors(&places, index, source)?;
+            let weights = Weights { places: &places, index, vectors, block, hidden, pairs };
+            tensors.extend(weights.layer());
         }
-        tensors.push(norm("model.norm.weight".into(), global("final_norm"), hidden));
+        let last = source.read(global("final_norm"))?;
+        tensors.push(norm("model.norm.weight".into(), &last, hidden));
         if !plan.tie_embeddings {
-            let head = Matrix { values: global("head"), rows: dim, columns: plan.vocab };
-            tensors.push(head.turned(
-                "lm_head.weight".into(),
-                [plan.vocab, hidden],
-                |c| c,
-                |_| 1.0,
-            ));
+            let rows = (0..plan.vocab).map(|column| (column, 1.0)).collect();
+            tensors.push(Named {
+                name: "lm_head.weight".into(),
+                shape: vec![plan.vocab, hidden],
+                elements: Elements::Turned { weight: global("head"), rows, width: plan.vocab },
+            });
         }
         let Plain { heads, kv_heads, head_dim, ffn, .. } = *block;
         Ok(Self {
@@ -196,123 +200,106 @@ fn width(block: &Plain) -> usize {
     (block.dim + 1).next_multiple_of(step)
 }
 
-/// Rows of `dim` columns with zeros up to `to`.
-fn padded(values: &[f32], dim: usize, to: usize) -> Vec<f32> {
-    let row = |row: &[f32]| [row, &vec![0.0; to - dim]].concat();
-    values.chunks(dim).flat_map(row).collect()
-}
-
 /// The scale of a norm over `to` channels, of which those after `scale` are zero.
 fn norm(name: String, scale: &[f32], to: usize) -> Named {
     let share = (scale.len() as f64 / to as f64).sqrt();
-    let scale: Vec<f32> = scale.iter().map(|s| (f64::from(*s) * share) as f32).collect();
-    Named { name, shape: vec![to], values: padded(&scale, scale.len(), to) }
+    let mut values: Vec<f32> = scale.iter().map(|s| (f64::from(*s) * share) as f32).collect();
+    values.resize(to, 0.0);
+    Named { name, shape: vec![to], elements: Elements::Given(values) }
 }
 
-/// `[in, out]`, row by row.
-struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-}
-
-impl Matrix<'_> {
-    /// As `[out, in]` of the shape `to`, with zeros where there is nothing: column `from(n)`, times
-    /// its `scale`, becomes row `n`.
-    fn turned(
-        &self,
-        name: String,
-        to: [usize; 2],
-        from: impl Fn(usize) -> usize,
-        scale: impl Fn(usize) -> f32,
-    ) -> Named {
-        let mut values = vec![0.0; to[0] * to[1]];
-        for n in 0..self.columns {
-            let column = from(n);
-            let factor = scale(column);
-            for row in 0..self.rows {
-                values[n * to[1] + row] = self.values[row * self.columns + column] * factor;
-            }
-        }
-        Named { name, shape: to.to_vec(), values }
-    }
+/// The weights of block `index` that have one axis: they are few, and factors of others.
+fn vectors(
+    places: &Places,
+    index: usize,
+    source: &mut dyn Source,
+) -> Result<HashMap<String, Vec<f32>>, HubError> {
+    let is_vector = |at: &usize| places.files[*at].1.len() < 2;
+    let of = places.blocks[index].iter().filter(|(_, at)| is_vector(at));
+    of.map(|(name, at)| Ok((name.clone(), source.read(*at)?))).collect()
 }
 
 /// The weights of one block.
 struct Weights<'a> {
-    all: &'a [Vec<f32>],
-    weights: &'a HashMap<String, usize>,
+    places: &'a Places,
+    index: usize,
+    vectors: HashMap<String, Vec<f32>>,
     block: &'a Plain,
     hidden: usize,
     pairs: Pairs,
 }
 
 impl Weights<'_> {
-    fn get(&self, name: &str) -> Option<&[f32]> {
-        self.weights.get(name).map(|index| self.all[*index].as_slice())
+    fn name(&self, part: &str) -> String {
+        format!("model.layers.{}.{part}", self.index)
     }
 
-    fn matrix(&self, name: &str, columns: usize) -> Matrix<'_> {
-        let values = self.get(name).expect("a block without `kv_source` has them all");
-        Matrix { values, rows: values.len() / columns, columns }
+    /// The weight `of` `[in, out]` as `[out, in]` of the shape `to`, with zeros where there is nothing:
+    /// column `from(n)`, times its `scale`, becomes row `n`.
+    fn matrix(
+        &self,
+        part: &str,
+        of: &str,
+        to: [usize; 2],
+        from: impl Fn(usize) -> usize,
+        scale: impl Fn(usize) -> f32,
+    ) -> Named {
+        let weight = self.places.blocks[self.index][of];
+        let width = self.places.files[weight].1[1];
+        let rows = (0..width).map(|n| (from(n), scale(from(n)))).collect();
+        let elements = Elements::Turned { weight, rows, width };
+        Named { name: self.name(part), shape: to.into(), elements }
+    }
+
+    fn given(&self, part: &str, values: Vec<f32>) -> Named {
+        let shape = vec![values.len()];
+        Named { name: self.name(part), shape, elements: Elements::Given(values) }
+    }
+
+    fn same(&self, part: &str, shape: &[usize], value: f32) -> Named {
+        let elements = Elements::Same(value);
+        Named { name: self.name(part), shape: shape.into(), elements }
     }
 
     /// The layer's weights in the order in which it uses them.
-    fn layer(&self, index: usize) -> Vec<Named> {
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let Self { hidden, block, .. } = *self;
+    fn layer(&self) -> Vec<Named> {
+        let Self { hidden, block, ref vectors, .. } = *self;
         let Plain { dim, ffn, head_dim, .. } = *block;
         let keys = block.kv_heads * head_dim;
-        let bias = |part: &str, values: Vec<f32>| Named {
-            name: name(part),
-            shape: vec![values.len()],
-            values,
-        };
         let channel = |value: f32| {
             let mut values = vec![0.0; hidden];
             values[dim] = value;
             values
         };
         let factor = |scale: &str| {
-            let scale = self.get(scale);
+            let scale = vectors.get(scale);
             move |column: usize| scale.map_or(1.0, |scale| scale[column])
         };
-        let gain = |column: usize| self.get("qk_gain").map_or(1.0, |gain| gain[column / head_dim]);
+        let gain = |column: usize| vectors.get("qk_gain").map_or(1.0, |g| g[column / head_dim]);
         let output = factor("attn_scale");
         let output = |column| if block.skip_attention { 0.0 } else { output(column) };
-        let undone = (f64::from(LARGE) / (hidden as f64).sqrt()) as f32;
+        let mut undone = vec![(f64::from(LARGE) / (hidden as f64).sqrt()) as f32; dim];
+        undone.resize(hidden, 0.0);
         let rotated = |n: usize| self.rotated(n);
         let same = |n: usize| n;
         let one = |_: usize| 1.0;
-        let matrix = |part: &str, of: &str, columns: usize| (name(part), self.matrix(of, columns));
-        let (q, wq) = matrix("self_attn.q_proj.weight", "wq", dim);
-        let (k, wk) = matrix("self_attn.k_proj.weight", "wk", keys);
-        let (v, wv) = matrix("self_attn.v_proj.weight", "wv", keys);
-        let (o, wo) = matrix("self_attn.o_proj.weight", "wo", dim);
-        let (gate, ff1) = matrix("mlp.gate_proj.weight", "ff1", ffn);
-        let (down, ff2) = matrix("mlp.down_proj.weight", "ff2", dim);
-        let scale = self.get("norm_scale").expect("each block has one");
         vec![
-            norm(name("input_layernorm.weight"), scale, hidden),
-            wq.turned(q, [dim, hidden], rotated, gain),
-            bias("self_attn.q_proj.bias", vec![0.0; dim]),
-            wk.turned(k, [keys, hidden], rotated, one),
-            bias("self_attn.k_proj.bias", vec![0.0; keys]),
-            wv.turned(v, [keys, hidden], same, one),
-            bias("self_attn.v_proj.bias", vec![0.0; keys]),
-            wo.turned(o, [hidden, dim], same, output),
-            bias("self_attn.o_proj.bias", channel(LARGE)),
-            bias("post_attention_layernorm.weight", padded(&vec![undone; dim], dim, hidden)),
-            ff1.turned(gate, [ffn, hidden], same, one),
-            bias("mlp.gate_proj.bias", vec![0.0; ffn]),
-            Named {
-                name: name("mlp.up_proj.weight"),
-                shape: vec![ffn, hidden],
-                values: vec![0.0; ffn * hidden],
-            },
-            bias("mlp.up_proj.bias", vec![1.0; ffn]),
-            ff2.turned(down, [hidden, ffn], same, factor("mlp_scale")),
-            bias("mlp.down_proj.bias", channel(-LARGE)),
+            norm(self.name("input_layernorm.weight"), &vectors["norm_scale"], hidden),
+            self.matrix("self_attn.q_proj.weight", "wq", [dim, hidden], rotated, gain),
+            self.same("self_attn.q_proj.bias", &[dim], 0.0),
+            self.matrix("self_attn.k_proj.weight", "wk", [keys, hidden], rotated, one),
+            self.same("self_attn.k_proj.bias", &[keys], 0.0),
+            self.matrix("self_attn.v_proj.weight", "wv", [keys, hidden], same, one),
+            self.same("self_attn.v_proj.bias", &[keys], 0.0),
+            self.matrix("self_attn.o_proj.weight", "wo", [hidden, dim], same, output),
+            self.given("self_attn.o_proj.bias", channel(LARGE)),
+            self.given("post_attention_layernorm.weight", undone),
+            self.matrix("mlp.gate_proj.weight", "ff1", [ffn, hidden], same, one),
+            self.same("mlp.gate_proj.bias", &[ffn], 0.0),
+            self.same("mlp.up_proj.weight", &[ffn, hidden], 0.0),
+            self.same("mlp.up_proj.bias", &[ffn], 1.0),
+            self.matrix("mlp.down_proj.weight", "ff2", [hidden, ffn], same, factor("mlp_scale")),
+            self.given("mlp.down_proj.bias", channel(-LARGE)),
         ]
     }
 

@@ -24,3 +24,5 @@ pub use error::HubError;
 pub use folder::{Family, Folder, Wrote};
 pub use gguf::write_gguf;
 pub use llama::{Llama, Pairs};
+pub use tensors::{Elements, Named};
+pub use tokens::write_tokenizer;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use mixlab_ops::capture::CaptureError;
 
+use crate::weights::WeightError;
+
 /// Why there is no ONNX file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +76,9 @@ pub enum OnnxError {
          hint: trace and write the same module"
     )]
     Weight(String),
+    /// What has the weights could not give one.
+    #[error(transparent)]
+    Source(#[from] WeightError),
     /// The file system refused.
     #[error("cannot write `{}`: {source}", .path.display())]
     Io {

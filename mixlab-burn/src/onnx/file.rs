@@ -1,33 +1,35 @@
 //! From a graph and the module that has the weights to a file.
 
-use std::collections::{HashMap, HashSet};
-use std::io::Write;
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend};
+use burn::module::Module;
+use burn::tensor::backend::Backend;
 use mixlab_ops::capture::{Parameter, Port};
-use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{
-    GraphProto, Message, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    GraphProto, Message, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 
 use super::OnnxError;
 use super::extent::Extent;
 use super::functions::{DOMAIN, Outlined, opset, outline};
-use super::graph::{Place, Placed, data_type, inputs, node_proto, rename, tensor_proto};
+use super::graph::{Place, Placed, data_type, node_proto, rename};
+use super::initializers::{Kept, Taker, Target, Wanted, property};
 use super::lower::lower;
 use super::profile::Profile;
 use super::trace::Traced;
+use super::weights::WeightType;
 use crate::files::replace_file;
+use crate::weights::Source;
 
+/// What a file says of the weights that it stores.
+const WEIGHTS: &str = "mixlab.weights";
 /// Bytes of weights that a file may hold itself; protobuf ends at 2 GiB.
 const INLINE: usize = 1_500_000_000;
-/// Weights beside the file begin at multiples of this, so that they can be mapped.
-const ALIGNMENT: usize = 64;
-
 /// What to write besides the graph.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -35,6 +37,8 @@ pub struct Options {
     pub external: bool,
     /// Which operations the file may have.
     pub profile: Profile,
+    /// What weights are stored as.
+    pub weights: WeightType,
     /// Whether blocks are functions of the file; none for what its profile has.
     pub functions: Option<bool>,
     /// What viewers show of the graph.
@@ -44,12 +48,17 @@ pub struct Options {
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Written {
     /// Operations of ONNX.
     pub nodes: usize,
     /// Elements of all weights.
     pub parameters: usize,
+    /// Bytes that the weights take.
+    pub bytes: usize,
+    /// Norm of what the stored weights are off, over the norm of the weights that are not stored as they
+    /// are; 0 if there are none.
+    pub error: f64,
     /// Whether weights are in a file of their own.
     pub external: bool,
 }
@@ -66,59 +75,83 @@ impl Traced {
         path: &Path,
         options: &Options,
     ) -> Result<Written, OnnxError> {
+        self.write_weights(module, None, path, options)
+    }
+
+    /// [`write`](Self::write) with the floats of `source`, one at a time: those of `module`, in its order,
+    /// stay what they are, and take no memory if they are lazy.
+    ///
+    /// # Errors
+    /// As `write`, and those of `source`.
+    pub fn write_from<B: Backend, M: Module<B>>(
+        &self,
+        module: &M,
+        source: &mut dyn Source,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Written, OnnxError> {
+        self.write_weights(module, Some(source), path, options)
+    }
+
+    fn write_weights<B: Backend, M: Module<B>>(
+        &self,
+        module: &M,
+        source: Option<&mut dyn Source>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Written, OnnxError> {
+        options.weights.check(options.profile)?;
         let (graph, names) = lower(self, options.profile)?;
-        let (mut nodes, mut initializer) = graph.finish();
+        let (nodes, mut initializer) = graph.finish();
+        let wanted = Wanted::new(self.parameters(), &nodes, options.weights);
+        let mut nodes = wanted.restored(nodes);
         name_outputs(self, &mut nodes, &names);
-        let mut parameters = self.read_parameters(&nodes);
-        let elements = parameters.values().map(|shape| shape.iter().product::<usize>()).sum();
-        let external = options.external || 4 * elements > INLINE;
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| OnnxError::Io { path, source }
-        };
-        let beside = beside(path);
-        let mut fill = |sink: &mut dyn FnMut(&str, TensorData) -> std::io::Result<TensorProto>| {
-            let mut taken =
-                Taken { path: vec![], left: &mut parameters, sink, made: vec![], failed: None };
-            module.visit(&mut taken);
-            let Taken { made, failed, .. } = taken;
-            initializer.extend(made);
-            failed.map_or(Ok(()), Err)
-        };
-        if external {
-            let location = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let written = replace_file(&beside, |file| {
-                let mut at = 0;
-                fill(&mut |name, data| stored(file, &mut at, &location, name, &data))
-            });
-            written.map_err(io(&beside))?;
+        let external = options.external || wanted.bytes() > INLINE;
+        let kept = if external {
+            beside(path, |place| Taker::new(&wanted, source, place).take(module))?
         } else {
-            fill(&mut |name, data| Ok(tensor_proto(name, &data))).map_err(io(path))?;
-        }
-        if let Some(missing) = parameters.into_keys().next() {
-            return Err(OnnxError::Weight(missing));
-        }
-        let written = Written { nodes: nodes.len(), parameters: elements, external };
+            Taker::new(&wanted, source, Target::Within).take(module)?
+        };
+        let Kept { tensors, bytes, squares: [lost, all] } = kept;
+        let written = Written {
+            nodes: nodes.len(),
+            parameters: wanted.elements(),
+            bytes,
+            error: if all > 0.0 { (lost / all).sqrt() } else { 0.0 },
+            external,
+        };
+        initializer.extend(tensors);
         let outlined = if options.functions.unwrap_or(options.profile.functions()) {
             outline(self, nodes, options.profile.opset())
         } else {
             flat(nodes)
         };
         let model = self.model(outlined, initializer, options);
-        let bytes = model.write_to_bytes().map_err(std::io::Error::other).map_err(io(path))?;
-        replace_file(path, |file| file.write_all(&bytes)).map_err(io(path))?;
+        let write = |file: &mut File| model.write_to_writer(file).map_err(io::Error::other);
+        replace_file(path, write).map_err(|source| OnnxError::Io { path: path.into(), source })?;
         Ok(written)
     }
 
-    /// Name and shape of the parameters that `nodes` read.
-    fn read_parameters(&self, nodes: &[Placed]) -> HashMap<String, Vec<usize>> {
-        let mut parameters = self.program().parameters().iter().map(|parameter: &Parameter| {
-            (parameter.paths[0].clone(), self.program().value(parameter.value).shape.to_vec())
-        });
-        let mut all: HashMap<String, Vec<usize>> = parameters.by_ref().collect();
-        let read: HashSet<String> = nodes.iter().flat_map(|placed| inputs(&placed.node)).collect();
-        all.retain(|name, _| read.contains(name));
-        all
+    /// `module` with the weights that a file of these options computes with.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn rounded<B: Backend, M: Module<B>>(
+        &self,
+        module: M,
+        options: &Options,
+    ) -> Result<M, OnnxError> {
+        let (nodes, _) = lower(self, options.profile)?.0.finish();
+        Wanted::new(self.parameters(), &nodes, options.weights).rounded(module)
+    }
+
+    /// Name and shape of all parameters.
+    fn parameters(&self) -> HashMap<String, Vec<usize>> {
+        let one = |parameter: &Parameter| {
+            let shape = self.program().value(parameter.value).shape.to_vec();
+            (parameter.paths[0].clone(), shape)
+        };
+        self.program().parameters().iter().map(one).collect()
     }
 
     fn model(
@@ -142,6 +175,7 @@ impl Traced {
             ..GraphProto::new()
         };
         let entry = |(key, value): &(String, String)| property(key, value);
+        let stored = [property(WEIGHTS, options.weights.name())];
         ModelProto {
             ir_version: options.profile.ir_version(),
             producer_name: "mixlab-burn".into(),
@@ -149,7 +183,7 @@ impl Traced {
             opset_import,
             functions,
             graph: Some(graph).into(),
-            metadata_props: options.metadata.iter().map(entry).collect(),
+            metadata_props: options.metadata.iter().map(entry).chain(stored).collect(),
             ..ModelProto::new()
         }
     }
@@ -210,42 +244,45 @@ fn flat(nodes: Vec<Placed>) -> Outlined {
     Outlined { nodes, functions: Vec::new() }
 }
 
-/// Where weights are that are not in the file itself.
-fn beside(path: &Path) -> std::path::PathBuf {
+/// What weights are stored as in the file at `path`, which says so if it is one of a model.
+///
+/// # Errors
+/// If it is no ONNX file.
+pub fn weight_type(path: &Path) -> Result<WeightType, OnnxError> {
+    let io = |source| OnnxError::Io { path: path.into(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let model = ModelProto::parse_from_bytes(&bytes).map_err(io::Error::other).map_err(io)?;
+    let said = model.metadata_props.iter().find(|entry| entry.key == WEIGHTS);
+    let kind = said.and_then(|entry| WeightType::ALL.into_iter().find(|k| k.name() == entry.value));
+    Ok(kind.unwrap_or_default())
+}
+
+/// Where weights are that are not in the file at `path` itself: `NAME.data`.
+pub fn data_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".data");
     name.into()
 }
 
-fn property(key: &str, value: &str) -> StringStringEntryProto {
-    let mut entry = StringStringEntryProto::new();
-    (entry.key, entry.value) = (key.into(), value.into());
-    entry
-}
-
-/// Writes `data` to `file`, whose next byte is the `at`-th, and says where it is.
-fn stored(
-    file: &mut impl Write,
-    at: &mut usize,
-    location: &str,
-    name: &str,
-    data: &TensorData,
-) -> std::io::Result<TensorProto> {
-    let start = at.next_multiple_of(ALIGNMENT);
-    file.write_all(&vec![0; start - *at])?;
-    let bytes = data.as_bytes();
-    file.write_all(bytes)?;
-    *at = start + bytes.len();
-    let place = [("location", location.into()), ("offset", start.to_string())];
-    let place = place.into_iter().chain([("length", bytes.len().to_string())]);
-    Ok(TensorProto {
-        name: name.into(),
-        dims: data.shape.iter().map(|n| *n as i64).collect(),
-        data_type: data_type(data.dtype).expect("the traced types are types of ONNX"),
-        data_location: DataLocation::EXTERNAL.into(),
-        external_data: place.map(|(key, value): (&str, String)| property(key, &value)).collect(),
-        ..TensorProto::new()
-    })
+/// Opens the file for weights beside the one at `path`, which is replaced once `fill` is done.
+fn beside(
+    path: &Path,
+    fill: impl FnOnce(Target<'_>) -> Result<Kept, OnnxError>,
+) -> Result<Kept, OnnxError> {
+    let beside = data_path(path);
+    let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut kept = None;
+    let written = replace_file(&beside, |file| {
+        let found = fill(Target::Beside { file, name, length: 0 });
+        let failed = || io::Error::other("the weights are not all there");
+        kept.insert(found).as_ref().map(drop).map_err(|_| failed())
+    });
+    match (kept, written) {
+        (Some(Err(OnnxError::Io { source, .. })), _) => Err(OnnxError::Io { path: beside, source }),
+        (Some(Err(error)), _) => Err(error),
+        (_, Err(source)) => Err(OnnxError::Io { path: beside, source }),
+        (kept, Ok(())) => kept.expect("it was filled"),
+    }
 }
 
 /// Gives results that are outputs the names of these.
@@ -265,50 +302,5 @@ fn name_outputs(traced: &Traced, nodes: &mut Vec<Placed>, names: &[Option<String
     }
     for Placed { node, .. } in nodes {
         rename(node, &given);
-    }
-}
-
-/// Takes the parameters of a module, each by its path, as long as the sink takes them.
-struct Taken<'a> {
-    path: Vec<String>,
-    left: &'a mut HashMap<String, Vec<usize>>,
-    sink: &'a mut dyn FnMut(&str, TensorData) -> std::io::Result<TensorProto>,
-    made: Vec<TensorProto>,
-    failed: Option<std::io::Error>,
-}
-
-impl Taken<'_> {
-    fn take(&mut self, shape: &[usize], data: impl FnOnce() -> TensorData) {
-        let path = self.path.join(".");
-        if self.failed.is_some() || self.left.get(&path).is_none_or(|traced| traced != shape) {
-            return;
-        }
-        self.left.remove(&path);
-        match (self.sink)(&path, data()) {
-            Ok(tensor) => self.made.push(tensor),
-            Err(error) => self.failed = Some(error),
-        }
-    }
-}
-
-impl<B: Backend> ModuleVisitor<B> for Taken<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.take(&param.shape(), || param.val().into_data().convert_dtype(DType::F32));
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<B, D, Int>>) {
-        self.take(&param.shape(), || param.val().into_data().convert_dtype(DType::I64));
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<B, D, Bool>>) {
-        self.take(&param.shape(), || param.val().into_data());
     }
 }

@@ -45,7 +45,7 @@ pub(super) enum Attribute {
 }
 
 impl Attribute {
-    fn proto(self) -> AttributeProto {
+    pub fn proto(self) -> AttributeProto {
         let mut proto = AttributeProto::new();
         let (name, kind) = match self {
             Self::Int(name, value) => {

@@ -24,6 +24,7 @@ mod file;
 mod functions;
 mod genai;
 mod graph;
+mod initializers;
 mod language;
 mod lower;
 #[cfg(feature = "onnxruntime")]
@@ -36,9 +37,10 @@ mod stateful;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
 mod trace;
+mod weights;
 
 pub use error::OnnxError;
-pub use file::{Options, Written, annotate};
+pub use file::{Options, Written, annotate, data_path, weight_type};
 pub use genai::{Layers, genai_config, trace_genai};
 pub use language::trace_model;
 #[cfg(feature = "onnxruntime")]
@@ -48,3 +50,4 @@ pub use profile::Profile;
 pub use runtime::{RuntimeError, load_runtime};
 pub use stateful::{Kept, Length, memory_of, trace_stateful};
 pub use trace::{Dim, Trace, Traced, trace};
+pub use weights::WeightType;

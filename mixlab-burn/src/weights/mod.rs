@@ -9,6 +9,7 @@ mod quantize;
 mod quantized;
 mod repeated;
 mod safetensors;
+mod source;
 mod transfer;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -20,6 +21,7 @@ pub use quantized::{Quantized, quantized, save_quantized, write_quantized};
 #[cfg(feature = "train")]
 pub(crate) use safetensors::header;
 pub use safetensors::{Metadata, WeightError, load, reserve, save, write};
+pub use source::{Bytes, InModule, Source, WeightFile};
 pub use transfer::{Transfer, transfer};
 
 /// Which optimizer group updates a weight.

@@ -15,6 +15,7 @@ use half::{bf16, f16};
 use serde_json::json;
 
 use super::quantize::{packed_len, unpack6};
+use super::source::{Bytes, Source, WeightFile};
 use super::{Weight, fill, foreign, layout, repeated, values};
 use crate::config::shortened;
 use crate::files::{self, Replacement};
@@ -215,20 +216,16 @@ pub(super) fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, 
 /// If the file is not safetensors, or lacks a tensor, or has it in another shape or type, or with
 /// numbers that are not finite.
 pub fn load<B: Backend, M: Module<B>>(module: M, path: &Path) -> Result<M, WeightError> {
-    let io = |source| WeightError::Io { action: "read", path: path.into(), source };
-    let bytes = std::fs::read(path).map_err(io)?;
-    let file = open(path, &bytes)?;
-    let mut found = Vec::new();
-    for (index, weight) in layout(&module).iter().enumerate() {
-        let tensor = weight.file_name(index);
-        let values = match read(&file, &tensor, weight) {
-            Ok(values) => values,
-            Err(problem) => return Err(WeightError::Tensor { path: path.into(), tensor, problem }),
-        };
-        check(&values, path, &tensor)?;
-        found.push(values);
-    }
-    Ok(fill(module, |index, _| Some(std::mem::take(&mut found[index]))))
+    let bytes = Bytes::open(path)?;
+    let mut file = WeightFile::new(path, &bytes, layout(&module))?;
+    let mut failed = None;
+    let module = fill(module, |index, _| {
+        if failed.is_some() {
+            return None;
+        }
+        file.read(index).map_err(|error| failed = Some(error)).ok()
+    });
+    failed.map_or(Ok(module), Err)
 }
 
 /// Refuses `values` of `tensor` that no model can compute with.

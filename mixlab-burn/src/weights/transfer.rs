@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 
 use super::safetensors::{check, read};
+use super::source::Bytes;
 use super::{WeightError, fill, layout};
 
 /// What of a file became weights of a model.
@@ -32,8 +33,7 @@ pub fn transfer<B: Backend, M: Module<B>>(
     renames: &[(String, String)],
     partial: bool,
 ) -> Result<(M, Transfer), WeightError> {
-    let io = |source| WeightError::Io { action: "read", path: path.into(), source };
-    let bytes = std::fs::read(path).map_err(io)?;
+    let bytes = Bytes::open(path)?;
     let file = super::safetensors::open(path, &bytes)?;
     let wrong = |tensor: &str, problem: String| {
         let (path, tensor) = (path.to_owned(), tensor.to_owned());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use mixlab_burn::onnx::Profile;
+use mixlab_burn::onnx::{Profile, WeightType};
 
 use super::ConfigFile;
 use crate::backend::Compute;
@@ -25,7 +25,8 @@ pub struct Export {
     /// Write a file for llama.cpp, if its architecture llama has what the model is
     #[arg(long, value_name = "FILE")]
     pub gguf: Option<PathBuf>,
-    /// tokenizer.json for --hf and --gguf; --onnx notes its hash [default: beside the weights or the config]
+    /// tokenizer.json for --hf, --gguf and --profile genai; --onnx notes its hash [default: beside the weights
+    /// or the config]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// What the run wrote with its --metrics, for the model card of --hf
@@ -49,6 +50,16 @@ pub struct Export {
     /// Make no block a function, as portable does: other runtimes than onnxruntime look into none
     #[arg(long)]
     pub inline: bool,
+    /// What the ONNX file stores weights as
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: WeightsName,
+    /// Validation shards, for the loss with the weights as they are and as they are stored: a quoted glob
+    /// or a folder, may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub val: Vec<String>,
+    /// Shards have no header: 16-bit ids alone, as nanoGPT writes them
+    #[arg(long, requires = "val")]
+    pub raw_u16: bool,
     /// Run the file in onnxruntime and compare it with the model
     #[arg(long)]
     pub verify: bool,
@@ -82,6 +93,33 @@ impl ProfileName {
             Self::Portable => Profile::Portable,
             Self::Modern => Profile::Modern,
             Self::Genai => Profile::Genai,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum WeightsName {
+    /// 32-bit floats
+    #[default]
+    F32,
+    /// 16-bit floats
+    F16,
+    /// The upper halves of 32-bit floats
+    Bf16,
+    /// 8-bit integers, with a scale for each channel
+    Int8,
+    /// 4-bit integers, with a scale for every 32 of a channel: --profile modern or genai
+    Int4,
+}
+
+impl WeightsName {
+    pub fn weight_type(self) -> WeightType {
+        match self {
+            Self::F32 => WeightType::F32,
+            Self::F16 => WeightType::F16,
+            Self::Bf16 => WeightType::Bf16,
+            Self::Int8 => WeightType::Int8,
+            Self::Int4 => WeightType::Int4,
         }
     }
 }

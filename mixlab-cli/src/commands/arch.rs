@@ -20,7 +20,7 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::eval::{Layout, mean_loss};
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::Profile;
+use mixlab_burn::onnx::{Profile, WeightType};
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::Plan;
 use mixlab_burn::program::Counts;
@@ -101,6 +101,7 @@ fn onnx<K: Block>(
         stateful: false,
         external: false,
         functions: None,
+        weights: WeightType::F32,
     };
     file.prepare().map(Some)
 }

@@ -9,9 +9,10 @@ use mixlab_burn::blocks::Block;
 use mixlab_burn::files;
 use mixlab_burn::model::Model;
 use mixlab_burn::onnx::{
-    Layers, Options, Profile, Traced, trace_genai, trace_model, trace_stateful,
+    Layers, Options, Profile, Traced, WeightType, Written, trace_genai, trace_model, trace_stateful,
 };
 use mixlab_burn::plan::Plan;
+use mixlab_burn::weights::Source;
 use serde_json::Value;
 
 use super::sha256;
@@ -28,6 +29,7 @@ pub struct OnnxFile<'a, K: Block> {
     pub external: bool,
     /// Whether blocks are functions; none for what the profile has.
     pub functions: Option<bool>,
+    pub weights: WeightType,
 }
 
 /// A file of which all is known but the weights.
@@ -54,6 +56,7 @@ impl<K: Block> OnnxFile<'_, K> {
             external: self.external,
             profile: self.profile,
             functions: self.functions,
+            weights: self.weights,
             doc: self.doc(),
             metadata: self.metadata()?,
         };
@@ -98,15 +101,46 @@ impl Prepared {
         path: &Path,
     ) -> anyhow::Result<()> {
         let written = self.traced.write(model, path, &self.options)?;
-        let beside = if written.external { ", weights beside it" } else { "" };
-        println!(
-            "wrote {}: {} operations, {} parameters{beside}",
-            path.display(),
-            written.nodes,
-            written.parameters
-        );
+        self.say(&written, path);
         Ok(())
     }
+
+    /// [`write`](Self::write) with the weights of `source`, one at a time: `model` may be lazy.
+    pub fn write_from<B: Backend, K: Block>(
+        &self,
+        model: &Model<B, K>,
+        source: &mut dyn Source,
+        path: &Path,
+    ) -> anyhow::Result<()> {
+        let written = self.traced.write_from(model, source, path, &self.options)?;
+        self.say(&written, path);
+        Ok(())
+    }
+
+    /// `model` with the weights that the file computes with.
+    pub fn rounded<B: Backend, K: Block>(&self, model: Model<B, K>) -> anyhow::Result<Model<B, K>> {
+        Ok(self.traced.rounded(model, &self.options)?)
+    }
+
+    fn say(&self, written: &Written, path: &Path) {
+        println!("wrote {}: {}", path.display(), summary(written, self.options.weights));
+    }
+}
+
+/// What is in a file, in a line.
+fn summary(written: &Written, kind: WeightType) -> String {
+    let Written { nodes, parameters, bytes, error, external } = *written;
+    let beside = if external { ", weights beside it" } else { "" };
+    let mut line = format!("{nodes} operations, {parameters} parameters{beside}");
+    if kind != WeightType::F32 {
+        let share = 100.0 * bytes as f64 / (4 * parameters.max(1)) as f64;
+        line += &format!(
+            "; as {}: {bytes} bytes, {share:.1}% of f32, relative error {:.3}%",
+            kind.name(),
+            100.0 * error
+        );
+    }
+    line
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -7,9 +7,11 @@ use anyhow::bail;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::inference::Session;
-use mixlab_burn::onnx::{Parity, parity};
+use mixlab_burn::model::Model;
+use mixlab_burn::onnx::{Options, Parity, WeightType, parity, trace_model, weight_type};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
+use mixlab_burn::weights;
 
 use crate::backend::{self, Job, Place};
 use crate::cli;
@@ -30,8 +32,13 @@ impl<K: Block> Job for Compare<'_, K> {
         A: AutodiffBackend<InnerBackend: Backend> + Backend,
     {
         let cli::Parity { safetensors_load, onnx, tolerance, .. } = self.options;
-        let session = Session::<A::InnerBackend, K>::load(self.plan, safetensors_load, &device)?;
-        compare(&session, onnx, tolerance)?;
+        let model = Model::<A::InnerBackend, K>::new(self.plan.clone(), &device);
+        let mut model = weights::load(model, safetensors_load)?;
+        let options = Options { weights: weight_type(onnx)?, ..Options::default() };
+        if options.weights != WeightType::F32 {
+            model = trace_model(&self.plan)?.rounded(model, &options)?;
+        }
+        compare(&Session::new(model, &device), onnx, tolerance)?;
         Ok(())
     }
 }

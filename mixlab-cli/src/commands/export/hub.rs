@@ -6,17 +6,11 @@ use burn::tensor::backend::Backend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::hub::{Family, Folder, Run, write_gguf};
 use mixlab_burn::model::Model;
+use mixlab_burn::weights::Source;
 use serde_json::Value;
 
 use crate::commands::onnx::tokenizer_beside;
 use crate::{cli, outputs};
-
-/// The files of `--hf DIR` that no input may be.
-pub fn outputs(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Folder::outputs(folder);
-    all.push(folder.join("onnx").join("model.onnx"));
-    all
-}
 
 /// Where the folder has its ONNX file.
 pub fn onnx(folder: &Path) -> anyhow::Result<PathBuf> {
@@ -30,12 +24,13 @@ pub fn folder<B: Backend, K: Block>(
     options: &cli::Export,
     config: &Value,
     model: &Model<B, K>,
+    weights: &mut dyn Source,
     path: &Path,
 ) -> anyhow::Result<()> {
     let run = options.metrics.as_deref().map(Run::read).transpose()?;
     let tokenizer = tokenizer(options);
     let tokenizer = tokenizer.as_deref();
-    let wrote = Folder { path, config, tokenizer, run: run.as_ref() }.write(model)?;
+    let wrote = Folder { path, config, tokenizer, run: run.as_ref() }.write(model, weights)?;
     let by = match wrote.family {
         Family::Llama => "transformers loads it as a llama, without code of its own",
         Family::Mixlab => "transformers loads it with trust_remote_code=True",
@@ -54,9 +49,10 @@ pub fn folder<B: Backend, K: Block>(
 pub fn gguf<B: Backend, K: Block>(
     options: &cli::Export,
     model: &Model<B, K>,
+    weights: &mut dyn Source,
     path: &Path,
 ) -> anyhow::Result<()> {
-    let words = write_gguf(model, path, tokenizer(options).as_deref())?;
+    let words = write_gguf(model, weights, path, tokenizer(options).as_deref())?;
     let tokens = if words { "with its tokens" } else { "without tokens: it takes ids" };
     println!("wrote {}: a llama, {tokens}", path.display());
     Ok(())
