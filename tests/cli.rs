@@ -233,7 +233,11 @@ fn bad_requests_exit_with_2_and_failed_runs_with_1() {
         (&["arch", "--config", config, "--train", "a.bin", "b.bin"], 2, "unquoted glob"),
         (&["arch", "--config", config, "--trian", "a.bin"], 2, "--trian"),
         (&["-config", config, "-train="], 1, "``"),
-        (&["arch", "--config", config, "--device", "7", "--backend", "cpu"], 2, "`--device 7`"),
+        (
+            &["arch", "--config", config, "--train", TRAIN, "--device", "7", "--backend", "cpu"],
+            2,
+            "`--device 7`",
+        ),
     ];
     for (arguments, code, part) in cases {
         let output = mixlab(arguments);

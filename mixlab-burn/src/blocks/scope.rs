@@ -89,7 +89,10 @@ impl Scope<'_> {
 
     /// Reports a block type that nothing answers to.
     pub fn unknown_type(&mut self, kind: &str, known: &[&str]) -> Reported {
-        let hint = nearest_hint(kind, "block types", known);
+        let hint = match self.problems.is_full() {
+            true => String::new(),
+            false => nearest_hint(kind, "block types", known),
+        };
         self.error("type", format!("there is no block type `{kind}`"), hint)
     }
 

@@ -84,6 +84,11 @@ impl Problems {
         self.push(Problem { warning: true, ..Problem::new(path, message) })
     }
 
+    /// Whether further errors are only counted, so that no hint of them is seen.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors >= KEPT
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.all.len()

@@ -28,6 +28,9 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     let dropout = model.remove("dropout").filter(|dropout| dropout.as_f64() > Some(0.0));
     let unknown = model.get("unk_id").and_then(Value::as_u64);
     let unknown_token = model.get("unk_token").and_then(Value::as_str).map(str::to_owned);
+    if file.get("normalizer").is_some_and(promises_too_much) {
+        return Err(wrong("its `precompiled_charsmap` is cut off".to_owned()));
+    }
     let read = guarded(|| Tokenizer::from_bytes(json.to_string()));
     let mut tokenizer = read.map_err(|error| wrong(error.to_string()))?;
     tokenizer.set_encode_special_tokens(true);
@@ -38,6 +41,31 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     let unknown = unknown.and_then(|id| u32::try_from(id).ok());
     let unknown = unknown.or_else(|| tokenizer.token_to_id(&unknown_token?));
     Ok(Tokens { tokenizer, path: path.to_owned(), unknown })
+}
+
+/// Whether a character map in a normalizer says that it is longer than it is: the library takes the
+/// memory for all of it at once.
+fn promises_too_much(normalizer: &Value) -> bool {
+    match normalizer {
+        Value::Array(parts) => parts.iter().any(promises_too_much),
+        Value::Object(fields) => fields.iter().any(|(key, value)| match value.as_str() {
+            Some(map) if key == "precompiled_charsmap" => {
+                first_number(map).is_some_and(|bytes| bytes as usize > map.len() / 4 * 3)
+            }
+            _ => promises_too_much(value),
+        }),
+        _ => false,
+    }
+}
+
+/// The 32-bit little-endian number with which data in base64 begin.
+fn first_number(base64: &str) -> Option<u32> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = base64.as_bytes().first_chunk::<6>()?.iter();
+    let digit = |byte: &u8| DIGITS.iter().position(|digit| digit == byte);
+    // Of the 36 bits the last four belong to the fifth byte.
+    let bits = digits.map(digit).try_fold(0_u64, |bits, digit| Some(bits << 6 | digit? as u64))?;
+    Some(((bits >> 4) as u32).swap_bytes())
 }
 
 #[cfg(test)]
@@ -89,6 +117,20 @@ mod tests {
             };
             assert!(error.contains("tokenizer.json") && error.contains("hint: "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_character_map_that_promises_more_than_it_has_takes_no_memory() {
+        // 2³² − 4 bytes, and 8.
+        let long = json!({"type": "Precompiled", "precompiled_charsmap": "/P///wAAAAA="});
+        let short = json!({"type": "Precompiled", "precompiled_charsmap": "CAAAAAAAAAAAAAAA"});
+        assert_eq!(first_number("/P///wAAAAA="), Some(u32::MAX - 3));
+        assert_eq!(first_number("CAAAAAAAAAAAAAAA"), Some(8));
+        assert_eq!((first_number("CAAA"), first_number("C?AAAA")), (None, None));
+        assert!(promises_too_much(&long) && !promises_too_much(&short));
+        let nested = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, long]});
+        let error = read(&file(nested, Some("[UNK]")).to_string()).err().unwrap();
+        assert!(error.contains("`precompiled_charsmap` is cut off"), "{error}");
     }
 
     #[test]
