@@ -1,4 +1,4 @@
-//! The Rust of docs/onnx.md.
+//! Prints the likeliest token after 1, 2 and 3.
 
 use ort::session::Session;
 use ort::value::Tensor;

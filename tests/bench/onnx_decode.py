@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 """Times a token of `generate` beside one of onnxruntime with the exported file, on the CPU.
 
-    python3 tests/bench/onnx_decode.py --cli target/release/mixlab-cli [--threads 2] [--rounds 3]
+    python3 tests/bench/onnx_decode.py --cli target/release/mixlab-cli [--rounds 5]
 
 Models of D = 512 and 8 blocks, of `plain` and of `mamba`, with weights after one step; a prompt of 16 tokens,
-then 256 drawn greedily. The figure is the median of the rounds, in which both take turns. Needs the packages
-onnxruntime and numpy.
+then 256 drawn greedily by one thread. The figure is the processor's time for the last 240 of them, so that other
+programs hardly count: the median of the rounds, in which both take turns. Needs the packages onnxruntime and
+numpy.
 """
 import argparse
 import json
 import os
 import pathlib
-import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from run import shard
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "onnx"))
 from stateful import Decoder  # noqa: E402
 
-PROMPT, NEW = 16, 256
+PROMPT, FIRST, NEW = 16, 16, 256
 MODELS = {"plain": {"type": "plain", "heads": 8}, "mamba": {"type": "mamba"}}
 
 
@@ -46,32 +47,39 @@ def prepared(cli, name, folder):
     return ["--config", config, "--safetensors-load", weights, "--backend", "cpu"]
 
 
-def ours(cli, model, prompt, threads):
-    """Milliseconds a token of `generate`."""
+def generated(cli, model, prompt, count):
+    """Seconds of the processor for a run of `generate`, from its start to its end."""
     ids = "token_ids:" + ",".join(map(str, prompt))
-    command = [cli, "generate", *model, "--prompt", ids, "--temperature", "0", "--max-tokens", NEW, "--timing"]
-    done = run(command, env={**os.environ, "RAYON_NUM_THREADS": str(threads)})
-    return float(re.search(r"([0-9.]+) ms a token", done.stderr)[1])
+    command = [cli, "generate", *model, "--prompt", ids, "--temperature", "0", "--max-tokens", count]
+    used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    before = used()
+    run(command, env={**os.environ, "RAYON_NUM_THREADS": "1"})
+    return used() - before
 
 
-def theirs(path, prompt, threads):
+def ours(cli, model, prompt):
+    """Milliseconds a token of `generate`: what a longer run takes more than a short one."""
+    long, short = (generated(cli, model, prompt, count) for count in (NEW, FIRST))
+    return 1e3 * (long - short) / (NEW - FIRST)
+
+
+def theirs(path, prompt):
     """Milliseconds a token of onnxruntime; what a loop around it costs is in it."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    decoder, ids, times = Decoder(session, 1), numpy.array([prompt], numpy.int64), []
-    for _ in range(NEW):
-        start = time.perf_counter()
+    decoder, ids = Decoder(session, 1), numpy.array([prompt], numpy.int64)
+    for index in range(NEW):
+        if index == FIRST:
+            start = time.process_time()
         ids = decoder.read(ids)[:, -1:].argmax(-1)
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
+    return 1e3 * (time.process_time() - start) / (NEW - FIRST)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cli", required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     prompt = [7 * i for i in range(PROMPT)]
     with tempfile.TemporaryDirectory() as folder:
@@ -84,9 +92,9 @@ def main():
                 path = folder / f"{profile}.onnx"
                 run([given.cli, "export", *model, "--onnx", path, "--stateful", "--profile", profile])
             for _ in range(given.rounds):
-                found["generate"].append(ours(given.cli, model, prompt, given.threads))
+                found["generate"].append(ours(given.cli, model, prompt))
                 for profile in ("portable", "modern"):
-                    found[profile].append(theirs(folder / f"{profile}.onnx", prompt, given.threads))
+                    found[profile].append(theirs(folder / f"{profile}.onnx", prompt))
             for who, times in found.items():
                 each = ", ".join(f"{t:.2f}" for t in times)
                 print(f"{name}\t{who}\t{statistics.median(times):.2f} ms a token\t({each})", flush=True)

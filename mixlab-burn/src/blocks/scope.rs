@@ -89,10 +89,9 @@ impl Scope<'_> {
 
     /// Reports a block type that nothing answers to.
     pub fn unknown_type(&mut self, kind: &str, known: &[&str]) -> Reported {
-        let hint = match self.problems.is_full() {
-            true => String::new(),
-            false => nearest_hint(kind, "block types", known),
-        };
+        // Of errors that are only counted nobody sees the hint.
+        let full = self.problems.is_full();
+        let hint = if full { String::new() } else { nearest_hint(kind, "block types", known) };
         self.error("type", format!("there is no block type `{kind}`"), hint)
     }
 
