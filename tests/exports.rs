@@ -29,6 +29,29 @@ fn number(text: &str, before: &str) -> f64 {
 }
 
 #[test]
+fn a_folder_of_a_model_that_learns_while_it_reads_has_no_onnx_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = "golden/cases/ttt_full";
+    let [config, weights] =
+        ["config.json", "after_ttt.safetensors"].map(|file| format!("{case}/{file}"));
+    let export = |more: &[&str]| {
+        let model = ["--config", &config, "--safetensors-load", &weights];
+        let out = ["--hf", text(folder.path())];
+        mixlab(&[&["export", "--backend", "cpu"], &model[..], &out, more].concat())
+    };
+    let output = export(&[]);
+    stdout(&output);
+    assert!(
+        stderr(&output).contains("note: the model in it does not learn"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(folder.path().join("config.json").is_file() && !folder.path().join("onnx").exists());
+    stdout(&export(&["--set", "training.ttt_steps=0"]));
+    assert!(folder.path().join("onnx/model.onnx").is_file());
+}
+
+#[test]
 fn smaller_weights_take_less_room_and_tell_what_they_cost() {
     let folder = tempfile::tempdir().unwrap();
     let file = |kind: &str| folder.path().join(format!("{kind}.onnx"));

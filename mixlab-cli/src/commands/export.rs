@@ -88,7 +88,15 @@ impl<K: Block> Job for Export<'_, K> {
         }
         if let Some(path) = &self.options.hf {
             hub::folder(self.options, &self.config, &model, &mut file, path)?;
-            self.onnx(&model, &mut file, &hub::onnx(path)?, &device)?;
+            if self.plan.training.ttt.is_some() {
+                eprintln!(
+                    "note: the model in it does not learn from what it reads, as test-time training \
+                     does, and there is no onnx/\n  hint: `--set training.ttt_steps=0` says so, and \
+                     adds it"
+                );
+            } else {
+                self.onnx(&model, &mut file, &hub::onnx(path)?, &device)?;
+            }
         }
         Ok(())
     }
