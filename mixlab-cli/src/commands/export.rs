@@ -3,6 +3,7 @@
 mod genai;
 mod hub;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ fn written(options: &cli::Export) -> Vec<(&'static str, PathBuf)> {
     let gguf = options.gguf.iter().map(|path| ("--gguf", path.clone()));
     let folder = options.hf.iter().flat_map(|folder| {
         let files = Folder::outputs(folder);
-        files.into_iter().chain(with(&folder.join("onnx").join("model.onnx")))
+        files.into_iter().chain(with(&hub::onnx(folder).1))
     });
     onnx.chain(gguf).chain(folder.map(|path| ("--hf", path))).collect()
 }
@@ -95,7 +96,9 @@ impl<K: Block> Job for Export<'_, K> {
                      adds it"
                 );
             } else {
-                self.onnx(&model, &mut file, &hub::onnx(path)?, &device)?;
+                let (part, path) = hub::onnx(path);
+                fs::create_dir_all(&part).map_err(|error| outputs::unwritable(&part, error))?;
+                self.onnx(&model, &mut file, &path, &device)?;
             }
         }
         Ok(())

@@ -9,14 +9,14 @@ use mixlab_burn::model::Model;
 use mixlab_burn::weights::Source;
 use serde_json::Value;
 
+use crate::cli;
 use crate::commands::onnx::tokenizer_beside;
-use crate::{cli, outputs};
 
-/// Where the folder has its ONNX file.
-pub fn onnx(folder: &Path) -> anyhow::Result<PathBuf> {
-    let folder = folder.join("onnx");
-    std::fs::create_dir_all(&folder).map_err(|error| outputs::unwritable(&folder, error))?;
-    Ok(folder.join("model.onnx"))
+/// The part of the folder that has its ONNX file, and that file.
+pub fn onnx(folder: &Path) -> (PathBuf, PathBuf) {
+    let part = folder.join("onnx");
+    let file = part.join("model.onnx");
+    (part, file)
 }
 
 /// Writes `--hf DIR` without its ONNX file.
