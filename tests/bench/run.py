@@ -7,13 +7,17 @@
 Random tokens; 101 steps each. The rate is that of steps 21 to 80: the first ones fill caches, and
 validation ends the run. A peer is called as `PEER WORKLOAD eager,compile` and prints one JSON line a
 mode with `mode`, `tok_s`, `peak_gib`, and `reserved_gib` if it knows.
-Prints a table, and writes it with all raw lines to --out.
+Prints a table and the machine, and writes both with all raw lines to --out.
+
+On a Mac: `--backend metal --precision f32,bf16 --out metal` with a build with `--features metal`; what to
+send back is `metal/bench.md`.
 """
 import argparse
 import array
 import json
 import os
 import pathlib
+import platform
 import random
 import subprocess
 import sys
@@ -62,6 +66,18 @@ def ours(options, workload, precision, data, caches, steps=STEPS):
                 first=round(logged[0]["loss"], 4), last=round(logged[-1]["loss"], 4))
 
 
+def machine(options):
+    """What the figures were measured on, in one line."""
+    chip = platform.processor()
+    for command in (["sysctl", "-n", "machdep.cpu.brand_string"], ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]):
+        try:
+            chip = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            continue
+    version = subprocess.run([options.cli, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
+    return f"{chip}, {platform.platform()}, {version}, backend {options.backend}, {time.strftime('%Y-%m-%d')}"
+
+
 def peer(options, workload):
     """The lines that the peer prints for one workload."""
     command = [sys.executable, options.peer, workload, options.peer_modes, "muon"]
@@ -101,6 +117,7 @@ def main():
         cells = [row["work"], row["mode"], row.get("tok_s", "failed"), row.get("peak_gib"),
                  row.get("reserved_gib", ""), first]
         table.append("| " + " | ".join(map(str, cells)) + " |")
+    table += ["", machine(options)]
     print("\n".join(table))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)

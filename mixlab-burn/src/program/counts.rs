@@ -84,10 +84,10 @@ impl Counts {
 
 /// FLOPs of the ops that a program has met: blocks repeat, and each look takes an op apart.
 #[derive(Default)]
-struct Known(HashMap<(String, String, String), u64>);
+pub(super) struct Known(HashMap<(String, String, String), u64>);
 
 impl Known {
-    fn flops(&mut self, program: &Program, node: &Node) -> Result<u64, CaptureError> {
+    pub(super) fn flops(&mut self, program: &Program, node: &Node) -> Result<u64, CaptureError> {
         if node.own.is_none() {
             return program.flops(node);
         }

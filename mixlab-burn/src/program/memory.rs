@@ -5,15 +5,12 @@
 
 use std::sync::Arc;
 
-use burn::backend::Autodiff;
-use burn::tensor::{DType, Int, Tensor};
-use mixlab_ops::capture::{Capture, CaptureError, Session, watch};
+use burn::tensor::DType;
+use mixlab_ops::capture::{CaptureError, watch};
 
-use crate::blocks::{Block, DropoutKey};
-use crate::model::{Model, Tokens};
+use super::step::Run;
+use crate::blocks::Block;
 use crate::plan::Plan;
-use crate::train::Optimizer;
-use crate::weights::{Weight, layout};
 
 /// Bytes that training holds on a device, at the plan's batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +42,7 @@ impl Memory {
             let (mut run, model) = Run::new(session, plan, half);
             // The first step makes the moments, and the second is like all others.
             let (model, first) = run.step(model, 0);
-            let moments = session.held().saturating_sub(run.weights);
-            let (_, second) = run.step(model, moments);
+            let (_, second) = run.step(model, run.moments());
             let reserved = session.reserved();
             Self { peak: first.peak.max(second.peak), reserved, ..second }
         })
@@ -60,66 +56,6 @@ impl Memory {
         } else {
             "`training.batch_tokens`, `seq_len` and `model_dim`"
         }
-    }
-}
-
-type Recorded = Autodiff<Capture>;
-
-struct Run<'a, K: Block> {
-    session: &'a Session,
-    plan: &'a Arc<Plan<K>>,
-    optimizer: Optimizer<Capture>,
-    /// Bytes of the weights.
-    weights: u64,
-}
-
-impl<'a, K: Block> Run<'a, K> {
-    fn new(
-        session: &'a Session,
-        plan: &'a Arc<Plan<K>>,
-        half: Option<DType>,
-    ) -> (Self, Model<Recorded, K>) {
-        session.set_half(half);
-        let model = Model::<Recorded, K>::new(plan.clone(), session.device());
-        let elements: usize = layout(&model).iter().map(Weight::len).sum();
-        let optimizer = Optimizer::new(&model, &plan.training, session.device());
-        (Self { session, plan, optimizer, weights: 4 * elements as u64 }, model)
-    }
-
-    /// One step of training, and what it holds beside `moments`.
-    fn step(&mut self, model: Model<Recorded, K>, moments: u64) -> (Model<Recorded, K>, Memory) {
-        let before = self.weights + moments;
-        self.session.take_peak();
-        let (tokens, targets) = self.batch();
-        let loss = model.loss(tokens, targets, Some(DropoutKey { seed: 0, step: 0, row: 0 }));
-        let activations = self.session.held().saturating_sub(before);
-        let mut found = loss.backward();
-        let gradients = self.optimizer.gradients(&model, &mut found);
-        drop(found);
-        let held = self.session.held().saturating_sub(before);
-        let (model, _health) = self.optimizer.apply(model, gradients, 1.0);
-        let (weights, peak) = (self.weights, self.session.take_peak());
-        let memory = Memory {
-            weights,
-            optimizer: moments,
-            gradients: held,
-            activations,
-            peak,
-            ..Default::default()
-        };
-        (model, memory)
-    }
-
-    /// Tokens and targets of a batch.
-    fn batch(&self) -> (Tokens<Recorded>, Tensor<Recorded, 1, Int>) {
-        let shape = [self.plan.batch(), self.plan.seq_len];
-        let rows = || {
-            let ids = self.session.input("ids", shape, DType::I32);
-            Tensor::<Recorded, 2, Int>::from_primitive(ids)
-        };
-        let tokens = Tokens { ids: rows(), bigrams: self.plan.bigram.as_ref().map(|_| rows()) };
-        let targets = self.session.input("targets", [shape[0] * shape[1]], DType::I32);
-        (tokens, Tensor::from_primitive(targets))
     }
 }
 

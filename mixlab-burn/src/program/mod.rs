@@ -5,6 +5,8 @@ mod diagram;
 mod edges;
 #[cfg(feature = "train")]
 mod memory;
+#[cfg(feature = "train")]
+mod step;
 
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ pub use diagram::diagram;
 pub use edges::{Edge, edges};
 #[cfg(feature = "train")]
 pub use memory::Memory;
+#[cfg(feature = "train")]
+pub use step::Work;
 
 /// Captures the forward of a plan's model on `[B, T]` tokens. Allocates no weights.
 ///

@@ -12,7 +12,7 @@ use mixlab_burn::data::pattern;
 use mixlab_burn::data::shard::{Layout, Shard, check_vocabulary};
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::{Plan, Planned};
-use mixlab_burn::program::{Counts, Memory};
+use mixlab_burn::program::{Counts, Memory, Work};
 use mixlab_burn::race;
 use serde_json::{Value, json};
 
@@ -121,7 +121,7 @@ impl<K: Block> Job for Validate<'_, K> {
             let precision = options.machine.precision.map(|precision| precision.setting());
             let overrides: Vec<String> = options.set.iter().cloned().chain(precision).collect();
             reports.push(match Plan::<K>::read(path, &overrides) {
-                Ok(planned) => Report::of(path, planned, half, &data)?,
+                Ok(planned) => Report::of(path, planned, half, &data, options.json)?,
                 Err(error) => Report::refused(path, &error),
             });
         }
@@ -160,6 +160,8 @@ struct Known {
     name: String,
     counts: Counts,
     memory: Memory,
+    /// What a training step does, by operation; for `--json` alone.
+    step: Vec<Work>,
     causal: bool,
     vocab: usize,
     tokens: usize,
@@ -176,6 +178,7 @@ impl Report {
         planned: Planned<K>,
         half: impl Fn(&Plan<K>) -> Option<DType>,
         data: &Data,
+        json: bool,
     ) -> anyhow::Result<Self> {
         let plan = Arc::new(planned.plan);
         let [errors, more] = data.problems(plan.vocab, plan.training.batch_tokens);
@@ -184,6 +187,7 @@ impl Report {
             name: plan.name.clone(),
             counts: Counts::of(&plan)?,
             memory: Memory::of(&plan, half(&plan))?,
+            step: if json { Work::of(&plan, half(&plan))? } else { Vec::new() },
             causal: plan.is_causal(),
             vocab: plan.vocab,
             tokens: data.tokens,
@@ -216,7 +220,9 @@ impl Report {
             "more_errors": self.more,
             "warnings": self.warnings,
         });
-        if let Some(Known { name, counts, memory, causal, vocab, tokens }) = &self.known {
+        if let Some(known) = &self.known {
+            let Known { name, counts, memory, step, causal, vocab, tokens } = known;
+
             report["name"] = json!(name);
             report["parameters"] = json!(counts.parameters);
             report["forward_flops"] = json!(counts.forward_flops);
@@ -231,6 +237,12 @@ impl Report {
                 "peak": memory.peak,
                 "reserved": memory.reserved,
             });
+            report["batch_tokens"] = json!(counts.tokens);
+            let work = |work: &Work| {
+                let Work { name, count, flops, bytes, .. } = work;
+                json!({ "name": name, "count": count, "flops": flops, "bytes": bytes })
+            };
+            report["step"] = step.iter().map(work).collect();
         }
         report
     }
@@ -238,7 +250,7 @@ impl Report {
 
 impl Known {
     fn text(&self, place: &Place) -> String {
-        let Self { name, counts, memory, causal, vocab, tokens } = self;
+        let Self { name, counts, memory, causal, vocab, tokens, .. } = self;
         let needed = memory::needed(memory, place);
         let mut text = format!(
             "  name: {name}\n  parameters: {}, {} a training step, {} a token\n  memory of a training step: {} ({})\n",

@@ -140,14 +140,15 @@ fn element_wise(operation: &OperationIr) -> bool {
 
 /// What an operation that moves no element does to the order in which they lie.
 #[derive(Clone, Copy)]
-enum Strides {
+pub(super) enum Strides {
     Changed,
     Kept,
     /// Only a view if elements lie in the order of their shape.
     Needed,
 }
 
-fn view(operation: &OperationIr) -> Option<Strides> {
+/// How an operation of Burn's is a view of its first input, if it is one.
+pub(super) fn view(operation: &OperationIr) -> Option<Strides> {
     let (OperationIr::BaseFloat(base) | OperationIr::BaseInt(base) | OperationIr::BaseBool(base)) =
         operation
     else {

@@ -53,9 +53,9 @@
 
 mod assemble;
 mod client;
+mod costs;
 mod error;
 mod expand;
-mod flops;
 mod ledger;
 mod operations;
 mod own;
@@ -73,4 +73,4 @@ pub use error::CaptureError;
 pub use own::OwnOp;
 pub(crate) use own::record;
 pub use program::{Constant, Node, Origin, Parameter, Port, Program, Value, ValueId};
-pub use session::{Captured, Session, capture, watch};
+pub use session::{Captured, Session, capture, watch, watch_program};

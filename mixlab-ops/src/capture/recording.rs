@@ -91,6 +91,11 @@ impl Recording {
         Ok(())
     }
 
+    /// How many operations there are.
+    pub(super) fn operations(&self) -> usize {
+        self.draft.operations.len()
+    }
+
     /// Names a tensor, unless it has a name.
     pub(super) fn label(&mut self, id: TensorId, name: &str) {
         self.draft.labels.entry(id).or_insert_with(|| name.into());

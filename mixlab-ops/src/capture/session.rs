@@ -43,6 +43,16 @@ pub fn watch<T>(act: impl FnOnce(&Session) -> T) -> Result<T, CaptureError> {
     Ok(Session::new()?.attempt(act)?.1)
 }
 
+/// [`watch`], and the program of what `act` did: all that it did, for nothing has to be an output.
+///
+/// # Errors
+///
+/// As [`capture`].
+pub fn watch_program<T>(act: impl FnOnce(&Session) -> T) -> Result<(Program, T), CaptureError> {
+    let (session, told) = Session::new()?.attempt(act)?;
+    Ok((session.finish()?, told))
+}
+
 /// An open recording on a device of its own.
 ///
 /// [`capture`] is the short way; a session is for several modules, or for modules that exist
@@ -93,6 +103,11 @@ impl Session {
     /// The most that [`Session::held`] was since the last call.
     pub fn take_peak(&self) -> u64 {
         self.slot.recording().as_mut().map_or(0, |recording| recording.ledger.take_peak())
+    }
+
+    /// Operations recorded so far, those that built the module among them.
+    pub fn operations(&self) -> usize {
+        self.slot.recording().as_ref().map_or(0, |recording| recording.operations())
     }
 
     /// What an allocator takes that keeps each buffer for the next tensor of its size: those of a

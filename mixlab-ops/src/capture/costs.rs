@@ -1,8 +1,10 @@
-//! Floating-point operations: two for each multiply-add of a product, none for element-wise work.
+//! What a node costs. Floating-point operations: two for each multiply-add of a product, none for
+//! element-wise work. Bytes: what it reads and what it writes, each once.
 
 use burn_ir::{FloatOperationIr, ModuleOperationIr, OperationIr, TensorIr};
 
-use super::{CaptureError, Node, Program};
+use super::ledger::view;
+use super::{CaptureError, Node, Origin, Program, ValueId};
 
 impl Program {
     /// Floating-point operations of the products in `node`.
@@ -16,6 +18,39 @@ impl Program {
         let Some(own) = &node.own else { return Ok(products(&node.operation)) };
         let reference = self.reference(node, own)?.without_dead_nodes();
         Ok(reference.nodes.iter().map(|node| products(&node.operation)).sum())
+    }
+}
+
+impl Program {
+    /// Bytes that `node` must move: each input and each output once; none for a view, which moves
+    /// nothing. An input that is a view counts as what it looks at, where that is smaller.
+    ///
+    /// A lower bound of what a kernel moves, and for an op of several kernels a low one.
+    pub fn bytes(&self, node: &Node) -> u64 {
+        if view(&node.operation).is_some() {
+            return 0;
+        }
+        let mut inputs = node.inputs.clone();
+        inputs.sort();
+        inputs.dedup();
+        let ids = inputs.iter().chain(&node.outputs);
+        ids.fold(0, |sum, id| sum.saturating_add(self.seen(*id)))
+    }
+
+    /// Bytes of `id`, or of what it is a view of.
+    fn seen(&self, mut id: ValueId) -> u64 {
+        let mut least = u64::MAX;
+        loop {
+            let value = self.value(id);
+            let elements = value.shape.iter().fold(1u64, |n, axis| n.saturating_mul(*axis as u64));
+            least = least.min(elements.saturating_mul(value.dtype.size() as u64));
+            match value.origin {
+                Origin::Node(place) if view(&self.nodes[place].operation).is_some() => {
+                    id = self.nodes[place].inputs[0];
+                }
+                _ => return least,
+            }
+        }
     }
 }
 
