@@ -178,12 +178,14 @@ mod tests {
         let (adamw, muon) = (works("adamw"), works("muon"));
         let parameters = 2 * 32 * 64 + 2 * 32 + 3 * 32 * 85;
         let update = |works: &BTreeMap<String, Work>| works["mixlab.adamw"].bytes;
-        // Weight, gradient and two moments are read, all but the gradient written.
-        assert_eq!(update(&adamw), 4 * 7 * parameters);
-        assert_eq!(update(&muon), 4 * 7 * (parameters - 3 * 32 * 85));
-        assert!(
-            muon.values().map(|work| work.flops).sum::<u64>()
-                > adamw.values().map(|work| work.flops).sum()
-        );
+        // Weight, gradient and two moments are read, all but the gradient written; and some scalars.
+        let moved = |found: u64, parameters: u64| {
+            let tensors = 4 * 7 * parameters;
+            assert!((tensors..tensors + 256).contains(&found), "{found} instead of {tensors}");
+        };
+        moved(update(&adamw), parameters);
+        moved(update(&muon), parameters - 3 * 32 * 85);
+        let flops = |works: &BTreeMap<String, Work>| works.values().map(|w| w.flops).sum::<u64>();
+        assert!(flops(&muon) > flops(&adamw), "Newton–Schulz multiplies");
     }
 }

@@ -197,4 +197,37 @@ mod tests {
         let last = multiplied(a.rows(BLOCK..a.rows), b, false);
         assert!(one[BLOCK * 1024..] == last);
     }
+
+    /// Prints the rate of products of one thread, of weights whose rows collide and of some that are a
+    /// line wider.
+    #[test]
+    #[ignore = "a measurement"]
+    fn rates() {
+        let data = numbers(2048 * 1100);
+        for (n, k, m) in [(1024, 128, 1024), (1024, 512, 512), (1024, 1024, 1024)] {
+            for m in [m, m + GAP] {
+                let [x, w, g] = [(n, k), (k, m), (n, m)]
+                    .map(|(rows, columns)| Matrix::whole(&data[..rows * columns], columns));
+                let products = [(x, w), (g, w.transposed()), (x.transposed(), g)];
+                let rates = products.map(|(a, b)| {
+                    let seconds = fastest(|| drop(multiplied(a, b, false)));
+                    2.0 * (n * k * m) as f64 / seconds / 1e9
+                });
+                println!(
+                    "{n} x {k} x {m}: x w {:.0}, g wT {:.0}, xT g {:.0} GFLOP/s",
+                    rates[0], rates[1], rates[2]
+                );
+            }
+        }
+    }
+
+    /// Seconds of the fastest of some runs.
+    fn fastest(run: impl Fn()) -> f64 {
+        let times = (0..40).map(|_| {
+            let start = std::time::Instant::now();
+            run();
+            start.elapsed().as_secs_f64()
+        });
+        times.fold(f64::INFINITY, f64::min)
+    }
 }
