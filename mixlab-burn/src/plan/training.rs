@@ -211,7 +211,7 @@ fn warn_of_low_rates(training: &Training, problems: &mut Problems) {
         ("steps", "train more steps, or give `phases`, which have no warmup")
     };
     let message = format!(
-        "of `{steps}` steps the first `{warmup}` are warmup: the learning rate never exceeds `{peak:?}`, and `lr` is `{lr:?}`"
+        "of `{steps}` steps the first `{warmup}` are warmup: the learning rate never exceeds `{peak:.2e}`, and `lr` is `{lr:?}`"
     );
     problems.warn(format!("training.{field}"), message).hint(hint);
 }
