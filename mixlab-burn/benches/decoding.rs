@@ -86,7 +86,9 @@ fn seconds(session: &Session<Flex>, length: usize, bytes: usize) -> [f64; 2] {
     let mut decoder = Decoder::new(session, 1);
     decode(&mut decoder, 1, &(0..length as u16).collect::<Vec<_>>());
     let mut token = || decode(&mut decoder, 1, &[7]);
-    let mut read = || drop(black_box(sum(&data)));
+    let mut read = || {
+        black_box(sum(&data));
+    };
     let found = medians(&mut [&mut token, &mut read]);
     [found[0], found[1]]
 }
