@@ -189,13 +189,13 @@ mod tests {
 
     #[test]
     fn neither_threads_nor_blocks_change_a_bit() {
-        let (a, b) = (numbers((BLOCK + 70) * 1024), numbers(1024 * 1024));
+        let (a, b) = (numbers((BLOCK + 70) * 300), numbers(300 * COLLIDING));
         let a: Vec<f32> = a.iter().map(|x| x * 0.1).collect();
-        let [a, b] = [&a, &b].map(|x| Matrix::whole(x, 1024));
+        let (a, b) = (Matrix::whole(&a, 300), Matrix::whole(&b, COLLIDING));
         let [one, several] = [false, true].map(|threads| multiplied(a, b, threads));
         assert!(one == several);
         let last = multiplied(a.rows(BLOCK..a.rows), b, false);
-        assert!(one[BLOCK * 1024..] == last);
+        assert!(one[BLOCK * COLLIDING..] == last);
     }
 
     /// Prints the rate of products of one thread, of weights whose rows collide and of some that are a
