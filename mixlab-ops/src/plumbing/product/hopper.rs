@@ -10,8 +10,7 @@ mod tests;
 mod tile;
 
 use burn::tensor::DType;
-use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
 use super::parts::sum_parts;
 use super::{Precision, Rows};
@@ -21,7 +20,7 @@ use operand::Operand;
 use tile::{Tile, Work};
 
 /// Whether [`product`] runs on the device of `x` in this precision.
-pub(super) fn available(x: &CubeTensor<CudaRuntime>, precision: Precision) -> bool {
+pub(super) fn available<R: CubeRuntime>(x: &CubeTensor<R>, precision: Precision) -> bool {
     precision != Precision::F32 && capability(x) == (9, 0)
 }
 
@@ -30,21 +29,21 @@ pub(super) fn available(x: &CubeTensor<CudaRuntime>, precision: Precision) -> bo
 ///
 /// # Panics
 /// If they have more than three axes.
-pub(super) fn product(
-    [a, b]: [CubeTensor<CudaRuntime>; 2],
+pub(super) fn product<R: CubeRuntime>(
+    [a, b]: [CubeTensor<R>; 2],
     precision: Precision,
     output: DType,
     rows: Rows,
-) -> CubeTensor<CudaRuntime> {
+) -> CubeTensor<R> {
     let product = Product::new([a, b], precision, output, rows);
     let (tile, splits) = Tile::choose(&product.work());
     product.run(tile, splits)
 }
 
 /// Operands as they are read, and the result that is asked for.
-struct Product {
-    a: Operand,
-    b: Operand,
+struct Product<R: CubeRuntime> {
+    a: Operand<R>,
+    b: Operand<R>,
     /// Of the result.
     shape: Vec<usize>,
     precision: Precision,
@@ -52,13 +51,8 @@ struct Product {
     rows: Rows,
 }
 
-impl Product {
-    fn new(
-        [a, b]: [CubeTensor<CudaRuntime>; 2],
-        precision: Precision,
-        output: DType,
-        rows: Rows,
-    ) -> Self {
+impl<R: CubeRuntime> Product<R> {
+    fn new([a, b]: [CubeTensor<R>; 2], precision: Precision, output: DType, rows: Rows) -> Self {
         let mut shape = a.meta.shape().to_vec();
         assert!(shape.len() <= 3, "a product of tensors `{shape:?}`: it takes one axis of batches");
         *shape.last_mut().expect("matrices") = b.meta.shape()[shape.len() - 1];
@@ -76,7 +70,7 @@ impl Product {
         }
     }
 
-    fn run(&self, tile: &Tile, splits: usize) -> CubeTensor<CudaRuntime> {
+    fn run(&self, tile: &Tile, splits: usize) -> CubeTensor<R> {
         let Self { a, b, output, precision, .. } = self;
         let work = self.work();
         let [batch, m, n] = work.sizes;

@@ -1,7 +1,6 @@
 //! Operands of a product as the bulk copy engine reads them.
 
-use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 use cubecl::server::{TensorMapBinding, TensorMapMeta};
@@ -12,8 +11,8 @@ use crate::plumbing::product::copies::{transposed_copy, with_padded_rows};
 
 /// A matrix, or several of the same shape, in memory.
 #[derive(Clone, Debug)]
-pub struct Operand {
-    pub tensor: CubeTensor<CudaRuntime>,
+pub struct Operand<R: CubeRuntime> {
+    pub tensor: CubeTensor<R>,
     pub batch: usize,
     /// Length along the result, and along the sum.
     pub outer: usize,
@@ -25,10 +24,10 @@ pub struct Operand {
     matrix: usize,
 }
 
-impl Operand {
+impl<R: CubeRuntime> Operand<R> {
     /// `x` `[…, outer, depth]`, copied if the copy engine cannot read it as it lies; TF32
     /// instructions also want neighbours along the sum.
-    pub fn new(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
+    pub fn new(x: CubeTensor<R>, precision: Precision) -> Self {
         Self::in_place(&x, precision).unwrap_or_else(|| {
             if let Some(copy) = transposed_copy(&x, 16) {
                 return Self::in_place(&copy, precision).expect("rows were aligned");
@@ -39,7 +38,7 @@ impl Operand {
         })
     }
 
-    fn in_place(x: &CubeTensor<CudaRuntime>, precision: Precision) -> Option<Self> {
+    fn in_place(x: &CubeTensor<R>, precision: Precision) -> Option<Self> {
         let (shape, strides) = (x.meta.shape(), x.meta.strides());
         let rank = shape.num_dims();
         let (outer, depth) = (shape[rank - 2], shape[rank - 1]);
@@ -66,7 +65,7 @@ impl Operand {
     }
 
     /// A copy with rows of a multiple of 16 bytes.
-    fn padded(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
+    fn padded(x: CubeTensor<R>, precision: Precision) -> Self {
         let copy = with_padded_rows(x, 16);
         Self::in_place(&copy, precision).expect("rows are padded to 16 bytes")
     }
