@@ -345,7 +345,7 @@ fn cuda(device: usize, job: impl Job) -> anyhow::Result<()> {
     }
     configure();
     let place = Place { kind: "cuda", device: device.to_string(), gpu: true };
-    let cuda = cubecl::cuda::CudaDevice::new(device);
+    let cuda = burn_cuda::CudaDevice::new(device);
     watched(&place, || job.run::<Autodiff<mixlab_burn::ops::Cuda>>(cuda, &place))
 }
 

@@ -109,7 +109,7 @@ fn every_tile_split_layout_and_output_gives_the_product() {
 }
 
 /// Compares `product` in every tile and number of parts with what is expected.
-fn in_all_tiles(product: &Product, within: (DType, f32), expected: &[Vec<f32>]) {
+fn in_all_tiles(product: &Product<CudaRuntime>, within: (DType, f32), expected: &[Vec<f32>]) {
     for (tile, splits) in TILES.iter().flat_map(|tile| SPLITS.map(|splits| (tile, splits))) {
         let c = lift::<Gpu, 3>(product.run(tile, splits));
         assert_eq!(c.dtype(), within.0);
