@@ -18,7 +18,7 @@ pub fn configure() {
     {
         let folder = root.join("mixlab/kernels");
         // CubeCL panics where it cannot write.
-        config.compilation.cache = takes_files(&folder).then(|| CacheConfig::File(folder));
+        config.compilation.cache = takes_files(&folder).then_some(CacheConfig::File(folder));
     }
     if let PersistentMemory::Enabled = config.memory.persistent_memory {
         config.memory.persistent_memory = PersistentMemory::Enforced;

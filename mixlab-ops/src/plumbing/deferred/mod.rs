@@ -71,9 +71,10 @@ pub trait Kernels<R: Runtime>: Debug + Send + 'static {
     fn finish(&mut self, server: &mut R::Server);
 }
 
-/// What is held back: as many tasks as several steps have, and so much data in host memory.
+/// What is held back at most: the tasks of several steps, and as many bytes, which stay in host
+/// memory, as a quarter of a billion weights have.
 const TASKS: usize = 1 << 14;
-const BYTES: usize = 256 << 20;
+const BYTES: usize = 1 << 30;
 
 /// The server of `R`, and what it was not given yet.
 #[derive(Debug)]
