@@ -9,6 +9,7 @@
 //   BK         depth of a stage: 128 bytes of operands
 //   STAGES     stages in flight
 //   ELEMENT    bytes of an operand: 2 (bfloat16) or 4 (TF32)
+//   TERMS      products of bfloat16s that make one: 1, or 6 for operands in three planes (f32)
 //   A_ACROSS, B_ACROSS  1 if the operand is stored with M (of A) or N (of B) innermost, not K
 //   OUTPUT_BYTES  4 for float, 2 for bfloat16
 //   INSTRUCTION, REGISTERS  the assembly of one product and its accumulators, d[0 .. BN / 2)
@@ -34,7 +35,7 @@ struct Info {
     u32 m, n;
     u32 row;         // elements between rows of C
     u32 batch;       // matrices
-    u32 depth;       // stages of the whole K
+    u32 depth;       // stages of the whole K, each counted once for every term
     u32 splits;      // parts of K; part s of matrix b is matrix b * splits + s of C
     u64 matrix;      // elements between matrices of C
 };
@@ -44,6 +45,13 @@ constexpr int PER_BOX = 128 / ELEMENT; // elements across a box
 constexpr int A_BYTES = BM * 128;
 constexpr int B_BYTES = BN * 128;
 constexpr int STAGE = A_BYTES + B_BYTES;
+#if TERMS == 6
+// Plane p of an operand holds its bits 8 p to 8 p + 7. The six products of planes that a sum of 32
+// bits can tell from nothing, a digit each from the right, the smallest first.
+constexpr u32 A_PLANES = 0x010120, B_PLANES = 0x001102;
+#else
+constexpr u32 A_PLANES = 0, B_PLANES = 0;
+#endif
 constexpr int GROUP = 8; // rows of tiles that are visited together, for the L2 cache
 
 __device__ inline u32 shared_address(const void* p) {
@@ -198,21 +206,24 @@ extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void mixlab_pr
 #endif
         if (threadIdx.x != 0) return;
         for (u32 index = blockIdx.x; place(info, index, tile); index += gridDim.x) {
-            for (int k = tile.first; k < tile.last; k++) {
+            for (int step = tile.first; step < tile.last; step++) {
+                const int k = step / TERMS, digit = step % TERMS * 4;
+                const int of_a = tile.matrix + (A_PLANES >> digit & 15) * info.batch;
+                const int of_b = tile.matrix + (B_PLANES >> digit & 15) * info.batch;
                 barrier_wait(empty + 8 * stage, parity ^ 1);
                 const u32 a = tiles + stage * STAGE, b = a + A_BYTES, ready = full + 8 * stage;
                 barrier_expect(ready, STAGE);
 #if A_ACROSS
                 for (int i = 0; i < BM / PER_BOX; i++)
-                    copy(a + i * BK * 128, &a_map, ready, tile.row + i * PER_BOX, k * BK, tile.matrix);
+                    copy(a + i * BK * 128, &a_map, ready, tile.row + i * PER_BOX, k * BK, of_a);
 #else
-                copy(a, &a_map, ready, k * BK, tile.row, tile.matrix);
+                copy(a, &a_map, ready, k * BK, tile.row, of_a);
 #endif
 #if B_ACROSS
                 for (int i = 0; i < BN / PER_BOX; i++)
-                    copy(b + i * BK * 128, &b_map, ready, tile.column + i * PER_BOX, k * BK, tile.matrix);
+                    copy(b + i * BK * 128, &b_map, ready, tile.column + i * PER_BOX, k * BK, of_b);
 #else
-                copy(b, &b_map, ready, k * BK, tile.column, tile.matrix);
+                copy(b, &b_map, ready, k * BK, tile.column, of_b);
 #endif
                 if (++stage == STAGES) {
                     stage = 0;

@@ -5,6 +5,7 @@
 //! number of multiprocessors alone.
 
 mod operand;
+mod planes;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
 mod tile;
@@ -20,9 +21,21 @@ use crate::plumbing::cuda::{Arguments, capability, launch};
 use operand::Operand;
 use tile::{Tile, Work};
 
-/// Whether [`product`] runs on the device of `x` in this precision.
-pub(super) fn available(x: &CubeTensor<CudaRuntime>, precision: Precision) -> bool {
-    precision != Precision::F32 && capability(x) == (9, 0)
+/// Whether [`product`] runs on the device of `x` in half precision and TF32.
+pub(super) fn available(x: &CubeTensor<CudaRuntime>) -> bool {
+    capability(x) == (9, 0)
+}
+
+/// Whether [`product`] is the one to multiply `a` and `b` of the type that `precision` multiplies. In
+/// f32 small products are done sooner than their operands are split.
+pub(super) fn takes([a, b]: [&CubeTensor<CudaRuntime>; 2], precision: Precision) -> bool {
+    /// Multiply-adds, and elements of an operand whose planes kernels can still count.
+    const LEAST: usize = 1 << 27;
+    const MOST: usize = 1 << 30;
+    let elements = [a, b].map(|x| x.meta.num_elements());
+    let columns = b.meta.shape().last().copied().unwrap_or(1);
+    let worth = elements[0].saturating_mul(columns) >= LEAST && elements.iter().all(|n| *n < MOST);
+    available(a) && (precision != Precision::F32 || worth)
 }
 
 /// `a b` for `a` `[…, N, K]` and `b` `[…, K, M]` of the type that `precision` multiplies, as a tensor
@@ -68,12 +81,10 @@ impl Product {
     }
 
     fn work(&self) -> Work {
-        let hardware = &self.a.tensor.client.properties().hardware;
-        Work {
-            sizes: [self.a.batch, self.a.outer, self.b.outer],
-            stages: self.a.depth.div_ceil(128 / self.a.tensor.elem_size()),
-            blocks: hardware.num_streaming_multiprocessors.unwrap_or(1) as usize,
-        }
+        let Self { a, b, precision, .. } = self;
+        let hardware = &a.tensor.client.properties().hardware;
+        let blocks = hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+        Work::new([a.batch, a.outer, b.outer], a.depth, *precision, blocks)
     }
 
     fn run(&self, tile: &Tile, splits: usize) -> CubeTensor<CudaRuntime> {

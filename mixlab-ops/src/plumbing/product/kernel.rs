@@ -37,7 +37,7 @@ pub(crate) fn product<R: CubeRuntime>(
     let [a, b] = [a, b].map(|x| operand(x, precision));
     #[cfg(feature = "cuda")]
     if let Some((a, b)) = on_cuda(&a).zip(on_cuda(&b))
-        && hopper::available(&a, precision)
+        && hopper::takes([&a, &b], precision)
     {
         return from_cuda(hopper::product([a, b], precision, out, _rows));
     }
@@ -59,7 +59,8 @@ pub(crate) fn operand<R: CubeRuntime>(x: CubeTensor<R>, precision: Precision) ->
 pub(crate) fn read_twice<R: CubeRuntime>(x: CubeTensor<R>, _precision: Precision) -> CubeTensor<R> {
     #[cfg(feature = "cuda")]
     if let Some(x) = on_cuda(&x)
-        && hopper::available(&x, _precision)
+        && _precision != Precision::F32
+        && hopper::available(&x)
         && x.is_contiguous()
         && !(x.meta.shape()[1] * x.elem_size()).is_multiple_of(16)
     {

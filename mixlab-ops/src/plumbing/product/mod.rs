@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | bf16 | `hopper.cu` | `portable`, by matrix units | `portable` if there are matrix units, else cubek's |
 //! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round operands | as f32 |
-//! | f32 | `portable` | `portable` | `portable` |
+//! | f32 | `hopper.cu`, each operand as three bf16 in six products; small ones `portable` | `portable` | `portable` |
 //!
 //! Nothing is tuned at run time: one shape, one kernel, the same in every run.
 
