@@ -4,7 +4,6 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
-use half::bf16;
 
 use crate::plumbing::cube::{contiguous, empty, narrow, spread};
 use crate::plumbing::product::transposed;
@@ -15,15 +14,16 @@ pub const PLANES: usize = 3;
 /// Plane `p` of `[rows, width]` matrices: what planes before it lack of `x`, as bfloat16s. Rows of the
 /// planes are `to_row` long. Lengths are in vectors.
 #[cube(launch_unchecked)]
-fn planes_kernel<N: Size>(
+fn planes_kernel<F: Float, N: Size>(
     x: &Array<Vector<f32, N>>,
-    planes: &mut Array<Vector<bf16, N>>,
+    planes: &mut Array<Vector<F, N>>,
     rows: u32,
     width: u32,
     from_row: u32,
     from_matrix: u32,
     to_row: u32,
     plane: u32,
+    #[define(F)] _dtype: StorageType,
 ) {
     let (row, column) = (ABSOLUTE_POS / width as usize, ABSOLUTE_POS % width as usize);
     let to = row * to_row as usize + column;
@@ -32,7 +32,7 @@ fn planes_kernel<N: Size>(
         let mut rest = x[matrix * from_matrix as usize + row * from_row as usize + column];
         #[unroll]
         for p in 0..comptime!(PLANES) {
-            let part = Vector::<bf16, N>::cast_from(rest);
+            let part = Vector::<F, N>::cast_from(rest);
             planes[p * plane as usize + to] = part;
             rest -= Vector::cast_from(part);
         }
@@ -77,6 +77,7 @@ pub fn planes(x: CubeTensor<CudaRuntime>) -> CubeTensor<CudaRuntime> {
             length(from_matrix),
             length(to_row),
             length(batch * rows * to_row),
+            DType::BF16.into(),
         );
     }
     y.meta.shape = [PLANES * batch, rows, width].into();
