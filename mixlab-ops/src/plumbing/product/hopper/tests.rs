@@ -37,7 +37,9 @@ fn all_texts_compile() {
     for (tile, output) in TILES.iter().flat_map(|tile| outputs.map(|output| (tile, output))) {
         for across in LAYOUTS {
             compiles(&tile.source(Precision::Bf16, across, output), &["sm_90a"]);
-            compiles(&tile.source(Precision::F32, across, output), &["sm_90a"]);
+            if tile.columns <= 128 {
+                compiles(&tile.source(Precision::F32, across, output), &["sm_90a"]);
+            }
         }
         compiles(&tile.source(Precision::Tf32, [false; 2], output), &["sm_90a"]);
     }
@@ -112,7 +114,8 @@ fn every_tile_split_layout_and_output_gives_the_product() {
 
 /// Compares `product` in every tile and number of parts with what is expected.
 fn in_all_tiles(product: &Product, within: (DType, f32), expected: &[Vec<f32>]) {
-    for (tile, splits) in TILES.iter().flat_map(|tile| SPLITS.map(|splits| (tile, splits))) {
+    let fitting = TILES.iter().filter(|tile| tile.fits(&product.work()));
+    for (tile, splits) in fitting.flat_map(|tile| SPLITS.map(|splits| (tile, splits))) {
         let c = lift::<Gpu, 3>(product.run(tile, splits));
         assert_eq!(c.dtype(), within.0);
         let c = c.cast(DType::F32).into_data().to_vec().expect("cast to f32");

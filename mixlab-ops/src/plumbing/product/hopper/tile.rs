@@ -16,6 +16,8 @@ pub struct Work {
     pub stages: usize,
     /// Blocks at a time: the card's multiprocessors.
     pub blocks: usize,
+    /// Whether sums have registers besides those that instructions add to.
+    twice: bool,
 }
 
 /// Tile of a block: rows in warpgroups of 64, columns, stages of operands in flight, and the share of
@@ -52,13 +54,18 @@ impl Work {
     /// Of matrices of these sizes and depth.
     pub fn new(sizes: [usize; 3], depth: usize, precision: Precision, blocks: usize) -> Self {
         let stages = depth.div_ceil(128 / element(precision)) * terms(precision);
-        Self { sizes, stages, blocks }
+        Self { sizes, stages, blocks, twice: precision == Precision::F32 }
     }
 }
 
 impl Tile {
     pub fn rows(&self) -> usize {
         64 * self.warpgroups
+    }
+
+    /// Whether a thread has registers for all its sums.
+    pub fn fits(&self, work: &Work) -> bool {
+        !work.twice || self.columns <= 128
     }
 
     /// Tiles of `batch` products `[m, n]`.
@@ -85,7 +92,8 @@ impl Tile {
 
     /// The tile and the number of parts with the lowest cost.
     pub fn choose(work: &Work) -> (&'static Self, usize) {
-        let options = TILES.iter().flat_map(|tile| SPLITS.map(|splits| (tile, splits)));
+        let fitting = TILES.iter().filter(|tile| tile.fits(work));
+        let options = fitting.flat_map(|tile| SPLITS.map(|splits| (tile, splits)));
         let sensible = options.filter(|(_, splits)| *splits == 1 || work.stages >= 8 * splits);
         let cost = |(tile, splits): &(&Self, usize)| tile.cost(work, *splits);
         sensible.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the list is not empty")
