@@ -26,16 +26,26 @@ pub(super) fn available(x: &CubeTensor<CudaRuntime>) -> bool {
     capability(x) == (9, 0)
 }
 
-/// Whether [`product`] is the one to multiply `a` and `b` of the type that `precision` multiplies. In
-/// f32 small products are done sooner than their operands are split.
+/// Whether [`product`] is the one to multiply `a` and `b` of the type that `precision` multiplies.
 pub(super) fn takes([a, b]: [&CubeTensor<CudaRuntime>; 2], precision: Precision) -> bool {
-    /// Multiply-adds, and elements of an operand whose planes kernels can still count.
-    const LEAST: usize = 1 << 27;
-    const MOST: usize = 1 << 30;
-    let elements = [a, b].map(|x| x.meta.num_elements());
     let columns = b.meta.shape().last().copied().unwrap_or(1);
-    let worth = elements[0].saturating_mul(columns) >= LEAST && elements.iter().all(|n| *n < MOST);
-    available(a) && (precision != Precision::F32 || worth)
+    let elements = [a, b].map(|x| x.meta.num_elements());
+    available(a) && (precision != Precision::F32 || sooner_in_planes(elements, columns))
+}
+
+/// Whether a product in f32 of operands with so many elements, the second one of so many columns, is
+/// sooner done by planes of them than by fused multiply-adds. (Rates as measured on an H100.)
+fn sooner_in_planes(elements: [usize; 2], columns: usize) -> bool {
+    /// Multiply-adds a second.
+    const FUSED: f64 = 18e12;
+    const BY_PLANES: f64 = 50e12;
+    /// Elements that are split in a second, and seconds that this takes of the host.
+    const SPLIT: f64 = 2.5e11;
+    const LAUNCHES: f64 = 6e-6;
+    /// Elements whose planes kernels can count.
+    const MOST: usize = 1 << 30;
+    let (adds, all) = (elements[0] as f64 * columns as f64, (elements[0] + elements[1]) as f64);
+    elements.iter().all(|n| *n < MOST) && adds / FUSED > adds / BY_PLANES + all / SPLIT + LAUNCHES
 }
 
 /// `a b` for `a` `[…, N, K]` and `b` `[…, K, M]` of the type that `precision` multiplies, as a tensor
