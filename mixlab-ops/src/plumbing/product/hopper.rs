@@ -26,26 +26,33 @@ pub(super) fn available(x: &CubeTensor<CudaRuntime>) -> bool {
     capability(x) == (9, 0)
 }
 
-/// Whether [`product`] is the one to multiply `a` and `b` of the type that `precision` multiplies.
+/// Whether [`product`] is the one to multiply `a` `[…, N, K]` and `b` `[…, K, M]` of the type that
+/// `precision` multiplies.
 pub(super) fn takes([a, b]: [&CubeTensor<CudaRuntime>; 2], precision: Precision) -> bool {
-    let columns = b.meta.shape().last().copied().unwrap_or(1);
-    let elements = [a, b].map(|x| x.meta.num_elements());
-    available(a) && (precision != Precision::F32 || sooner_in_planes(elements, columns))
+    let rank = a.meta.shape().num_dims();
+    let batch = if rank == 3 { a.meta.shape()[0] } else { 1 };
+    let sizes = [a.meta.shape()[rank - 2], a.meta.shape()[rank - 1], b.meta.shape()[rank - 1]];
+    available(a) && (precision != Precision::F32 || sooner_in_planes(batch, sizes))
 }
 
-/// Whether a product in f32 of operands with so many elements, the second one of so many columns, is
-/// sooner done by planes of them than by fused multiply-adds. (Rates as measured on an H100.)
-fn sooner_in_planes(elements: [usize; 2], columns: usize) -> bool {
+/// Whether `batch` products `[n, k] · [k, m]` in f32 are done sooner by planes of the operands than by
+/// fused multiply-adds. (Rates as measured on an H100.)
+fn sooner_in_planes(batch: usize, [n, k, m]: [usize; 3]) -> bool {
     /// Multiply-adds a second.
     const FUSED: f64 = 18e12;
     const BY_PLANES: f64 = 50e12;
-    /// Elements that are split in a second, and seconds that this takes of the host.
+    /// Elements that are split in a second, and seconds that the launches take.
     const SPLIT: f64 = 2.5e11;
     const LAUNCHES: f64 = 6e-6;
-    /// Elements whose planes kernels can count.
-    const MOST: usize = 1 << 30;
-    let (adds, all) = (elements[0] as f64 * columns as f64, (elements[0] + elements[1]) as f64);
-    elements.iter().all(|n| *n < MOST) && adds / FUSED > adds / BY_PLANES + all / SPLIT + LAUNCHES
+    /// Elements of an operand whose planes kernels can count, with gaps between rows that are no
+    /// shorter than this.
+    const MOST: f64 = (1u32 << 29) as f64;
+    const SHORTEST: usize = 16;
+    let [each, left, right] = [[n, k, m], [n, k, 1], [k, m, 1]]
+        .map(|sizes| sizes.into_iter().fold(batch as f64, |all, size| all * size as f64));
+    left.max(right) < MOST
+        && n.min(k).min(m) >= SHORTEST
+        && each / FUSED > each / BY_PLANES + (left + right) / SPLIT + LAUNCHES
 }
 
 /// `a b` for `a` `[…, N, K]` and `b` `[…, K, M]` of the type that `precision` multiplies, as a tensor

@@ -5,7 +5,7 @@ use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::cuda::CudaRuntime;
 
 use super::tile::{SPLITS, TILES, Tile, Work};
-use super::{Product, available, product};
+use super::{Product, available, product, sooner_in_planes};
 use crate::plumbing::product::{RAGGED, Rows, portable};
 use crate::testing::kernels::{compare, step};
 use crate::testing::nvrtc::compiles;
@@ -29,6 +29,15 @@ fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
     }
     let all = TILES.iter().map(|tile| (tile.rows(), tile.columns));
     assert_eq!(reached, all.chain(SPLITS.map(|splits| (0, splits))).collect());
+}
+
+#[test]
+fn operands_are_split_where_that_pays() {
+    // Training at a width of 1024 and 384, orthogonalization; a narrow model, decoding, vectors.
+    let large = [(1, [8192, 1024, 2734]), (1, [16384, 384, 384]), (24, [384, 384, 384])];
+    assert!(large.iter().all(|(batch, sizes)| sooner_in_planes(*batch, *sizes)));
+    let small = [(1, [1024, 128, 342]), (1, [32, 768, 50304]), (1, [1 << 28, 1, 64])];
+    assert!(small.iter().all(|(batch, sizes)| !sooner_in_planes(*batch, *sizes)));
 }
 
 #[test]
