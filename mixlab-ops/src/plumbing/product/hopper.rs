@@ -19,6 +19,7 @@ use super::{Precision, Rows};
 use crate::plumbing::cube::empty;
 use crate::plumbing::cuda::{Arguments, capability, launch};
 use operand::Operand;
+use planes::PLANES;
 use tile::{Tile, Work};
 
 /// Whether [`product`] runs on the device of `x` in half precision and TF32.
@@ -44,15 +45,16 @@ fn sooner_in_planes(batch: usize, [n, k, m]: [usize; 3]) -> bool {
     /// Elements that are split in a second, and seconds that the launches take.
     const SPLIT: f64 = 2.5e11;
     const LAUNCHES: f64 = 6e-6;
-    /// Elements of an operand whose planes kernels can count, with gaps between rows that are no
-    /// shorter than this.
-    const MOST: f64 = (1u32 << 29) as f64;
-    const SHORTEST: usize = 16;
-    let [each, left, right] = [[n, k, m], [n, k, 1], [k, m, 1]]
-        .map(|sizes| sizes.into_iter().fold(batch as f64, |all, size| all * size as f64));
-    left.max(right) < MOST
-        && n.min(k).min(m) >= SHORTEST
-        && each / FUSED > each / BY_PLANES + (left + right) / SPLIT + LAUNCHES
+    let count = |sizes: [usize; 3]| sizes.iter().fold(batch as f64, |all, n| all * *n as f64);
+    // The planes of an operand with the gaps between their rows, whichever these are.
+    let held = |rows: usize, width: usize| {
+        let gaps = |n: usize| n.next_multiple_of(8);
+        count([PLANES, rows, gaps(width)]).max(count([PLANES, gaps(rows), width]))
+    };
+    let whole = count([n.next_multiple_of(64), k.next_multiple_of(64), m.next_multiple_of(64)]);
+    held(n, k).max(held(k, m)) < u32::MAX.into()
+        && count([n, k, m]) / FUSED
+            > whole / BY_PLANES + (count([n, k, 1]) + count([k, m, 1])) / SPLIT + LAUNCHES
 }
 
 /// `a b` for `a` `[…, N, K]` and `b` `[…, K, M]` of the type that `precision` multiplies, as a tensor

@@ -33,10 +33,15 @@ fn the_shapes_of_the_tests_reach_all_tiles_and_splits() {
 
 #[test]
 fn operands_are_split_where_that_pays() {
-    // Training at a width of 1024 and 384, orthogonalization; a narrow model, decoding, vectors.
-    let large = [(1, [8192, 1024, 2734]), (1, [16384, 384, 384]), (24, [384, 384, 384])];
+    // Training at widths of 1024, 768 and 384, orthogonalization; a narrow model, decoding, vectors.
+    let large = [
+        (1, [8192, 1024, 2734]),
+        (1, [50304, 16384, 768]),
+        (1, [16384, 384, 384]),
+        (24, [384, 384, 384]),
+    ];
     assert!(large.iter().all(|(batch, sizes)| sooner_in_planes(*batch, *sizes)));
-    let small = [(1, [1024, 128, 342]), (1, [32, 768, 50304]), (1, [1 << 28, 1, 64])];
+    let small = [(1, [1024, 128, 342]), (1, [32, 768, 50304]), (1, [1 << 16, 1, 1 << 16])];
     assert!(small.iter().all(|(batch, sizes)| !sooner_in_planes(*batch, *sizes)));
 }
 
