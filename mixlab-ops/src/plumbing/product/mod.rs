@@ -28,7 +28,8 @@ pub(crate) use kernel::{Rows, operand, product, read_twice, transposed};
 /// Number format of the operands of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// 32-bit floats.
+    /// 32-bit floats. On an H100 a large product is a sum of products of bfloat16s or TF32s that
+    /// together hold all bits of its operands: as exact, but an infinity among them gives NaN.
     #[default]
     F32,
     /// 32-bit floats; the backend may round operands to TensorFloat-32 (10-bit mantissa).
