@@ -6,7 +6,7 @@
 //!
 //! | backend | what `execute` does |
 //! |---|---|
-//! | `CubeBackend<R>`, `Fusion<…>` of it | the op's [kernels](Op::cube) if it has some, else the reference |
+//! | `CubeBackend<R>`, `Fusion<…>` of it | the op's kernels (`Op::cube`) if it has some, else the reference |
 //! | burn-flex | the op's fused [body](Op::cpu) if it has one, else the reference |
 //! | ndarray, candle, LibTorch | the reference, with Burn's own operations |
 //! | `Router<(…)>` | the reference, on the backend where the inputs are |
