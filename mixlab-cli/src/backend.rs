@@ -346,7 +346,7 @@ fn cuda(device: usize, job: impl Job) -> anyhow::Result<()> {
     configure();
     let place = Place { kind: "cuda", device: device.to_string(), gpu: true };
     let cuda = burn_cuda::CudaDevice::new(device);
-    watched(&place, || job.run::<Autodiff<burn_cuda::Cuda>>(cuda, &place))
+    watched(&place, || job.run::<Autodiff<mixlab_burn::ops::Cuda>>(cuda, &place))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -408,6 +408,7 @@ fn wgpu(graphics: Graphics, device: usize, job: impl Job) -> anyhow::Result<()> 
         return Err(missing(kind, kind));
     }
     configure();
+    crate::drivers::make_folder();
     // wgpu reports a missing adapter by a panic; its text would only repeat what is said below.
     let setup = without_panic(|| match graphics {
         Graphics::Metal => init_setup::<api::Metal>(&device, Default::default()),

@@ -3,12 +3,11 @@
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 
 use super::Attention;
 use crate::plumbing::cube::{contiguous, empty, narrow, ready};
-use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
+use crate::plumbing::cuda::{Arguments, Source, Text, capability, launch};
 use crate::plumbing::fallbacks::note;
 use crate::plumbing::reduce::sum_first;
 use crate::{Op, Precision};
@@ -23,8 +22,6 @@ const WIDTHS: [usize; 5] = [16, 32, 64, 96, 128];
 /// Capabilities of cards whose tensor cores multiply TF32 more than six times as fast as other units
 /// multiply floats: A100 and H100. On them three such products are the fastest way to one of floats.
 const FASTER_IN_THREE: [(i32, i32); 2] = [(8, 0), (9, 0)];
-
-type Tensor = CubeTensor<CudaRuntime>;
 
 /// Bytes of a block's shared memory besides its tiles.
 const BESIDES: usize = 2 << 10;
@@ -91,10 +88,10 @@ impl Tiles {
 }
 
 /// One call: its inputs, ready to be read, and their sizes.
-pub(crate) struct Call {
+pub(crate) struct Call<R: CubeRuntime> {
     of: Attention,
-    inputs: [Tensor; 3],
-    decay: Option<Tensor>,
+    inputs: [CubeTensor<R>; 3],
+    decay: Option<CubeTensor<R>>,
     batch: usize,
     heads: usize,
     groups: usize,
@@ -106,7 +103,7 @@ pub(crate) struct Call {
 
 /// `x` `[B, H, T, hd]` with neighbours in a head next to each other, and rows at multiples of 16
 /// bytes: as it lies, or copied.
-fn readable(x: Tensor) -> Tensor {
+fn readable<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let strides = x.meta.strides();
     let aligned = strides[..3].iter().all(|s| (s * x.elem_size()).is_multiple_of(16));
     let start = x.handle.offset_start.unwrap_or(0).is_multiple_of(16);
@@ -115,25 +112,23 @@ fn readable(x: Tensor) -> Tensor {
 
 /// A new tensor of the shape `[B, H, T, hd]` of `like`, with the heads of a position side by side:
 /// merging heads then needs no copy.
-fn side_by_side(like: &Tensor) -> Tensor {
+fn side_by_side<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> {
     let [b, h, t, hd] = like.meta.shape().dims();
     let mut x = empty(like, [b, t, h, hd], like.dtype);
     x.meta.swap(1, 2);
     x
 }
 
-impl Call {
+impl<R: CubeRuntime> Call<R> {
     /// `None` if these inputs are not for tensor cores, as a few queries at the end of many keys are
     /// not, or their tiles not for this card's shared memory; [`fallbacks`](crate::fallbacks) lists
     /// the latter.
-    pub fn new<R: CubeRuntime>(
+    pub fn new(
         of: &Attention,
         inputs: [&CubeTensor<R>; 3],
         decay: Option<&CubeTensor<R>>,
     ) -> Option<Self> {
-        let [q, k, v] = inputs.map(on_cuda);
-        let inputs = [q?, k?, v?];
-        let capability = capability(&inputs[0]);
+        let capability = capability(inputs[0]);
         let taken = match inputs[0].dtype {
             DType::BF16 | DType::F16 => true,
             DType::F32 => of.precision != Precision::F32 || FASTER_IN_THREE.contains(&capability),
@@ -157,8 +152,8 @@ impl Call {
         }
         Some(Self {
             of: of.clone(),
-            inputs: inputs.map(readable),
-            decay: decay.and_then(on_cuda).map(|x| ready(x, DType::F32)),
+            inputs: inputs.map(|x| readable(x.clone())),
+            decay: decay.map(|x| ready(x.clone(), DType::F32)),
             batch,
             heads,
             groups,
@@ -170,7 +165,7 @@ impl Call {
     }
 
     /// The tensor in place of the decays, which a kernel without them never reads.
-    fn decay(&self) -> Tensor {
+    fn decay(&self) -> CubeTensor<R> {
         self.decay.clone().unwrap_or_else(|| self.inputs[0].clone())
     }
 
@@ -179,7 +174,7 @@ impl Call {
     }
 
     /// The bytes of `Info`; missing tensors have strides of zero.
-    fn numbers(&self, others: [Option<&Tensor>; 5]) -> Vec<u64> {
+    fn numbers(&self, others: [Option<&CubeTensor<R>>; 5]) -> Vec<u64> {
         let sizes = [self.batch, self.heads, self.groups, self.queries, self.keys, self.width];
         let mut words: Vec<u32> = sizes.iter().copied().map(narrow).collect();
         words.extend([self.of.scale.to_bits(), 0]);
@@ -195,7 +190,7 @@ impl Call {
         &self,
         source: Source,
         grid: (usize, usize, usize),
-        buffers: Vec<Tensor>,
+        buffers: Vec<CubeTensor<R>>,
         numbers: Vec<u64>,
     ) {
         let client = self.inputs[0].client.clone();
@@ -204,7 +199,7 @@ impl Call {
     }
 
     /// `y`, and the log-sum-exp `[B, H, T, 1]` in f32.
-    pub fn forward<R: CubeRuntime>(&self) -> Option<[CubeTensor<R>; 2]> {
+    pub fn forward(&self) -> [CubeTensor<R>; 2] {
         let [q, k, v] = self.inputs.clone();
         let y = side_by_side(&q);
         let lse = empty(&q, [self.batch, self.heads, self.queries, 1], DType::F32);
@@ -212,18 +207,15 @@ impl Call {
         let grid = (self.queries.div_ceil(TILE), self.heads, self.batch);
         let buffers = vec![q, k, v, self.decay(), y.clone(), lse.clone()];
         self.launch(self.source("attention_forward", Tiles::OF_QUERIES), grid, buffers, numbers);
-        Some([y, lse].map(from_cuda))
+        [y, lse]
     }
 
     /// Gradients of `q`, `k`, `v`, and of the decays if there are any, from the outputs `y` and
     /// log-sum-exp and the gradient `g` of `y`.
-    pub fn backward<R: CubeRuntime>(
-        &self,
-        [y, lse, g]: [&CubeTensor<R>; 3],
-    ) -> Option<Vec<CubeTensor<R>>> {
+    pub fn backward(&self, [y, lse, g]: [&CubeTensor<R>; 3]) -> Vec<CubeTensor<R>> {
         let [q, k, v] = self.inputs.clone();
-        let [y, g] = [on_cuda(y)?, on_cuda(g)?].map(readable);
-        let lse = ready(on_cuda(lse)?, DType::F32);
+        let [y, g] = [y, g].map(|x| readable(x.clone()));
+        let lse = ready(lse.clone(), DType::F32);
         let [dq, dk, dv] = [&q, &k, &v].map(side_by_side);
         let tiles = self.queries.div_ceil(TILE);
         let delta = empty(&q, [self.batch, self.heads, self.queries], DType::F32);
@@ -233,7 +225,8 @@ impl Call {
         let buffers = vec![y, g.clone(), delta.clone()];
         self.launch(self.source("attention_delta", 0), grid, buffers, numbers.clone());
         let known = [q, k, v, self.decay(), lse, delta, g];
-        let with = |outputs: [&Tensor; 2]| known.iter().chain(outputs).cloned().collect::<Vec<_>>();
+        let with =
+            |outputs: [&CubeTensor<R>; 2]| known.iter().chain(outputs).cloned().collect::<Vec<_>>();
         let grid = (tiles, self.heads, self.batch);
         let source = self.source("attention_dq", Tiles::OF_QUERIES);
         self.launch(source, grid, with([&dq, &falls]), numbers.clone());
@@ -242,7 +235,7 @@ impl Call {
         self.launch(source, grid, with([&dk, &dv]), numbers);
         let decays =
             self.decay.iter().map(|_| sum_first(falls.clone(), [self.heads].into(), DType::F32));
-        Some([dq, dk, dv].into_iter().chain(decays).map(from_cuda).collect())
+        [dq, dk, dv].into_iter().chain(decays).collect()
     }
 }
 

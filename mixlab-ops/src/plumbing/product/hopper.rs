@@ -11,8 +11,7 @@ mod tests;
 mod tile;
 
 use burn::tensor::DType;
-use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
 use super::parts::sum_parts;
 use super::{Precision, Rows};
@@ -23,13 +22,13 @@ use planes::PLANES;
 use tile::{Tile, Work};
 
 /// Whether [`product`] runs on the device of `x` in half precision and TF32.
-pub(super) fn available(x: &CubeTensor<CudaRuntime>) -> bool {
+pub(super) fn available<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
     capability(x) == (9, 0)
 }
 
 /// Whether [`product`] is the one to multiply `a` `[…, N, K]` and `b` `[…, K, M]` of the type that
 /// `precision` multiplies.
-pub(super) fn takes([a, b]: [&CubeTensor<CudaRuntime>; 2], precision: Precision) -> bool {
+pub(super) fn takes<R: CubeRuntime>([a, b]: [&CubeTensor<R>; 2], precision: Precision) -> bool {
     let rank = a.meta.shape().num_dims();
     let batch = if rank == 3 { a.meta.shape()[0] } else { 1 };
     let sizes = [a.meta.shape()[rank - 2], a.meta.shape()[rank - 1], b.meta.shape()[rank - 1]];
@@ -62,21 +61,21 @@ fn sooner_in_planes(batch: usize, [n, k, m]: [usize; 3]) -> bool {
 ///
 /// # Panics
 /// If they have more than three axes.
-pub(super) fn product(
-    [a, b]: [CubeTensor<CudaRuntime>; 2],
+pub(super) fn product<R: CubeRuntime>(
+    [a, b]: [CubeTensor<R>; 2],
     precision: Precision,
     output: DType,
     rows: Rows,
-) -> CubeTensor<CudaRuntime> {
+) -> CubeTensor<R> {
     let product = Product::new([a, b], precision, output, rows);
     let (tile, splits) = Tile::choose(&product.work());
     product.run(tile, splits)
 }
 
 /// Operands as they are read, and the result that is asked for.
-struct Product {
-    a: Operand,
-    b: Operand,
+struct Product<R: CubeRuntime> {
+    a: Operand<R>,
+    b: Operand<R>,
     /// Of the result.
     shape: Vec<usize>,
     precision: Precision,
@@ -84,13 +83,8 @@ struct Product {
     rows: Rows,
 }
 
-impl Product {
-    fn new(
-        [a, b]: [CubeTensor<CudaRuntime>; 2],
-        precision: Precision,
-        output: DType,
-        rows: Rows,
-    ) -> Self {
+impl<R: CubeRuntime> Product<R> {
+    fn new([a, b]: [CubeTensor<R>; 2], precision: Precision, output: DType, rows: Rows) -> Self {
         let mut shape = a.meta.shape().to_vec();
         assert!(shape.len() <= 3, "a product of tensors `{shape:?}`: it takes one axis of batches");
         *shape.last_mut().expect("matrices") = b.meta.shape()[shape.len() - 1];
@@ -106,7 +100,7 @@ impl Product {
         Work::new([a.batch, a.outer, b.outer], a.depth, *precision, blocks)
     }
 
-    fn run(&self, tile: &Tile, splits: usize) -> CubeTensor<CudaRuntime> {
+    fn run(&self, tile: &Tile, splits: usize) -> CubeTensor<R> {
         let Self { a, b, output, precision, .. } = self;
         let work = self.work();
         let [batch, m, n] = work.sizes;

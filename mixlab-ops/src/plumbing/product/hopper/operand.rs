@@ -1,7 +1,6 @@
 //! Operands of a product as the bulk copy engine reads them.
 
-use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 use cubecl::server::{TensorMapBinding, TensorMapMeta};
@@ -13,8 +12,8 @@ use crate::plumbing::product::copies::{transposed_copy, with_padded_rows};
 
 /// A matrix, or several of the same shape, in memory.
 #[derive(Clone, Debug)]
-pub struct Operand {
-    pub tensor: CubeTensor<CudaRuntime>,
+pub struct Operand<R: CubeRuntime> {
+    pub tensor: CubeTensor<R>,
     pub batch: usize,
     /// Times that the batch lies in memory: of f32 once for every plane.
     planes: usize,
@@ -28,10 +27,10 @@ pub struct Operand {
     matrix: usize,
 }
 
-impl Operand {
+impl<R: CubeRuntime> Operand<R> {
     /// `x` `[…, outer, depth]`, copied if the copy engine cannot read it as it lies; TF32
     /// instructions also want neighbours along the sum. In f32 its planes.
-    pub fn new(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
+    pub fn new(x: CubeTensor<R>, precision: Precision) -> Self {
         if precision == Precision::F32 {
             let all =
                 Self::in_place(&planes(x), Precision::Bf16).expect("rows of planes are aligned");
@@ -47,7 +46,7 @@ impl Operand {
         })
     }
 
-    fn in_place(x: &CubeTensor<CudaRuntime>, precision: Precision) -> Option<Self> {
+    fn in_place(x: &CubeTensor<R>, precision: Precision) -> Option<Self> {
         let (shape, strides) = (x.meta.shape(), x.meta.strides());
         let rank = shape.num_dims();
         let (outer, depth) = (shape[rank - 2], shape[rank - 1]);
@@ -75,7 +74,7 @@ impl Operand {
     }
 
     /// A copy with rows of a multiple of 16 bytes.
-    fn padded(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
+    fn padded(x: CubeTensor<R>, precision: Precision) -> Self {
         let copy = with_padded_rows(x, 16);
         Self::in_place(&copy, precision).expect("rows are padded to 16 bytes")
     }

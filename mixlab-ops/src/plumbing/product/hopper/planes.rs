@@ -1,8 +1,7 @@
 //! 32-bit floats as sums of three bfloat16s: the way of f32 to matrix instructions.
 
 use burn::tensor::DType;
-use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use crate::plumbing::cube::{contiguous, empty, narrow, spread};
@@ -41,7 +40,7 @@ fn planes_kernel<F: Float, N: Size>(
 
 /// `x` `[…, n, k]` in f32 as [`PLANES`] planes `[planes · …, n, k]`, one after the other, that lie as
 /// the copy engine reads them.
-pub fn planes(x: CubeTensor<CudaRuntime>) -> CubeTensor<CudaRuntime> {
+pub fn planes<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let rank = x.meta.shape().num_dims();
     let [n, k] = [x.meta.strides()[rank - 2], x.meta.strides()[rank - 1]];
     if n == 1 && k != 1 {
@@ -64,7 +63,7 @@ pub fn planes(x: CubeTensor<CudaRuntime>) -> CubeTensor<CudaRuntime> {
     // SAFETY: rows of `x` are as long as these strides say, and those of a plane no shorter; units
     // past the last row stop.
     unsafe {
-        planes_kernel::launch_unchecked::<CudaRuntime>(
+        planes_kernel::launch_unchecked::<R>(
             &client,
             cubes,
             cube,

@@ -127,7 +127,7 @@ fn every_tile_split_layout_and_output_gives_the_product() {
 }
 
 /// Compares `product` in every tile and number of parts with what is expected.
-fn in_all_tiles(product: &Product, within: (DType, f32), expected: &[Vec<f32>]) {
+fn in_all_tiles(product: &Product<CudaRuntime>, within: (DType, f32), expected: &[Vec<f32>]) {
     let fitting = TILES.iter().filter(|tile| tile.fits(&product.work()));
     for (tile, splits) in fitting.flat_map(|tile| SPLITS.map(|splits| (tile, splits))) {
         let c = lift::<Gpu, 3>(product.run(tile, splits));
