@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 
 use mixlab_burn::blocks::custom::ops::{ROWS, Row};
-use mixlab_burn::blocks::custom::{Kind, Param, Presence};
+use mixlab_burn::blocks::custom::{Param, ParamKind, Presence};
 
 use super::root;
 
@@ -96,10 +96,10 @@ fn result(row: &Row) -> String {
 fn param(param: &Param) -> String {
     let Param { name, kind, presence } = param;
     let kind = match kind {
-        Kind::Int => "size",
-        Kind::Float => "number",
-        Kind::List => "sizes",
-        Kind::Positional => return format!("`{name}`: all sizes in one list, by position"),
+        ParamKind::Int => "size",
+        ParamKind::Float => "number",
+        ParamKind::List => "sizes",
+        ParamKind::Positional => return format!("`{name}`: all sizes in one list, by position"),
     };
     match presence {
         Presence::Required => format!("`{name}`: {kind}"),

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 
-use mixlab_burn::config::{Config, Field, Kind};
+use mixlab_burn::config::{Config, Field, FieldKind};
 
 use super::links::slug;
 use super::root;
@@ -37,20 +37,21 @@ fn tables(title: &str, path: &str, fields: &[Field], out: &mut String) {
     }
     for field in fields {
         let inner = inner_path(path, field);
-        if let Kind::Object(fields) | Kind::List(&Kind::Object(fields)) = field.kind {
+        if let FieldKind::Object(fields) | FieldKind::List(&FieldKind::Object(fields)) = field.kind
+        {
             tables(&format!("`{inner}`"), &format!("{inner}."), fields, out);
         }
     }
 }
 
 fn inner_path(path: &str, field: &Field) -> String {
-    let list = if matches!(field.kind, Kind::List(_)) { "[]" } else { "" };
+    let list = if matches!(field.kind, FieldKind::List(_)) { "[]" } else { "" };
     format!("{path}{}{list}", field.name)
 }
 
 fn row(path: &str, field: &Field) -> String {
     let kind = match field.kind {
-        Kind::Object(_) | Kind::List(Kind::Object(_)) => {
+        FieldKind::Object(_) | FieldKind::List(FieldKind::Object(_)) => {
             format!("[{}](#{})", field.kind, slug(&inner_path(path, field)))
         }
         kind => kind.to_string(),
