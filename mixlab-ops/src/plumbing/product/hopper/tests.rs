@@ -147,7 +147,7 @@ fn error(got: CubeTensor<CudaRuntime>, expected: &[f32]) -> f32 {
 
 #[test]
 #[ignore = "needs an H100 or H200"]
-fn sums_of_six_products_are_as_exact_as_fused_multiply_adds() {
+fn products_in_f32_are_exact_to_a_millionth_at_any_depth() {
     for (name, shift) in [("of both signs", 0.0), ("positive", 1.0)] {
         for k in [64, 1024, 8192] {
             let [a, b] = [noise(&[1, 160, k], 1), noise(&[1, k, 160], 2)].map(|mut x| {
@@ -159,7 +159,7 @@ fn sums_of_six_products_are_as_exact_as_fused_multiply_adds() {
             let plain = error(portable::product([a.clone(), b.clone()], DType::F32), &expected);
             let planes = error(product([a, b], Precision::F32, DType::F32, Rows::Dense), &expected);
             println!("{name}, depth {k}: {planes:.1e}, by fused multiply-adds {plain:.1e}");
-            assert!(planes <= 2.0 * plain.max(1e-7), "{name}, depth {k}");
+            assert!(planes <= 1e-6, "{name}, depth {k}");
         }
     }
 }
