@@ -2,7 +2,7 @@
 //! cache of compiled kernels as if CubeCL had put them there. The server then has nothing to compile,
 //! nor the driver, which CubeCL gives PTX.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,11 +51,12 @@ pub struct CudaKernels {
     properties: Arc<DeviceProperties>,
     /// CubeCL's cache, and what was in it at the start.
     cache: Option<(CacheOption, Cache<StableHash, String>)>,
-    /// Kernels that the server has, or finds in the cache, or gets when those under way are done.
-    known: HashSet<KernelId>,
+    /// Kernels that the server has, or finds in the cache, or gets when those under way are done: as
+    /// they were asked for, and as they are called for this card.
+    known: HashMap<KernelId, KernelId>,
     /// How CubeCL translates to CUDA C++ here.
     options: Option<Options>,
-    under_way: Option<(Workers<Job, (StableHash, Compiled)>, StreamId)>,
+    under_way: Option<(Workers<Job, Stored>, StreamId)>,
 }
 
 /// A kernel for one card: its machine code is of no use to another.
@@ -66,10 +67,10 @@ struct ForCard {
 }
 
 impl ForCard {
-    fn new(kernel: Kernel<CudaRuntime>, card: Card) -> Self {
-        let id = kernel.id();
-        let block = id.cube_dim;
-        Self { kernel: kernel.into(), id: KernelId::new::<Self>().info((id, card)).cube_dim(block) }
+    /// `kernel`, which is known as `asked` elsewhere.
+    fn new(kernel: Arc<dyn CubeTask<CudaCompiler>>, asked: &KernelId, card: Card) -> Self {
+        let id = KernelId::new::<Self>().info((asked.stable_hash(), card));
+        Self { kernel, id: id.cube_dim(asked.cube_dim) }
     }
 }
 
@@ -114,7 +115,7 @@ impl Kernels<CudaRuntime> for CudaKernels {
             card: Card { capability: capability_of(device.index_id.into()), driver },
             properties: Arc::new(ComputeServer::utilities(server).properties.clone()),
             cache,
-            known: HashSet::new(),
+            known: HashMap::new(),
             options: None,
             under_way: None,
         }
@@ -127,12 +128,16 @@ impl Kernels<CudaRuntime> for CudaKernels {
         mode: ExecutionMode,
         stream: StreamId,
     ) -> (Kernel<CudaRuntime>, bool) {
-        let kernel = ForCard::new(kernel, self.card);
+        let mut asked = kernel.id();
+        let kernel = Arc::from(kernel);
+        asked.mode(mode);
+        if let Some(id) = self.known.get(&asked) {
+            return (Box::new(ForCard { kernel, id: id.clone() }), true);
+        }
+        let kernel = ForCard::new(kernel, &asked, self.card);
         let mut id = kernel.id();
         id.mode(mode);
-        if self.known.contains(&id) {
-            return (Box::new(kernel), true);
-        }
+        self.known.insert(asked, id.clone());
         let stored = |(_, contents): &(_, Cache<_, _>)| contents.get(&id.stable_hash()).is_some();
         let stored = self.cache.as_ref().map(stored);
         match stored {
@@ -144,7 +149,7 @@ impl Kernels<CudaRuntime> for CudaKernels {
             let options = self.options.get_or_insert_with(|| ask(server, stream)).clone();
             let job = Job {
                 kernel: kernel.clone(),
-                id: id.clone(),
+                id,
                 mode,
                 options,
                 capability: self.card.capability,
@@ -153,7 +158,6 @@ impl Kernels<CudaRuntime> for CudaKernels {
             let workers = || (Workers::new(Job::run), stream);
             self.under_way.get_or_insert_with(workers).0.begin(job);
         }
-        self.known.insert(id);
         (Box::new(kernel), ready)
     }
 
@@ -171,6 +175,9 @@ impl Kernels<CudaRuntime> for CudaKernels {
         ask(server, stream);
     }
 }
+
+/// A compiled kernel, and what CubeCL's cache calls it.
+type Stored = (StableHash, Compiled);
 
 /// What CubeCL keeps of a compiled kernel.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,9 +199,8 @@ struct Job {
 }
 
 impl Job {
-    /// Machine code, and what CubeCL's cache calls it. `None` if there is none or the card cannot run
-    /// it: the server will say why.
-    fn run(self) -> Option<(StableHash, Compiled)> {
+    /// `None` if there is no machine code or the card cannot run it: the server will say why.
+    fn run(self) -> Option<Stored> {
         let Self { kernel, id, mode, options, capability, properties } = self;
         validate_cube_dim(&properties, &id).and_then(|()| validate_units(&properties, &id)).ok()?;
         let address = kernel.address_type();
@@ -291,26 +297,27 @@ mod tests {
 
     const HOPPER: Card = Card { capability: (9, 0), driver: 13_000 };
 
-    fn kernel(shared: usize) -> Kernel<CudaRuntime> {
+    fn kernel(shared: usize, card: Card) -> ForCard {
         static TEXT: Text =
             Text::new("extern \"C\" __global__ void twice(float* x) { x[threadIdx.x] *= 2.0f; }\n");
-        Box::new(Source {
+        let source = Source {
             entry: "twice",
             text: &TEXT,
             defines: vec![],
             preamble: |_| String::new(),
             block: CubeDim::new_1d(32),
             shared,
-        })
+        };
+        let asked = source.id();
+        ForCard::new(Arc::new(source), &asked, card)
     }
 
     #[test]
     fn one_kernel_on_two_cards_is_two() {
-        let id = |card| ForCard::new(kernel(0), card).id().stable_hash();
+        let id = |card| kernel(0, card).id().stable_hash();
         let [other, older] = [(8, 0), (9, 0)].map(|capability| Card { capability, driver: 12_000 });
-        let known = HashSet::from([id(HOPPER), id(other), id(older)]);
-        assert_eq!(known.len(), 3);
-        assert!(known.contains(&id(HOPPER)));
+        assert_eq!(id(HOPPER), id(HOPPER));
+        assert!(id(HOPPER) != id(other) && id(HOPPER) != id(older));
     }
 
     /// With NVRTC where CubeCL finds it: in the folder that `CUDA_PATH` names, and loadable.
@@ -324,7 +331,7 @@ mod tests {
         let properties = Arc::new(TextRuntime::client(&Default::default()).properties().clone());
         let most = properties.hardware.max_shared_memory_size;
         let code = |shared| {
-            let kernel = ForCard::new(kernel(shared), HOPPER);
+            let kernel = kernel(shared, HOPPER);
             let id = kernel.id();
             let (options, properties) = (Options::default(), properties.clone());
             let (mode, capability) = (ExecutionMode::Unchecked, HOPPER.capability);
