@@ -63,7 +63,7 @@ mod out;
 pub mod backend;
 mod cli;
 mod commands;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod drivers;
 mod error;
 #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code))]
@@ -102,7 +102,7 @@ pub fn run<K: Block>() -> ExitCode {
     #[cfg(feature = "wgpu")]
     // SAFETY: nothing has been started yet.
     unsafe {
-        drivers::configure();
+        drivers::keep_pipelines();
     }
     out::limits_are_errors();
     let arguments: Vec<OsString> = std::env::args_os().collect();
