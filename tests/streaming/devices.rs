@@ -50,8 +50,8 @@ fn cuda_goes_on_where_it_stopped() {
         MIXED,
     ];
     for block in blocks {
-        check_on::<mixlab_burn::ops::Cuda>(block, "");
+        check_on::<burn_cuda::Cuda>(block, "");
     }
-    check_on::<mixlab_burn::ops::Cuda>(MIXED, r#""unet": true, "bigram_vocab_size": 50,"#);
-    check_on::<mixlab_burn::ops::Cuda>(MIXED, r#""resid_mix": true, "block_scales": true,"#);
+    check_on::<burn_cuda::Cuda>(MIXED, r#""unet": true, "bigram_vocab_size": 50,"#);
+    check_on::<burn_cuda::Cuda>(MIXED, r#""resid_mix": true, "block_scales": true,"#);
 }

@@ -1,4 +1,4 @@
-//! Attention with tensor cores on CUDA, in half precision or TF32: the launches of `flash.cu`.
+//! Attention with tensor cores on CUDA: the launches of `flash.cu`.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -19,15 +19,21 @@ const THREADS: u32 = 128;
 /// Head widths that there are kernels for; others are padded up.
 const WIDTHS: [usize; 5] = [16, 32, 64, 96, 128];
 
+/// Capabilities of cards whose tensor cores multiply TF32 more than six times as fast as other units
+/// multiply floats: A100 and H100. On them three such products are the fastest way to one of floats.
+const FASTER_IN_THREE: [(i32, i32); 2] = [(8, 0), (9, 0)];
+
 /// Bytes of a block's shared memory besides its tiles.
 const BESIDES: usize = 2 << 10;
 
 /// Tiles of a block in shared memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tiles {
     /// Channels of a head that are computed.
     padded: usize,
     dtype: DType,
+    /// Whether floats are multiplied with all their bits.
+    whole: bool,
     /// Queries that the gradients of keys and values take at a time.
     queries: usize,
 }
@@ -37,8 +43,9 @@ impl Tiles {
     const OF_QUERIES: usize = 4 * TILE;
 
     /// `None` if they do not fit into `shared` bytes of a block's shared memory.
-    fn new(padded: usize, dtype: DType, shared: usize) -> Option<Self> {
-        let with = |queries| Self { padded, dtype, queries };
+    fn new(padded: usize, dtype: DType, precision: Precision, shared: usize) -> Option<Self> {
+        let whole = precision == Precision::F32;
+        let with = |queries| Self { padded, dtype, whole, queries };
         let fits = |rows: usize| rows * with(64).row() + BESIDES <= shared;
         let many = padded <= 64 && fits(with(64).of_keys());
         let tiles = with(if many { 64 } else { 32 });
@@ -61,7 +68,7 @@ impl Tiles {
         let kind = match self.dtype {
             DType::BF16 => 0,
             DType::F16 => 1,
-            _ => 2,
+            _ => 2 + self.whole as usize,
         };
         Source {
             entry,
@@ -121,9 +128,10 @@ impl<R: CubeRuntime> Call<R> {
         inputs: [&CubeTensor<R>; 3],
         decay: Option<&CubeTensor<R>>,
     ) -> Option<Self> {
+        let capability = capability(inputs[0]);
         let taken = match inputs[0].dtype {
             DType::BF16 | DType::F16 => true,
-            DType::F32 => of.precision != Precision::F32,
+            DType::F32 => of.precision != Precision::F32 || FASTER_IN_THREE.contains(&capability),
             _ => false,
         };
         let same = taken && inputs.iter().all(|x| x.dtype == inputs[0].dtype);
@@ -131,11 +139,11 @@ impl<R: CubeRuntime> Call<R> {
         let [_, groups, keys, _] = inputs[1].meta.shape().dims();
         let padded = *WIDTHS.iter().find(|w| **w >= width)?;
         let rows = !of.causal || queries == keys;
-        if !same || !rows || !width.is_multiple_of(8) || capability(inputs[0]) < (8, 0) {
+        if !same || !rows || !width.is_multiple_of(8) || capability < (8, 0) {
             return None;
         }
         let shared = inputs[0].client.properties().hardware.max_shared_memory_size;
-        let tiles = Tiles::new(padded, inputs[0].dtype, shared);
+        let tiles = Tiles::new(padded, inputs[0].dtype, of.precision, shared);
         if tiles.is_none() {
             let why = format!(
                 "heads of `{width}` channels need more than `{shared}` bytes of shared memory"
@@ -239,32 +247,42 @@ mod tests {
     const ENTRIES: [&str; 4] =
         ["attention_forward", "attention_delta", "attention_dq", "attention_dkdv"];
 
+    const KINDS: [(DType, Precision); 4] = [
+        (DType::BF16, Precision::Bf16),
+        (DType::F16, Precision::Bf16),
+        (DType::F32, Precision::Tf32),
+        (DType::F32, Precision::F32),
+    ];
+
     /// On the oldest cards every one, on later ones those with all that a text can hold.
     #[test]
     fn all_texts_compile() {
         let (oldest, later) = ARCHITECTURES.split_at(1);
-        for (padded, dtype) in WIDTHS
-            .into_iter()
-            .flat_map(|padded| [DType::BF16, DType::F16, DType::F32].map(|dtype| (padded, dtype)))
-        {
-            for shared in [99 << 10, 227 << 10] {
-                let Some(tiles) = Tiles::new(padded, dtype, shared) else { continue };
-                for entry in ENTRIES {
-                    for flags in [[false, false], [false, true], [true, false]] {
-                        compiles(&tiles.source(entry, flags, 0), oldest);
-                    }
-                    let whole = tiles.source(entry, [true; 2], 0);
-                    compiles(&whole, oldest);
-                    compiles(&whole, later);
-                }
+        let kinds = WIDTHS.into_iter().flat_map(|padded| KINDS.map(|kind| (padded, kind)));
+        let mut all: Vec<Tiles> = kinds
+            .flat_map(|(padded, (dtype, precision))| {
+                [99 << 10, 227 << 10].map(|shared| Tiles::new(padded, dtype, precision, shared))
+            })
+            .flatten()
+            .collect();
+        // Most are the same on small cards and on large ones.
+        all.dedup();
+        for (tiles, entry) in all.iter().flat_map(|tiles| ENTRIES.map(|entry| (tiles, entry))) {
+            for flags in [[false, false], [false, true], [true, false]] {
+                compiles(&tiles.source(entry, flags, 0), oldest);
             }
+            let whole = tiles.source(entry, [true; 2], 0);
+            compiles(&whole, oldest);
+            compiles(&whole, later);
         }
     }
 
     #[test]
     fn a_card_of_99_kib_takes_what_fits_and_with_fewer_queries_more() {
         let of = |dtype, kib: usize| {
-            WIDTHS.map(|padded| Tiles::new(padded, dtype, kib << 10).map(|tiles| tiles.queries))
+            WIDTHS.map(|padded| {
+                Tiles::new(padded, dtype, Precision::F32, kib << 10).map(|tiles| tiles.queries)
+            })
         };
         let [many, few] = [Some(64), Some(32)];
         for (dtype, kib) in [(DType::BF16, 227), (DType::F32, 227), (DType::BF16, 99)] {

@@ -34,7 +34,7 @@ pub(crate) fn product<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let [a, b] = [a, b].map(|x| operand(x, precision));
     #[cfg(feature = "cuda")]
-    if hopper::available(&a, precision) {
+    if hopper::takes([&a, &b], precision) {
         return hopper::product([a, b], precision, out, _rows);
     }
     let rounds = R::name(&a.client) == "cuda";
@@ -54,7 +54,8 @@ pub(crate) fn operand<R: CubeRuntime>(x: CubeTensor<R>, precision: Precision) ->
 /// `x` for two products, once by rows and once by columns: with aligned rows if that saves copies.
 pub(crate) fn read_twice<R: CubeRuntime>(x: CubeTensor<R>, _precision: Precision) -> CubeTensor<R> {
     #[cfg(feature = "cuda")]
-    if hopper::available(&x, _precision)
+    if _precision != Precision::F32
+        && hopper::available(&x)
         && x.is_contiguous()
         && !(x.meta.shape()[1] * x.elem_size()).is_multiple_of(16)
     {

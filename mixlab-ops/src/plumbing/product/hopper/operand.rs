@@ -6,6 +6,7 @@ use cubecl::prelude::*;
 use cubecl::server::{TensorMapBinding, TensorMapMeta};
 use cubecl::zspace::{Shape, metadata::Metadata, strides};
 
+use super::planes::{PLANES, planes};
 use crate::Precision;
 use crate::plumbing::product::copies::{transposed_copy, with_padded_rows};
 
@@ -14,6 +15,8 @@ use crate::plumbing::product::copies::{transposed_copy, with_padded_rows};
 pub struct Operand<R: CubeRuntime> {
     pub tensor: CubeTensor<R>,
     pub batch: usize,
+    /// Times that the batch lies in memory: of f32 once for every plane.
+    planes: usize,
     /// Length along the result, and along the sum.
     pub outer: usize,
     pub depth: usize,
@@ -26,8 +29,13 @@ pub struct Operand<R: CubeRuntime> {
 
 impl<R: CubeRuntime> Operand<R> {
     /// `x` `[…, outer, depth]`, copied if the copy engine cannot read it as it lies; TF32
-    /// instructions also want neighbours along the sum.
+    /// instructions also want neighbours along the sum. In f32 its planes.
     pub fn new(x: CubeTensor<R>, precision: Precision) -> Self {
+        if precision == Precision::F32 {
+            let all =
+                Self::in_place(&planes(x), Precision::Bf16).expect("rows of planes are aligned");
+            return Self { batch: all.batch / PLANES, planes: PLANES, ..all };
+        }
         Self::in_place(&x, precision).unwrap_or_else(|| {
             if let Some(copy) = transposed_copy(&x, 16) {
                 return Self::in_place(&copy, precision).expect("rows were aligned");
@@ -56,6 +64,7 @@ impl<R: CubeRuntime> Operand<R> {
         (dense && aligned && start).then_some(Self {
             tensor,
             batch,
+            planes: 1,
             outer,
             depth,
             across,
@@ -79,7 +88,7 @@ impl<R: CubeRuntime> Operand<R> {
         let box_rows = if self.across { depth } else { across_rows };
         let kind = if precision == Precision::Tf32 { FloatKind::TF32 } else { FloatKind::BF16 };
         let meta = Metadata::new(
-            Shape::new([self.batch, rows, columns]),
+            Shape::new([self.planes * self.batch, rows, columns]),
             strides![self.matrix, self.row, 1],
         );
         TensorMapBinding {
