@@ -69,7 +69,6 @@ fn newton_schulz(steps: usize, x: &[f32], [r, c]: [usize; 2], threads: bool) -> 
     let mut next = vec![0.0; r * c];
     let [first, third, fifth] = QUINTIC;
     let add = Product { factor: 1.0, add: true, threads };
-    let sides = |x, other, high: bool| if high { (other, x) } else { (x, other) };
     for _ in 0..steps {
         let matrix = Matrix::whole(&x, c);
         let (left, right) = sides(matrix, matrix.transposed(), r > c);
@@ -83,6 +82,11 @@ fn newton_schulz(steps: usize, x: &[f32], [r, c]: [usize; 2], threads: bool) -> 
         core::mem::swap(&mut x, &mut next);
     }
     x
+}
+
+/// Both, or the other way round.
+fn sides<'a>(a: Matrix<'a>, b: Matrix<'a>, turned: bool) -> (Matrix<'a>, Matrix<'a>) {
+    if turned { (b, a) } else { (a, b) }
 }
 
 /// `to ← factor · x`.
