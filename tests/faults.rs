@@ -18,10 +18,10 @@ const CONFIG: &str = r#"{
 const ENDLESS: &str = "training.steps=100000000";
 
 /// A folder with a config and shards.
-struct Scene(tempfile::TempDir);
+pub struct Scene(tempfile::TempDir);
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scene = Self(tempfile::tempdir().unwrap());
         fs::write(scene.at("c.json"), CONFIG).unwrap();
         scene.shard("train_0.bin");
@@ -29,7 +29,7 @@ impl Scene {
         scene
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -39,22 +39,36 @@ impl Scene {
         write_shard(&self.at(name), &tokens).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).current_dir(self.0.path());
         command
     }
 
     /// Trains on the shards with more arguments.
-    fn arch(&self, more: &[&str]) -> Command {
+    pub fn arch(&self, more: &[&str]) -> Command {
         let base = ["arch", "--config", "c.json", "--train", "train_*.bin", "--log-every", "1"];
         let more: Vec<&str> = base.into_iter().chain(more.iter().copied()).collect();
         self.command(&more)
     }
 
     /// A run without an end, after its first step.
-    fn endless(&self, more: &[&str]) -> Child {
-        let mut command = self.arch(&[&["--set", ENDLESS], more].concat());
+    pub fn endless(&self, more: &[&str]) -> Child {
+        self.endless_under(&[], more)
+    }
+
+    /// [`Self::endless`], started by the program of `under`.
+    pub fn endless_under(&self, under: &[&str], more: &[&str]) -> Child {
+        let run = self.arch(&[&["--set", ENDLESS], more].concat());
+        let mut command = match under.first() {
+            None => run,
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.args(&under[1..]).arg(run.get_program()).args(run.get_args());
+                command.current_dir(self.0.path());
+                command
+            }
+        };
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
@@ -69,7 +83,7 @@ impl Scene {
 }
 
 /// The message of a command that was refused before it computed anything.
-fn refused(output: &Output, code: i32) -> String {
+pub fn refused(output: &Output, code: i32) -> String {
     let message = stderr(output);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(code), "{message}");
@@ -104,7 +118,10 @@ fn an_output_over_an_input_is_refused_and_nothing_is_written() {
     let scene = Scene::new();
     assert!(scene.arch(&["--safetensors", "w.st"]).status().unwrap().success());
     let load = ["--safetensors-load", "w.st"];
-    let cases: [&[&str]; 7] = [
+    fs::write(scene.at("prepared.json"), "{}").unwrap();
+    let cases: [&[&str]; 9] = [
+        &["--safetensors", "prepared.json"],
+        &["--safetensors", "both", "--checkpoint-dir", "./both"],
         &["--safetensors", "c.json"],
         &["--metrics", "c.json"],
         &["--metrics", "train_0.bin"],
@@ -205,6 +222,19 @@ fn weights_that_no_disk_takes_are_an_error_and_the_old_ones_stay() {
     assert!(message.contains("the weights are lost") && message.contains("hint: "), "{message}");
     assert_eq!(fs::read(scene.at("w.st")).unwrap(), b"of an earlier run");
     assert!(!scene.at(".writing-w.st").exists());
+}
+
+/// Likewise.
+#[cfg(unix)]
+#[test]
+fn a_race_that_finds_no_room_leaves_nothing_in_the_way() {
+    let scene = Scene::new();
+    let run = "ulimit -f 0; exec \"$0\" race --configs . --train train_0.bin --output r";
+    let mut command = Command::new("bash");
+    let output =
+        command.args(["-c", run]).arg(binary()).current_dir(scene.0.path()).output().unwrap();
+    refused(&output, 1);
+    assert_eq!(fs::read_dir(scene.at("r")).unwrap().count(), 0);
 }
 
 #[cfg(unix)]
