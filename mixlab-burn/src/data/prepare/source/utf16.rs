@@ -108,6 +108,6 @@ mod tests {
         assert_eq!(read(&[0x3d, 0xd8, b'a', 0], true), [BROKEN, b'a']);
         assert_eq!(read(&[b'a', 0, 0x3d, 0xd8], true), [b'a', BROKEN]);
         assert_eq!(read(&[b'a', 0, b'b'], true), [b'a', BROKEN]);
-        assert_eq!(read(&[], true), []);
+        assert!(read(&[], true).is_empty());
     }
 }
