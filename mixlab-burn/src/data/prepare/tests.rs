@@ -192,7 +192,8 @@ fn holes_in_the_ids_are_told_with_the_size_that_a_model_needs() {
 fn halves_of_utf16_are_counted() {
     let (folder, options) = options("");
     let input = folder.path().join("half.txt");
-    let units = [0xfeff, 0xd83d].into_iter().chain("some text ".repeat(9).encode_utf16());
+    let text = "some text ".repeat(9);
+    let units = [0xfeff, 0xd83d].into_iter().chain(text.encode_utf16());
     fs::write(&input, units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
     let found = Mutex::new(Vec::new());
     let tell = |event: Event| found.lock().unwrap().push(event);
