@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mixlab_burn::blocks::Builtin;
-use mixlab_burn::config::{BlockSpec, Config, ConfigError, Field, Kind, PhaseSpec, TrainingSpec};
+use mixlab_burn::config::{
+    BlockSpec, Config, ConfigError, Field, FieldKind, PhaseSpec, TrainingSpec,
+};
 use mixlab_burn::plan::{Plan, Planned};
 use mixlab_burn::program::Counts;
 use mixlab_burn::random::Generator;
@@ -151,8 +153,8 @@ const NUMBERS: [&str; 8] =
 /// Each override that gives a number field within `prefix` an extreme value.
 fn extremes(prefix: &str, fields: &'static [Field]) -> Vec<String> {
     let values = |field: &Field| match field.kind {
-        Kind::Int => &INTEGERS[..],
-        Kind::F32 | Kind::F64 => &NUMBERS[..],
+        FieldKind::Int => &INTEGERS[..],
+        FieldKind::F32 | FieldKind::F64 => &NUMBERS[..],
         _ => &[],
     };
     let settings = |field: &'static Field| {

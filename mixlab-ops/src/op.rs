@@ -56,7 +56,7 @@ pub trait Op<const N: usize>: Clone + Debug + Send + Sync + 'static {
     /// what a program would take of memory is counted by that.
     const IN_PLACE: bool = false;
 
-    /// Whether GPU backends run [`Op::cube`] instead of the reference.
+    /// Whether GPU backends run `Op::cube` instead of the reference.
     const KERNEL: bool = false;
 
     /// The attributes as a compact JSON object, for captured programs.

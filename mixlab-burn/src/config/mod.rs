@@ -24,7 +24,7 @@ mod training;
 mod values;
 
 pub use block::{BlockSpec, CustomOp, CustomWeight};
-pub use fields::{Field, Kind, Rule};
+pub use fields::{Field, FieldKind, Rule};
 pub use model::Config;
 pub use node::{Node, Origin, Value};
 pub use problem::{ConfigError, Finding, Problem, Problems, Reported, nearest, nearest_hint};

@@ -32,7 +32,7 @@ pub use length::LengthError;
 pub use schedule::Schedule;
 pub use sizes::MAX_ELEMENTS;
 pub use techniques::{Average, Qat, TestTime, TestTimeMode};
-pub use training::{Group, Optimizer, Phase, Training};
+pub use training::{Algorithm, Group, Phase, Training};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
 const DEFAULT_MLP_MULT: f64 = 2.67;
