@@ -136,6 +136,8 @@ pub use insert::{Insert, insert};
 pub use linear::{Linear, LinearGradient, linear, linear_to};
 pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
 pub use op::{Backend, Op, Tape};
+#[cfg(feature = "cuda")]
+pub use plumbing::deferred::{Cuda, Deferred};
 pub use plumbing::product::Precision;
 pub(crate) use plumbing::{all, run};
 pub use plumbing::{fallbacks, lift, lower};
