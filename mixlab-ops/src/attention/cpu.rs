@@ -7,11 +7,15 @@ use burn_flex::FlexTensor;
 
 use super::Attention;
 use crate::plumbing::cpu::{
-    Heads as View, Matrix, Product, exp, joined, maximum, multiply, parallel, sum, tensor, wide,
+    Heads as View, Matrix, Product, exp, joined, maximum, multiply, parallel, parallel_if, sum,
+    tensor, wide,
 };
 
 /// Query rows of a block.
 const BLOCK: usize = 64;
+
+/// Multiplications of all scores that make several threads pay: a token after few others has fewer.
+const LARGE: usize = 1 << 16;
 
 /// The inputs and options of softmax attention, whose scores may fade with distance.
 pub(crate) struct Heads {
@@ -91,9 +95,10 @@ impl Heads {
 
     /// The result `[B, H, T, hd]` and the log-sum-exp of each row of scores, `[B, H, T, 1]`.
     pub fn forward(&self) -> [FlexTensor; 2] {
-        let [b, h, t, _] = self.q.dims;
+        let [b, h, t, hd] = self.q.dims;
         let tasks: Vec<_> = (0..b * h).map(|n| (n / h, n % h)).collect();
-        let heads = parallel(tasks, |(batch, head)| self.head(batch, head));
+        let large = b * h * t * self.k.dims[2] * hd >= LARGE;
+        let heads = parallel_if(large, tasks, |(batch, head)| self.head(batch, head));
         let parts: Vec<&[f32]> = heads.iter().map(|(y, _)| y.as_slice()).collect();
         let sums = heads.iter().flat_map(|(_, sums)| sums.iter().copied()).collect();
         [joined(&parts, self.q.dims), tensor(sums, [b, h, t, 1])]

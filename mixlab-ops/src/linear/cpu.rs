@@ -2,14 +2,10 @@
 
 use burn_flex::FlexTensor;
 
-use crate::plumbing::cpu::{Matrix, Product, forward_strided, multiply, tensor};
-
-const THREADS: Product = Product { factor: 1.0, add: false, threads: true };
+use crate::plumbing::cpu::{Matrix, forward_strided, multiplied, tensor};
 
 fn product(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
-    let mut y = vec![0.0; a.rows * b.columns];
-    multiply(&mut y, b.columns, a, b, THREADS);
-    tensor(y, [a.rows, b.columns])
+    tensor(multiplied(a, b, true), [a.rows, b.columns])
 }
 
 pub(super) fn linear(inputs: &[FlexTensor; 2]) -> FlexTensor {

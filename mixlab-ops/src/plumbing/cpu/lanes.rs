@@ -7,6 +7,9 @@ pub(crate) type Lanes = [f32; WIDTH];
 /// Length of [`Lanes`].
 pub(crate) const WIDTH: usize = 16;
 
+/// Elements from one that is read to one that is fetched ahead: four lines of a cache.
+const AHEAD: usize = 64;
+
 /// Runs `body` compiled for the widest vectors that this processor has.
 ///
 /// `body`, and every closure within that is not trivial, must be `#[inline(always)]`: only what is
@@ -41,6 +44,20 @@ pub(crate) fn wide<R>(body: impl FnOnce() -> R) -> R {
         }
     }
     body()
+}
+
+/// Asks for the place of `x` that will be read when [`AHEAD`] more elements have been, counted from
+/// `at`; where the processor has an instruction for it, and whether or not `x` reaches that far.
+#[inline(always)]
+pub(super) fn prefetch(x: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at + AHEAD).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, at);
 }
 
 /// `f` of each lane of `x`.

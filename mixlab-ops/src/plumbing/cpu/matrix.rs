@@ -1,11 +1,11 @@
-//! Matrix products on strided slices, by the `gemm` crate unless the first has one row.
+//! Matrix products on strided slices: of few rows in `row.rs`, of more in `packed.rs`.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
-use gemm::Parallelism;
 
-use super::row;
+use super::{packed, row};
 
 /// A matrix within a slice: element `(i, j)` is at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ impl<'a> Matrix<'a> {
         Self { data: &self.data[range.start * self.row_stride..], rows: range.len(), ..self }
     }
 
-    fn fits(&self) -> bool {
+    pub(super) fn fits(&self) -> bool {
         let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
         last < self.data.len()
     }
@@ -80,9 +80,6 @@ impl Default for Product {
     }
 }
 
-/// Multiplications that make a second thread pay: about 0.05 ms of work.
-const LARGE: usize = 1 << 22;
-
 /// `to ← factor · a b [+ to]`, where the rows of `to` lie `row_stride` apart.
 pub(crate) fn multiply(
     to: &mut [f32],
@@ -101,42 +98,31 @@ pub(crate) fn multiply(
     }
     assert!(a.fits() && b.fits() && n <= row_stride && (m - 1) * row_stride + n <= to.len());
     if row::takes(a, b) {
-        return row::multiply(&mut to[..n], a, b, product);
+        return row::multiply(&mut to[..(m - 1) * row_stride + n], row_stride, a, b, product);
     }
-    let parallelism = if product.threads && m * n * k >= LARGE {
-        Parallelism::Rayon(0)
-    } else {
-        Parallelism::None
-    };
-    let strides = |x: Matrix<'_>| (x.column_stride as isize, x.row_stride as isize);
-    let ((a_column, a_row), (b_column, b_row)) = (strides(a), strides(b));
-    let (from, with) = (a.data.as_ptr(), b.data.as_ptr());
-    let to = to.as_mut_ptr();
-    // SAFETY: the assertion above keeps every element within its slice, rows of `to` do not overlap,
-    // and `to` is borrowed mutably, so it overlaps neither operand.
+    // SAFETY: a product writes nothing that is not a number.
+    let to = unsafe { &mut *(&raw mut *to as *mut [MaybeUninit<f32>]) };
+    // SAFETY: what is there are numbers.
+    unsafe { packed::multiply(&mut to[..(m - 1) * row_stride + n], row_stride, a, b, product) }
+}
+
+/// The product `a b` in memory of its own.
+pub(crate) fn multiplied(a: Matrix<'_>, b: Matrix<'_>, threads: bool) -> Vec<f32> {
+    let (len, product) = (a.rows * b.columns, Product { threads, ..Product::default() });
+    if len * a.columns == 0 || row::takes(a, b) {
+        let mut to = vec![0.0; len];
+        multiply(&mut to, b.columns, a, b, product);
+        return to;
+    }
+    assert_eq!(a.columns, b.rows, "inner sizes");
+    assert!(a.fits() && b.fits());
+    let mut to = Vec::with_capacity(len);
+    // SAFETY: a product that adds to nothing reads nothing of what is there, and writes all of it.
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            to,
-            1,
-            row_stride as isize,
-            product.add,
-            from,
-            a_column,
-            a_row,
-            with,
-            b_column,
-            b_row,
-            1.0,
-            product.factor,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+        packed::multiply(&mut to.spare_capacity_mut()[..len], b.columns, a, b, product);
+        to.set_len(len);
     }
+    to
 }
 
 #[cfg(test)]
@@ -160,6 +146,20 @@ mod tests {
             let dot = |j| (0..4).map(|k| a.data[i * 9 + k * 2] * b.data[j * 4 + k]).sum::<f32>();
             let expected = if j < 5 { 1.0 + 0.5 * dot(j) } else { 1.0 };
             assert_eq!(to[i * 7 + j], expected, "({i}, {j})");
+        }
+    }
+
+    #[test]
+    fn products_in_memory_of_their_own_are_whole_whatever_their_size() {
+        for (m, k, n) in [(0, 3, 2), (5, 0, 3), (2, 3, 0), (1, 9, 7), (6, 5, 17), (70, 3, 40)] {
+            let (a, b) = (numbers(m * k), numbers(k * n));
+            let [a, b] = [(&a, m, k), (&b, k, n)]
+                .map(|(data, rows, columns)| Matrix { rows, ..Matrix::whole(data, columns) });
+            let expected = (0..m * n).map(|at| {
+                let (i, j) = (at / n, at % n);
+                (0..k).map(|l| a.data[i * k + l] * b.data[l * n + j]).sum::<f32>()
+            });
+            assert_eq!(multiplied(a, b, true), expected.collect::<Vec<_>>(), "{m} {k} {n}");
         }
     }
 

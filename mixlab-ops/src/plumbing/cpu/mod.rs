@@ -7,6 +7,7 @@
 mod heads;
 mod lanes;
 mod matrix;
+mod packed;
 mod row;
 mod split;
 
@@ -16,8 +17,8 @@ use burn_std::Bytes;
 
 pub(crate) use heads::{Heads, joined, streamed};
 pub(crate) use lanes::{Lanes, each, exp, maximum, sigmoid, sum, tanh, wide};
-pub(crate) use matrix::{Matrix, Product, forward_strided, multiply};
-pub(crate) use split::{column_sums, each_row, parallel, pointwise};
+pub(crate) use matrix::{Matrix, Product, forward_strided, multiplied, multiply};
+pub(crate) use split::{column_sums, each_row, parallel, parallel_if, pointwise};
 
 /// A tensor of `shape` that owns `data`, in row-major order.
 pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {

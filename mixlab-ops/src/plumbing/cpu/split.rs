@@ -1,6 +1,7 @@
 //! Work cut into tasks by size alone, and run by as many threads as there are.
 
 use core::array;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
@@ -14,14 +15,25 @@ const TASK: usize = 1 << 14;
 
 /// Runs `body` on each task, in parallel if there are several.
 pub(crate) fn parallel<T: Send, R: Send>(tasks: Vec<T>, body: impl Fn(T) -> R + Sync) -> Vec<R> {
-    match tasks.len() {
-        1 => tasks.into_iter().map(body).collect(),
-        _ => tasks.into_par_iter().map(&body).collect(),
+    parallel_if(true, tasks, body)
+}
+
+/// [`parallel`] if `large` says that the tasks are worth handing out; else one after the other.
+pub(crate) fn parallel_if<T: Send, R: Send>(
+    large: bool,
+    tasks: Vec<T>,
+    body: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    if large && tasks.len() > 1 {
+        tasks.into_par_iter().map(&body).collect()
+    } else {
+        tasks.into_iter().map(body).collect()
     }
 }
 
 /// Fills `M` new buffers, `widths[m]` elements a row in the `m`-th, with `body`, which is given
-/// a range of rows and their part of each buffer. `cost` is the number of elements that one row reads.
+/// a range of rows and their part of each buffer, zeros. `cost` is the number of elements that one row
+/// reads.
 #[inline(always)]
 pub(crate) fn each_row<const M: usize>(
     rows: usize,
@@ -30,11 +42,12 @@ pub(crate) fn each_row<const M: usize>(
     body: impl Fn(Range<usize>, [&mut [f32]; M]) + Sync,
 ) -> [Vec<f32>; M] {
     let height = (TASK / cost.max(1)).max(1);
-    let mut buffers = widths.map(|width| vec![0.0; rows * width]);
+    let mut buffers = widths.map(|width| Vec::with_capacity(rows * width));
     let mut at = 0;
-    let mut parts = buffers.each_mut().map(|buffer| {
+    let mut parts = buffers.each_mut().map(|buffer: &mut Vec<f32>| {
         at += 1;
-        buffer.chunks_mut((height * widths[at - 1]).max(1))
+        let width = widths[at - 1];
+        buffer.spare_capacity_mut()[..rows * width].chunks_mut((height * width).max(1))
     });
     let tasks = (0..rows).step_by(height).map(|first| {
         let part = parts.each_mut().map(|part| part.next().unwrap_or_default());
@@ -44,13 +57,27 @@ pub(crate) fn each_row<const M: usize>(
         tasks.collect(),
         #[inline(always)]
         |(range, part)| {
+            // Cleared where it is filled next: whole buffers would leave the cache in between.
+            let part = part.map(cleared);
             wide(
                 #[inline(always)]
                 || body(range, part),
             )
         },
     );
+    for (buffer, width) in buffers.iter_mut().zip(widths) {
+        // SAFETY: it has room for as many, and the tasks have cleared all of them: their parts are
+        // those of `rows` rows, without gaps.
+        unsafe { buffer.set_len(rows * width) };
+    }
     buffers
+}
+
+/// `part`, filled with zeros.
+fn cleared(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    part.fill(MaybeUninit::new(0.0));
+    // SAFETY: every element was written.
+    unsafe { part.assume_init_mut() }
 }
 
 /// `M` new tensors of the shape of the first input, computed element by element from `N` of it.
