@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mixlab_burn::blocks::Builtin;
-use mixlab_burn::config::{BlockSpec, Config, ConfigError, Field, Kind, PhaseSpec, TrainingSpec};
+use mixlab_burn::config::{
+    BlockSpec, Config, ConfigError, Field, FieldKind, PhaseSpec, TrainingSpec,
+};
 use mixlab_burn::plan::{Plan, Planned};
 use mixlab_burn::program::Counts;
 use mixlab_burn::random::Generator;
@@ -151,8 +153,8 @@ const NUMBERS: [&str; 8] =
 /// Each override that gives a number field within `prefix` an extreme value.
 fn extremes(prefix: &str, fields: &'static [Field]) -> Vec<String> {
     let values = |field: &Field| match field.kind {
-        Kind::Int => &INTEGERS[..],
-        Kind::F32 | Kind::F64 => &NUMBERS[..],
+        FieldKind::Int => &INTEGERS[..],
+        FieldKind::F32 | FieldKind::F64 => &NUMBERS[..],
         _ => &[],
     };
     let settings = |field: &'static Field| {
@@ -276,4 +278,14 @@ fn many_mistakes_take_time_by_their_number_and_the_first_are_printed() {
         let more = error.more();
         assert!(message.ends_with(&format!("\nand `{more}` more errors")), "{name}: {message}");
     }
+}
+
+/// Each is captured three times: the time of `validate` and of the start of a run grows with them.
+#[test]
+fn so_is_the_number_of_blocks_and_not_each_of_them() {
+    let blocks = vec![r#"{"type": "mlp"}"#; 300_000].join(",");
+    let error = plan(&blocks, &[]).unwrap_err();
+    let [problem] = error.problems().collect::<Vec<_>>()[..] else { panic!("{error}") };
+    assert_eq!(problem.path, "blocks");
+    assert!(problem.message.contains("`300000`") && problem.hint.is_some(), "{error}");
 }

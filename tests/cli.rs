@@ -1,10 +1,11 @@
 //! The command line, run as a process.
 
+mod rejected;
+mod signals;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -271,129 +272,6 @@ fn a_nan_loss_stops_the_run() {
     let output = mixlab(&arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("the loss is NaN at step"), "{}", stderr(&output));
-}
-
-/// The step is finished, the weights are written, and the summary is printed.
-#[cfg(unix)]
-#[test]
-fn an_interrupted_run_ends_with_its_summary_and_exits_with_130() {
-    let temporary = tempfile::tempdir().unwrap();
-    let path = |name: &str| temporary.path().join(name).display().to_string();
-    let (metrics, weights) = (path("metrics.jsonl"), path("model.safetensors"));
-    let config = "golden/cases/plain_swiglu/config.json";
-    let run = ["arch", "--config", config, "--train", TRAIN, "--set", "training.steps=100000000"];
-    let outputs = ["--log-every", "1000000", "--metrics", &metrics, "--safetensors", &weights];
-    let mut command = command(&[&run[..], &outputs].concat());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let trains = || fs::read_to_string(&metrics).is_ok_and(|text| text.contains("\"step\":0"));
-    while !trains() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
-    );
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(printed.contains("=== ARCH RESULT ==="), "{printed}");
-    assert!(Path::new(&weights).exists());
-}
-
-/// A step that would take hours (10⁸ iterations of Newton and Schulz) is not waited for.
-#[cfg(unix)]
-#[test]
-fn a_second_signal_ends_a_run_at_once() {
-    let config = "golden/cases/plain_swiglu/config.json";
-    let endless = ["--set", "training.muon_backend_steps=100000000"];
-    let mut command =
-        command(&[&["arch", "--config", config, "--train", TRAIN][..], &endless].concat());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // From this line on signals are listened to.
-    assert!(lines.any(|line| line.unwrap().contains("IR program")));
-    let id = child.id().to_string();
-    let signal = || Command::new("kill").args(["-TERM", &id]).status().unwrap().success();
-    assert!(signal());
-    std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(child.try_wait().unwrap(), None, "the first one waits for the step");
-    assert!(signal());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-}
-
-/// What the original refuses is refused, and the message names the field or the value.
-#[test]
-fn what_the_original_rejects_is_rejected() {
-    let text = fs::read_to_string(folder().join("golden/cli/errors/errors.json")).unwrap();
-    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
-    let temporary = tempfile::tempdir().unwrap();
-    let mut failures = Vec::new();
-    for case in &cases {
-        let name = case["name"].as_str().unwrap();
-        let path = temporary.path().join(format!("{}.json", name.replace(['/', ' '], "_")));
-        let config =
-            case["config"].as_str().map_or_else(|| case["config"].to_string(), str::to_string);
-        fs::write(&path, config).unwrap();
-        let mut arguments =
-            vec!["-mode", case["mode"].as_str().unwrap(), "-config", path.to_str().unwrap()];
-        arguments.extend(case["extra"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()));
-        let output = mixlab(&arguments);
-        let code = output.status.code();
-        let rejected =
-            case["rejected"] == true && !ACCEPTED.contains(&name) || REFUSED.contains(&name);
-        let message = stderr(&output);
-        let named = !rejected || message.contains(word(name, case));
-        if rejected != matches!(code, Some(1 | 2)) || code == Some(101) || !named {
-            failures.push(format!("{name}: exit {code:?}: {message}"));
-        }
-    }
-    assert!(cases.len() >= 75 && failures.is_empty(), "{}", failures.join("\n"));
-}
-
-/// The original crashes or has no default here; these run.
-const ACCEPTED: [&str; 4] =
-    ["arch_no_train", "cross_attention_arch", "cross_attention_x", "retnet_crash"];
-/// The original lets these mistakes pass.
-const REFUSED: [&str; 3] =
-    ["trailing_garbage", "training.optimizer=sgd", "training.weight_init=zz"];
-
-/// The field that a message about a case must name.
-fn word<'a>(name: &'a str, case: &'a Value) -> &'a str {
-    if let Some(field) = name.strip_prefix("training.") {
-        return field.split(['=']).next().unwrap();
-    }
-    let fields = [
-        ("unknown_field", "foo"),
-        ("unknown_block_field", "zzz"),
-        ("unknown_block", "zzz"),
-        ("no_blocks", "blocks"),
-        ("no_dim", "model_dim"),
-        ("no_vocab", "vocab_size"),
-        ("bad_json", "expected"),
-        ("plain_no_heads", "heads"),
-        ("heads_not_div", "heads"),
-        ("kv_heads", "kv_heads"),
-        ("qk_gain", "qk_gain"),
-        ("rope", "rope_dims"),
-        ("kv_source", "kv_source"),
-        ("recur", "recurrence"),
-        ("wg_", "weight_group"),
-        ("bigram", "bigram_vocab_size"),
-        ("mlp_mult", "mlp_mult"),
-        ("dropout", "dropout"),
-        ("mlp_act", "activation"),
-        ("mlp_slope", "leaky_slope"),
-        ("parallel", "parallel_residual"),
-        ("cross_attention", "blocks["),
-        ("custom", "blocks[0]"),
-        ("bad_quant", "quant"),
-        ("missing_config", "nope.json"),
-        ("arch_nomatch", "/nonexistent/"),
-    ];
-    let known = fields.iter().find(|(prefix, _)| name.starts_with(prefix));
-    known.map_or_else(
-        || case["mode"].as_str().filter(|m| *m == "zzz").unwrap_or("error"),
-        |(_, f)| f,
-    )
 }
 
 #[test]

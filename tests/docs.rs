@@ -7,6 +7,7 @@ mod picture;
 mod reference;
 mod snippets;
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,20 @@ pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Fails unless the file `name` of the workspace is `text`; with `UPDATE_DOCS` it becomes that.
+fn assert_written(name: &str, text: &str) {
+    let path = root().join(name);
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let differs = written.lines().zip(text.lines()).find(|(old, new)| old != new);
+    assert!(
+        written == text,
+        "{name} is out of date, first at {differs:?}; run the test with UPDATE_DOCS=1"
+    );
 }
 
 /// A path as it is named in messages: relative to the workspace.

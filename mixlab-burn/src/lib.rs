@@ -32,8 +32,8 @@
 //!
 //! Everything runs on any backend of Burn; its crate is a feature of `mixlab-ops` here (`cpu` for
 //! burn-flex, `ndarray`, `candle`, `tch`, `cuda`, `rocm`, `wgpu` with Vulkan and Metal), because the
-//! operations that Burn lacks are made for it there. A backend of your own takes one line:
-//! `impl mixlab_burn::ops::Backend for Mine {}`.
+//! operations that Burn lacks are made for it there. A backend of your own takes one line in the crate
+//! that defines its type: `impl mixlab_burn::ops::Backend for Mine {}`.
 #![warn(missing_docs)]
 
 pub mod blocks;

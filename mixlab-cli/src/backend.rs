@@ -10,7 +10,7 @@ use mixlab_burn::ops::Backend;
 
 use crate::error::Request;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-use crate::failure::watched;
+use crate::{drivers, failure::watched};
 
 /// Where to compute.
 #[derive(Args)]
@@ -164,25 +164,6 @@ pub trait Job: Send {
     fn run<A>(self, device: A::Device, place: &Place) -> anyhow::Result<()>
     where
         A: AutodiffBackend<InnerBackend: Backend> + Backend;
-}
-
-/// How CubeCL compiles and allocates, unless a `cubecl.toml` says otherwise.
-///
-/// Compiled kernels stay in the user's cache folder: a second run starts in a fraction of the time.
-/// Buffers have the size that was asked for: every step asks for the same sizes, and shared pages
-/// would leave up to half of the device's memory unused.
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn configure() {
-    use cubecl::config::memory::PersistentMemory;
-    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
-    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    if let Ok(root) = mixlab_burn::data::demo::default_cache_root() {
-        config.compilation.cache.get_or_insert(CacheConfig::File(root.join("mixlab/kernels")));
-    }
-    if let PersistentMemory::Enabled = config.memory.persistent_memory {
-        config.memory.persistent_memory = PersistentMemory::Enforced;
-    }
-    CubeClRuntimeConfig::set(config);
 }
 
 /// Keeps freed memory for the next step, which allocates the same again: clearing fresh pages would
@@ -343,10 +324,10 @@ fn cuda(device: usize, job: impl Job) -> anyhow::Result<()> {
     if device >= count {
         return Err(no_device("cuda", &format!("`--device {device}` of `{count}` devices")));
     }
-    configure();
+    drivers::configure();
     let place = Place { kind: "cuda", device: device.to_string(), gpu: true };
     let cuda = burn_cuda::CudaDevice::new(device);
-    watched(&place, || job.run::<Autodiff<burn_cuda::Cuda>>(cuda, &place))
+    watched(&place, || job.run::<Autodiff<mixlab_burn::ops::Cuda>>(cuda, &place))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -407,7 +388,8 @@ fn wgpu(graphics: Graphics, device: usize, job: impl Job) -> anyhow::Result<()> 
     if !compiled {
         return Err(missing(kind, kind));
     }
-    configure();
+    drivers::configure();
+    drivers::make_folder();
     // wgpu reports a missing adapter by a panic; its text would only repeat what is said below.
     let setup = without_panic(|| match graphics {
         Graphics::Metal => init_setup::<api::Metal>(&device, Default::default()),

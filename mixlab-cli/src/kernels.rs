@@ -9,12 +9,12 @@ use crate::out;
 static COMPILED: AtomicUsize = AtomicUsize::new(0);
 static CACHED: AtomicUsize = AtomicUsize::new(0);
 
-/// Listens to what CubeCL logs when it first meets a kernel.
+/// Listens to what CubeCL logs when it first meets a kernel, and on CUDA to who hands it to CubeCL.
 struct Counter;
 
 impl log::Log for Counter {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target().starts_with("cubecl")
+        ["cubecl_wgpu", "mixlab_ops"].iter().any(|name| metadata.target().starts_with(name))
     }
 
     fn log(&self, record: &log::Record<'_>) {

@@ -63,6 +63,8 @@ mod out;
 pub mod backend;
 mod cli;
 mod commands;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod drivers;
 mod error;
 #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code))]
 mod failure;
@@ -94,8 +96,14 @@ pub fn builtin() -> ExitCode {
     run::<Builtin>()
 }
 
-/// Runs the command line of this process with blocks of type `K`.
+/// Runs the command line of this process with blocks of type `K`. Called before the process starts
+/// threads.
 pub fn run<K: Block>() -> ExitCode {
+    #[cfg(feature = "wgpu")]
+    // SAFETY: nothing has been started yet.
+    unsafe {
+        drivers::keep_pipelines();
+    }
     out::limits_are_errors();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match execute::<K>(&arguments) {

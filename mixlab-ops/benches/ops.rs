@@ -162,8 +162,14 @@ impl<B: Backend> Bench<B> {
             let rope = Rope { dims: hd, base: 1e4, start: 0, inverse: false };
             self.op(&rope, [head(SIZES.batch)], vec![], Limit::Bytes);
             self.op(&Xsa, [head(SIZES.batch), head(SIZES.batch)], vec![], Limit::Bytes);
-            let precision = Precision::Tf32;
-            for batch in [1, SIZES.batch] {
+            let precisions: &[Precision] = match dtype {
+                DType::F32 => &[Precision::Tf32, Precision::F32],
+                _ => &[Precision::Tf32],
+            };
+            let sizes = [1, SIZES.batch];
+            for (batch, &precision) in
+                sizes.into_iter().flat_map(|b| precisions.iter().map(move |p| (b, p)))
+            {
                 // Two products of which causality leaves half.
                 let forward = 2.0 * (batch * heads * time * time * hd) as f64;
                 let limit = Limit::Operations { forward, backward: 2.5 * forward };

@@ -6,7 +6,7 @@
 //!
 //! | backend | what `execute` does |
 //! |---|---|
-//! | `CubeBackend<R>`, `Fusion<…>` of it | the op's [kernels](Op::cube) if it has some, else the reference |
+//! | `CubeBackend<R>`, `Fusion<…>` of it | the op's kernels (`Op::cube`) if it has some, else the reference |
 //! | burn-flex | the op's fused [body](Op::cpu) if it has one, else the reference |
 //! | ndarray, candle, LibTorch | the reference, with Burn's own operations |
 //! | `Router<(…)>` | the reference, on the backend where the inputs are |
@@ -19,8 +19,12 @@
 //! undefined behaviour.
 //!
 //! Features name the backends: `cpu` (burn-flex), `ndarray`, `candle`, `tch`, `cuda`, `rocm`, `wgpu`
-//! (Vulkan, Metal, WebGPU). Any other backend of Burn takes one line in the crate that defines it:
-//! `impl mixlab_ops::Backend for Mine {}`.
+//! (Vulkan, Metal, WebGPU), and with any of the last three every `CubeBackend<R>`; with `cuda` comes
+//! `Cuda`, Burn's backend with kernels compiled side by side. `Autodiff<…>`, `Fusion<…>` and
+//! `Router<(…)>` of a backend that runs operations do too. A backend of your own takes one line, in the
+//! crate that defines its type (Rust lets no other crate say it):
+//! `impl mixlab_ops::Backend for Mine {}`. A backend of a third crate is wrapped in a type of yours, as
+//! `tests/fresh-crate/src/counted.rs` of the repository wraps burn-flex.
 //!
 //! A model written against [`Backend`] trains, runs and describes itself without a second
 //! statement of its mathematics. This crate knows nothing of JSON, blocks or files.
@@ -133,6 +137,8 @@ pub use insert::{Insert, insert};
 pub use linear::{Linear, LinearGradient, linear, linear_to};
 pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
 pub use op::{Backend, Op, Tape};
+#[cfg(feature = "cuda")]
+pub use plumbing::deferred::{Cuda, Deferred};
 pub use plumbing::product::Precision;
 pub(crate) use plumbing::{all, run};
 pub use plumbing::{fallbacks, lift, lower};

@@ -1,12 +1,9 @@
 //! `docs/custom-ops.md`, from the table of operations of `custom` blocks.
 
-use std::env;
-use std::fs;
-
 use mixlab_burn::blocks::custom::ops::{ROWS, Row};
-use mixlab_burn::blocks::custom::{Kind, Param, Presence};
+use mixlab_burn::blocks::custom::{Param, ParamKind, Presence};
 
-use super::root;
+use super::assert_written;
 
 const FILE: &str = "docs/custom-ops.md";
 
@@ -96,10 +93,10 @@ fn result(row: &Row) -> String {
 fn param(param: &Param) -> String {
     let Param { name, kind, presence } = param;
     let kind = match kind {
-        Kind::Int => "size",
-        Kind::Float => "number",
-        Kind::List => "sizes",
-        Kind::Positional => return format!("`{name}`: all sizes in one list, by position"),
+        ParamKind::Int => "size",
+        ParamKind::Float => "number",
+        ParamKind::List => "sizes",
+        ParamKind::Positional => return format!("`{name}`: all sizes in one list, by position"),
     };
     match presence {
         Presence::Required => format!("`{name}`: {kind}"),
@@ -110,15 +107,5 @@ fn param(param: &Param) -> String {
 
 #[test]
 fn the_page_of_operations_is_what_the_table_says() {
-    let text = format!("{HEAD}{}", table());
-    let path = root().join(FILE);
-    if env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    let differs = written.lines().zip(text.lines()).find(|(old, new)| old != new);
-    assert!(
-        written == text,
-        "{FILE} is out of date, first at {differs:?}; run the test with UPDATE_DOCS=1"
-    );
+    assert_written(FILE, &format!("{HEAD}{}", table()));
 }

@@ -1,12 +1,9 @@
 //! `docs/config-reference.md`, from the tables that read a config.
 
-use std::env;
-use std::fs;
+use mixlab_burn::config::{Config, Field, FieldKind};
 
-use mixlab_burn::config::{Config, Field, Kind};
-
+use super::assert_written;
 use super::links::slug;
-use super::root;
 
 const FILE: &str = "docs/config-reference.md";
 
@@ -37,20 +34,21 @@ fn tables(title: &str, path: &str, fields: &[Field], out: &mut String) {
     }
     for field in fields {
         let inner = inner_path(path, field);
-        if let Kind::Object(fields) | Kind::List(&Kind::Object(fields)) = field.kind {
+        if let FieldKind::Object(fields) | FieldKind::List(&FieldKind::Object(fields)) = field.kind
+        {
             tables(&format!("`{inner}`"), &format!("{inner}."), fields, out);
         }
     }
 }
 
 fn inner_path(path: &str, field: &Field) -> String {
-    let list = if matches!(field.kind, Kind::List(_)) { "[]" } else { "" };
+    let list = if matches!(field.kind, FieldKind::List(_)) { "[]" } else { "" };
     format!("{path}{}{list}", field.name)
 }
 
 fn row(path: &str, field: &Field) -> String {
     let kind = match field.kind {
-        Kind::Object(_) | Kind::List(Kind::Object(_)) => {
+        FieldKind::Object(_) | FieldKind::List(FieldKind::Object(_)) => {
             format!("[{}](#{})", field.kind, slug(&inner_path(path, field)))
         }
         kind => kind.to_string(),
@@ -72,14 +70,5 @@ fn default(field: &Field, text: &str) -> String {
 fn the_config_reference_is_what_the_tables_say() {
     let mut text = HEAD.to_owned();
     tables("Top level", "", Config::FIELDS, &mut text);
-    let path = root().join(FILE);
-    if env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    let differs = written.lines().zip(text.lines()).find(|(old, new)| old != new);
-    assert!(
-        written == text,
-        "{FILE} is out of date, first at {differs:?}; run the test with UPDATE_DOCS=1"
-    );
+    assert_written(FILE, &text);
 }

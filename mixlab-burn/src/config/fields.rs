@@ -11,7 +11,7 @@ pub struct Field {
     /// Its key in the JSON text.
     pub name: &'static str,
     /// The type of its value.
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// What holds when the field is left out; `None` for a required field.
     pub default: Option<&'static str>,
     /// What the field means.
@@ -22,7 +22,7 @@ pub struct Field {
 
 /// The JSON type of a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum FieldKind {
     /// An integer of 64 bits, written without fraction or exponent.
     Int,
     /// A number that is kept with 32 bits.
@@ -36,20 +36,20 @@ pub enum Kind {
     /// An object with any keys.
     Free,
     /// A list of one kind.
-    List(&'static Kind),
+    List(&'static FieldKind),
     /// An object with these fields and no others.
     Object(&'static [Field]),
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FieldKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Int => f.write_str("integer"),
-            Kind::F32 | Kind::F64 => f.write_str("number"),
-            Kind::Bool => f.write_str("boolean"),
-            Kind::Str => f.write_str("string"),
-            Kind::Free | Kind::Object(_) => f.write_str("object"),
-            Kind::List(kind) => write!(f, "list of {kind}s"),
+            FieldKind::Int => f.write_str("integer"),
+            FieldKind::F32 | FieldKind::F64 => f.write_str("number"),
+            FieldKind::Bool => f.write_str("boolean"),
+            FieldKind::Str => f.write_str("string"),
+            FieldKind::Free | FieldKind::Object(_) => f.write_str("object"),
+            FieldKind::List(kind) => write!(f, "list of {kind}s"),
         }
     }
 }
@@ -172,7 +172,7 @@ macro_rules! fields {
         }
 
         impl $crate::config::read::FromNode for $struct {
-            const KIND: $crate::config::Kind = $crate::config::Kind::Object(Self::FIELDS);
+            const KIND: $crate::config::FieldKind = $crate::config::FieldKind::Object(Self::FIELDS);
 
             fn read(
                 node: &$crate::config::Node,
@@ -221,19 +221,19 @@ mod tests {
     #[test]
     fn a_row_holds_key_kind_default_doc_and_rule() {
         let row = field(Config::FIELDS, "model_dim");
-        assert_eq!((row.kind, row.default, row.rule), (Kind::Int, None, Rule::Above(0.0)));
+        assert_eq!((row.kind, row.default, row.rule), (FieldKind::Int, None, Rule::Above(0.0)));
         assert!(row.doc.starts_with("Width of the residual stream"), "{}", row.doc);
-        assert_eq!(field(BlockSpec::FIELDS, "type").kind, Kind::Str);
+        assert_eq!(field(BlockSpec::FIELDS, "type").kind, FieldKind::Str);
         let two_lines = field(BlockSpec::FIELDS, "stream").doc;
         assert!(two_lines.ends_with("`source_stream` of later blocks."), "{two_lines}");
         assert_eq!(field(Config::FIELDS, "recurrence").kind.to_string(), "list of integers");
-        assert_eq!(field(Config::FIELDS, "training").kind, Kind::Object(TrainingSpec::FIELDS));
+        assert_eq!(field(Config::FIELDS, "training").kind, FieldKind::Object(TrainingSpec::FIELDS));
     }
 
     /// All fields of a struct and of the structs in it.
     fn all(fields: &'static [Field]) -> Vec<Field> {
         let inner = |field: &Field| match field.kind {
-            Kind::Object(fields) | Kind::List(&Kind::Object(fields)) => all(fields),
+            FieldKind::Object(fields) | FieldKind::List(&FieldKind::Object(fields)) => all(fields),
             _ => Vec::new(),
         };
         fields.iter().flat_map(|field| [vec![*field], inner(field)].concat()).collect()
@@ -244,12 +244,12 @@ mod tests {
         for field in all(Config::FIELDS) {
             let fits = match field.rule {
                 Rule::Any => true,
-                Rule::NonEmpty => matches!(field.kind, Kind::List(_)),
+                Rule::NonEmpty => matches!(field.kind, FieldKind::List(_)),
                 Rule::Trimmed | Rule::Word | Rule::OneOf(_) | Rule::WordOf(_) => {
-                    field.kind == Kind::Str
+                    field.kind == FieldKind::Str
                 }
-                Rule::Even => field.kind == Kind::Int,
-                _ => matches!(field.kind, Kind::Int | Kind::F32 | Kind::F64),
+                Rule::Even => field.kind == FieldKind::Int,
+                _ => matches!(field.kind, FieldKind::Int | FieldKind::F32 | FieldKind::F64),
             };
             assert!(fits, "{}: {:?} on {}", field.name, field.rule, field.kind);
         }

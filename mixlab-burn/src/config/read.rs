@@ -3,14 +3,14 @@
 
 use serde_json::Number;
 
-use super::fields::{Field, Kind, Rule};
+use super::fields::{Field, FieldKind, Rule};
 use super::node::{Node, Value};
 use super::problem::{Problem, Problems, nearest, nearest_hint};
 
 /// A type that a field can have.
 pub trait FromNode: Default {
     /// How the reference names the type.
-    const KIND: Kind;
+    const KIND: FieldKind;
 
     /// The value of `node`; `None` after a report if the type or the rule is broken.
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self>;
@@ -128,7 +128,9 @@ impl<'a> Reader<'a> {
 fn means_absent(node: &Node, field: &Field) -> bool {
     match &node.value {
         Value::Null => true,
-        Value::String(text) => field.kind == Kind::Str && field.rule.normalize(text).is_empty(),
+        Value::String(text) => {
+            field.kind == FieldKind::Str && field.rule.normalize(text).is_empty()
+        }
         _ => false,
     }
 }
@@ -161,7 +163,7 @@ fn meaning(field: &Field) -> String {
     text
 }
 
-fn described(kind: Kind, rule: Rule) -> String {
+fn described(kind: FieldKind, rule: Rule) -> String {
     format!("{kind} {rule}").trim_end().to_owned()
 }
 
@@ -170,8 +172,10 @@ fn unknown_hint(key: &str, fields: &'static [Field]) -> String {
     let names: Vec<_> = fields.iter().map(|field| field.name).collect();
     let holds = |fields: &[Field]| fields.iter().any(|field| field.name == key);
     let home = fields.iter().find_map(|field| match field.kind {
-        Kind::Object(inner) if holds(inner) => Some(field.name.to_owned()),
-        Kind::List(Kind::Object(inner)) if holds(inner) => Some(format!("{}[…]", field.name)),
+        FieldKind::Object(inner) if holds(inner) => Some(field.name.to_owned()),
+        FieldKind::List(FieldKind::Object(inner)) if holds(inner) => {
+            Some(format!("{}[…]", field.name))
+        }
         _ => None,
     });
     match home {

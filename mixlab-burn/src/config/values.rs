@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::fields::{Kind, Rule};
+use super::fields::{FieldKind, Rule};
 use super::node::{Node, Value};
 use super::problem::nearest;
 use super::read::{FromNode, Reader};
 
 impl<T: FromNode> FromNode for Option<T> {
-    const KIND: Kind = T::KIND;
+    const KIND: FieldKind = T::KIND;
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         T::read(node, rule, reader).map(Some)
@@ -16,7 +16,7 @@ impl<T: FromNode> FromNode for Option<T> {
 }
 
 impl FromNode for i64 {
-    const KIND: Kind = Kind::Int;
+    const KIND: FieldKind = FieldKind::Int;
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.number(node, "an integer")?;
@@ -33,7 +33,7 @@ impl FromNode for i64 {
 }
 
 impl FromNode for f64 {
-    const KIND: Kind = Kind::F64;
+    const KIND: FieldKind = FieldKind::F64;
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         match reader.number(node, "a number")?.parse::<f64>() {
@@ -44,7 +44,7 @@ impl FromNode for f64 {
 }
 
 impl FromNode for f32 {
-    const KIND: Kind = Kind::F32;
+    const KIND: FieldKind = FieldKind::F32;
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         // Straight to 32 bits: by way of 64 a few decimals would round twice.
@@ -67,7 +67,7 @@ fn is_zero(text: &str) -> bool {
 }
 
 impl FromNode for bool {
-    const KIND: Kind = Kind::Bool;
+    const KIND: FieldKind = FieldKind::Bool;
 
     fn read(node: &Node, _: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         match node.value {
@@ -78,7 +78,7 @@ impl FromNode for bool {
 }
 
 impl FromNode for String {
-    const KIND: Kind = Kind::Str;
+    const KIND: FieldKind = FieldKind::Str;
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         let text = match &node.value {
@@ -105,7 +105,7 @@ impl FromNode for String {
 
 /// An entry that is wrong becomes a default one, so that indices stay true.
 impl<T: FromNode> FromNode for Vec<T> {
-    const KIND: Kind = Kind::List(&T::KIND);
+    const KIND: FieldKind = FieldKind::List(&T::KIND);
 
     fn read(node: &Node, rule: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         let Value::List(items) = &node.value else {
@@ -127,7 +127,7 @@ impl<T: FromNode> FromNode for Vec<T> {
 }
 
 impl FromNode for Map<String, Json> {
-    const KIND: Kind = Kind::Free;
+    const KIND: FieldKind = FieldKind::Free;
 
     fn read(node: &Node, _: Rule, reader: &mut Reader<'_>) -> Option<Self> {
         let Json::Object(map) = node.to_json() else {
@@ -287,7 +287,8 @@ mod tests {
     fn a_wrong_entry_of_a_list_leaves_the_others_in_place() {
         let tree = parse_file(r#"{"a": [1, "x", 3]}"#).unwrap();
         let mut problems = Problems::default();
-        let field = Field { name: "a", kind: Kind::Int, default: None, doc: "", rule: Rule::Any };
+        let field =
+            Field { name: "a", kind: FieldKind::Int, default: None, doc: "", rule: Rule::Any };
         let list: Vec<i64> = Reader::new(&mut problems).field(&tree, &field);
         assert_eq!(list, [1, 0, 3]);
         assert!(problems.is_bad("a[1]") && !problems.is_bad("a[0]"));

@@ -15,6 +15,9 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Modern, Self::Genai];
+
     /// What files and flags call it.
     pub fn name(self) -> &'static str {
         match self {

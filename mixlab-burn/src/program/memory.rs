@@ -12,7 +12,7 @@ use mixlab_ops::capture::{Capture, CaptureError, Session, watch};
 use crate::blocks::{Block, DropoutKey};
 use crate::model::{Model, Tokens};
 use crate::plan::Plan;
-use crate::train::Optimizer;
+use crate::train::{Optimizer, parameters};
 use crate::weights::{Weight, layout};
 
 /// Bytes that training holds on a device, at the plan's batch.
@@ -91,6 +91,7 @@ impl<'a, K: Block> Run<'a, K> {
         let before = self.weights + moments;
         self.session.take_peak();
         let (tokens, targets) = self.batch();
+        parameters::join(&model);
         let loss = model.loss(tokens, targets, Some(DropoutKey { seed: 0, step: 0, row: 0 }));
         let activations = self.session.held().saturating_sub(before);
         let mut found = loss.backward();

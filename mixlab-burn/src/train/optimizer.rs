@@ -19,7 +19,7 @@ use mixlab_ops::{
 use super::Health;
 use super::parameters::{Gradients, Put, Take, gradients};
 use super::state::{Snapshot, State, StateError};
-use crate::plan::{Optimizer as Algorithm, Training};
+use crate::plan::{Algorithm, Training};
 
 pub use plan::{Assignment, OptimizerGroup, OptimizerPlan, OptimizerPlanError};
 

@@ -26,7 +26,7 @@ pub use transfer::{Transfer, transfer};
 
 /// Which optimizer group updates a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WeightKind {
     /// Embedding tables.
     Embed,
     /// The output head.
@@ -45,7 +45,7 @@ pub struct Weight {
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its optimizer group.
-    pub kind: Kind,
+    pub kind: WeightKind,
 }
 
 impl Weight {
@@ -53,11 +53,13 @@ impl Weight {
     /// weights that a `custom` block may declare, too.
     pub(crate) fn new(name: String, shape: Vec<usize>) -> Self {
         let kind = match (name.as_str(), shape.len()) {
-            ("embed" | "bigram_table", _) => Kind::Embed,
-            ("head", _) => Kind::Head,
-            ("decay" | "scan_decay" | "w_decay" | "mu" | "mu2", _) | (_, 0 | 1) => Kind::Scalar,
-            (name, _) if name.ends_with("_scale") => Kind::Scalar,
-            _ => Kind::Matrix,
+            ("embed" | "bigram_table", _) => WeightKind::Embed,
+            ("head", _) => WeightKind::Head,
+            ("decay" | "scan_decay" | "w_decay" | "mu" | "mu2", _) | (_, 0 | 1) => {
+                WeightKind::Scalar
+            }
+            (name, _) if name.ends_with("_scale") => WeightKind::Scalar,
+            _ => WeightKind::Matrix,
         };
         Self { name, shape, kind }
     }
@@ -69,7 +71,7 @@ impl Weight {
 
     /// Whether an optimizer takes it: the one for matrices takes nothing of more than two axes.
     pub fn is_trainable(&self) -> bool {
-        self.kind != Kind::Matrix || self.shape.len() <= 2
+        self.kind != WeightKind::Matrix || self.shape.len() <= 2
     }
 
     /// Number of elements.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args};
 use mixlab_burn::onnx::{Profile, WeightType};
 
 use super::ConfigFile;
@@ -32,9 +33,11 @@ pub struct Export {
     /// What the run wrote with its --metrics, for the model card of --hf
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// Which operations the file may have
-    #[arg(long, value_enum, default_value_t)]
-    pub profile: ProfileName,
+    /// Which operations the file may have: portable (opset 18: onnxruntime from 1.20 on, and most other
+    /// runtimes), modern (opset 23 with Attention, RMSNormalization and RotaryEmbedding: onnxruntime from
+    /// 1.23 on), or genai (for onnxruntime-genai: with state, and with genai_config.json beside the file)
+    #[arg(long, default_value = Profile::default().name(), value_parser = named(&Profile::ALL, Profile::name))]
+    pub profile: Profile,
     /// Let the file go on from what earlier tokens left: inputs past_key_values.*, outputs present.*
     #[arg(long)]
     pub stateful: bool,
@@ -50,9 +53,13 @@ pub struct Export {
     /// Make no block a function, as portable does: other runtimes than onnxruntime look into none
     #[arg(long)]
     pub inline: bool,
-    /// What the ONNX file stores weights as
-    #[arg(long, value_enum, default_value_t)]
-    pub weights: WeightsName,
+    /// What the ONNX file stores weights as: int8 has a scale for each channel, int4 one for every 32 of a
+    /// channel, and needs --profile modern or genai
+    #[arg(
+        long, default_value = WeightType::default().name(),
+        value_parser = named(&WeightType::ALL, WeightType::name)
+    )]
+    pub weights: WeightType,
     /// Validation shards, for the loss with the weights as they are and as they are stored: a quoted glob
     /// or a folder, may be repeated
     #[arg(long, value_name = "GLOB")]
@@ -76,52 +83,14 @@ impl Export {
     }
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
-pub enum ProfileName {
-    /// Opset 18: onnxruntime from 1.20 on, and most other runtimes
-    #[default]
-    Portable,
-    /// Opset 23 with Attention, RMSNormalization and RotaryEmbedding: onnxruntime from 1.23 on
-    Modern,
-    /// For onnxruntime-genai: with state, and with genai_config.json beside the file
-    Genai,
-}
-
-impl ProfileName {
-    pub fn profile(self) -> Profile {
-        match self {
-            Self::Portable => Profile::Portable,
-            Self::Modern => Profile::Modern,
-            Self::Genai => Profile::Genai,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Default, ValueEnum)]
-pub enum WeightsName {
-    /// 32-bit floats
-    #[default]
-    F32,
-    /// 16-bit floats
-    F16,
-    /// The upper halves of 32-bit floats
-    Bf16,
-    /// 8-bit integers, with a scale for each channel
-    Int8,
-    /// 4-bit integers, with a scale for every 32 of a channel: --profile modern or genai
-    Int4,
-}
-
-impl WeightsName {
-    pub fn weight_type(self) -> WeightType {
-        match self {
-            Self::F32 => WeightType::F32,
-            Self::F16 => WeightType::F16,
-            Self::Bf16 => WeightType::Bf16,
-            Self::Int8 => WeightType::Int8,
-            Self::Int4 => WeightType::Int4,
-        }
-    }
+/// One of `all`, by its name.
+fn named<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let find = move |text: String| all.iter().copied().find(|&each| name(each) == text);
+    PossibleValuesParser::new(all.iter().map(|&each| name(each)))
+        .map(move |text| find(text).expect("the parser takes no other name"))
 }
 
 /// What two runs of a model may differ by.

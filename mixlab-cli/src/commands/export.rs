@@ -38,7 +38,7 @@ pub fn run<K: Block>(options: &cli::Export) -> anyhow::Result<()> {
 
 /// The files that may be written, each with its flag.
 fn written(options: &cli::Export) -> Vec<(&'static str, PathBuf)> {
-    let is_genai = options.profile.profile() == Profile::Genai;
+    let is_genai = options.profile == Profile::Genai;
     let with = |path: &PathBuf| -> Vec<PathBuf> {
         let config = is_genai.then(|| path.with_file_name(genai::CONFIG));
         [path.clone(), data_path(path)].into_iter().chain(config).collect()
@@ -119,11 +119,11 @@ impl<K: Block> Export<'_, K> {
             plan: &self.plan,
             config: &self.config,
             tokenizer: tokenizer.as_deref(),
-            profile: self.options.profile.profile(),
+            profile: self.options.profile,
             stateful: self.options.stateful,
             external: self.options.external_data,
             functions: self.options.functions(),
-            weights: self.options.weights.weight_type(),
+            weights: self.options.weights,
         };
         let prepared = onnx.prepare()?;
         prepared.write_from(model, file, path)?;
@@ -139,7 +139,7 @@ impl<K: Block> Export<'_, K> {
         let model = prepared.rounded(model)?;
         let after = self.loss(&model, device);
         if let Some((before, after)) = before.zip(after) {
-            let kind = self.options.weights.weight_type().name();
+            let kind = self.options.weights.name();
             println!("val={before:.4} before, {after:.4} as {kind}");
         }
         if self.options.verify {

@@ -6,7 +6,8 @@
 //   HD      head width that is computed: a multiple of 16; the real one, info.hd, may be smaller
 //   CAUSAL  1 if a query sees only keys up to its own position
 //   DECAY   1 if a score falls by decay[head] with each position of distance
-//   TYPE    of the operands: 0 for bfloat16, 1 for float16, 2 for float, multiplied as TF32
+//   TYPE    of the operands: 0 for bfloat16, 1 for float16, 2 for float, multiplied as TF32, 3 for
+//           float, multiplied with all its bits: three products of TF32 for one
 //   QUERIES  that attention_dkdv takes at a time: 32 or 64
 //   ENTRY_name  of the one kernel that is wanted: each takes as long to compile as all the rest
 
@@ -16,7 +17,7 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#if TYPE == 2
+#if TYPE >= 2
 typedef float E;
 __device__ inline float wide(E x) { return x; }
 #elif TYPE == 1
@@ -92,6 +93,8 @@ __device__ inline float rounded(float x) {
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
     return __uint_as_float(bits);
 }
+#else
+__device__ inline float rounded(float x) { return x; }
 #endif
 
 // Makes operands of what this thread has fetched with `load<ROWS>`, once it is there.
@@ -119,7 +122,7 @@ __device__ inline void ldmatrix_transposed(u32 (&r)[4], const E* p) {
                  : "r"(shared_address(p)));
 }
 
-#if TYPE == 2
+#if TYPE >= 2
 #define SHAPE "m16n8k8"
 #define MMA "tf32"
 #else
@@ -130,6 +133,37 @@ __device__ inline void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
                  ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+#if TYPE == 3
+// The N floats of `x` as `x + rest`: the nearest TF32s and what those lack.
+template <int N>
+__device__ inline void split(u32 (&x)[N], u32 (&rest)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float whole = __uint_as_float(x[i]);
+        x[i] = (x[i] + 0x1000) & 0xffffe000;
+        rest[i] = __float_as_uint(whole - __uint_as_float(x[i]));
+    }
+}
+#endif
+
+// c += a b and d += a e for `b` the first and `e` the second half of `r`.
+__device__ inline void multiply(float (&c)[4], float (&d)[4], const u32 (&a)[4], const u32 (&r)[4]) {
+#if TYPE == 3
+    u32 x[4] = {a[0], a[1], a[2], a[3]}, y[4] = {r[0], r[1], r[2], r[3]}, rest_x[4], rest_y[4];
+    split(x, rest_x);
+    split(y, rest_y);
+    mma(c, rest_x, y[0], y[1]);
+    mma(d, rest_x, y[2], y[3]);
+    mma(c, x, rest_y[0], rest_y[1]);
+    mma(d, x, rest_y[2], rest_y[3]);
+    mma(c, x, y[0], y[1]);
+    mma(d, x, y[2], y[3]);
+#else
+    mma(c, a, r[0], r[1]);
+    mma(d, a, r[2], r[3]);
+#endif
 }
 
 // Rows `row ..` and columns `DEEP k ..` of a tile as a left operand. A matrix of 8 rows of 16 bytes
@@ -149,8 +183,7 @@ __device__ inline void scores(float (&c)[COLUMNS / 8][4], const u32 (&a)[KS][4],
         for (int n = 0; n < COLUMNS / 16; n++) {
             u32 r[4];
             ldmatrix(r, b + (n * 16 + lane / 16 * 8 + lane % 8) * ROW + k * DEEP + lane / 8 % 2 * CHUNK);
-            mma(c[2 * n], a[k], r[0], r[1]);
-            mma(c[2 * n + 1], a[k], r[2], r[3]);
+            multiply(c[2 * n], c[2 * n + 1], a[k], r);
         }
 }
 
@@ -158,7 +191,7 @@ __device__ inline void scores(float (&c)[COLUMNS / 8][4], const u32 (&a)[KS][4],
 template <int DEPTH>
 __device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4], const E* b) {
     const int lane = threadIdx.x % 32;
-#if TYPE == 2
+#if TYPE >= 2
     // A thread has neighbouring columns of `p`, where an operand has those four apart: rows of `b`
     // are taken in that order too.
 #pragma unroll
@@ -168,8 +201,13 @@ __device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4
         for (int i = 0; i < 4; i++) a[i] = __float_as_uint(rounded(p[k][i % 2 * 2 + i / 2]));
         const E* rows = b + (k * 8 + lane % 4 * 2) * ROW + lane / 4;
 #pragma unroll
-        for (int n = 0; n < N8; n++)
-            mma(c[n], a, __float_as_uint(rows[n * 8]), __float_as_uint(rows[ROW + n * 8]));
+        for (int n = 0; n < N8; n += 2) {
+            u32 r[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                r[i] = __float_as_uint(rows[i % 2 * ROW + (n + i / 2) * 8]);
+            multiply(c[n], c[n + 1], a, r);
+        }
     }
 #else
 #pragma unroll
@@ -180,8 +218,7 @@ __device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4
         for (int n = 0; n < KS; n++) {
             u32 r[4];
             ldmatrix_transposed(r, b + (k * 16 + lane % 16) * ROW + n * 16 + lane / 16 * 8);
-            mma(c[2 * n], a, r[0], r[1]);
-            mma(c[2 * n + 1], a, r[2], r[3]);
+            multiply(c[2 * n], c[2 * n + 1], a, r);
         }
     }
 #endif
@@ -208,7 +245,7 @@ __device__ inline void write(E* to, u32 stride, int first, int limit, int hd, co
             if (column >= hd) continue;
             const float x = c[n][2 * half] * factor, y = c[n][2 * half + 1] * factor;
             E* at = to + (u64)row * stride + column;
-#if TYPE == 2
+#if TYPE >= 2
             *reinterpret_cast<float2*>(at) = make_float2(x, y);
 #else
             *reinterpret_cast<u32*>(at) = pack(x, y);

@@ -1,14 +1,13 @@
-//! Attention with tensor cores on CUDA, in half precision or TF32: the launches of `flash.cu`.
+//! Attention with tensor cores on CUDA: the launches of `flash.cu`.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 
 use super::Attention;
 use crate::plumbing::cube::{contiguous, empty, narrow, ready};
-use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
+use crate::plumbing::cuda::{Arguments, Source, Text, capability, launch};
 use crate::plumbing::fallbacks::note;
 use crate::plumbing::reduce::sum_first;
 use crate::{Op, Precision};
@@ -20,17 +19,21 @@ const THREADS: u32 = 128;
 /// Head widths that there are kernels for; others are padded up.
 const WIDTHS: [usize; 5] = [16, 32, 64, 96, 128];
 
-type Tensor = CubeTensor<CudaRuntime>;
+/// Capabilities of cards whose tensor cores multiply TF32 more than six times as fast as other units
+/// multiply floats: A100 and H100. On them three such products are the fastest way to one of floats.
+const FASTER_IN_THREE: [(i32, i32); 2] = [(8, 0), (9, 0)];
 
 /// Bytes of a block's shared memory besides its tiles.
 const BESIDES: usize = 2 << 10;
 
 /// Tiles of a block in shared memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tiles {
     /// Channels of a head that are computed.
     padded: usize,
     dtype: DType,
+    /// Whether floats are multiplied with all their bits.
+    whole: bool,
     /// Queries that the gradients of keys and values take at a time.
     queries: usize,
 }
@@ -40,8 +43,9 @@ impl Tiles {
     const OF_QUERIES: usize = 4 * TILE;
 
     /// `None` if they do not fit into `shared` bytes of a block's shared memory.
-    fn new(padded: usize, dtype: DType, shared: usize) -> Option<Self> {
-        let with = |queries| Self { padded, dtype, queries };
+    fn new(padded: usize, dtype: DType, precision: Precision, shared: usize) -> Option<Self> {
+        let whole = precision == Precision::F32;
+        let with = |queries| Self { padded, dtype, whole, queries };
         let fits = |rows: usize| rows * with(64).row() + BESIDES <= shared;
         let many = padded <= 64 && fits(with(64).of_keys());
         let tiles = with(if many { 64 } else { 32 });
@@ -64,7 +68,7 @@ impl Tiles {
         let kind = match self.dtype {
             DType::BF16 => 0,
             DType::F16 => 1,
-            _ => 2,
+            _ => 2 + self.whole as usize,
         };
         Source {
             entry,
@@ -84,10 +88,10 @@ impl Tiles {
 }
 
 /// One call: its inputs, ready to be read, and their sizes.
-pub(crate) struct Call {
+pub(crate) struct Call<R: CubeRuntime> {
     of: Attention,
-    inputs: [Tensor; 3],
-    decay: Option<Tensor>,
+    inputs: [CubeTensor<R>; 3],
+    decay: Option<CubeTensor<R>>,
     batch: usize,
     heads: usize,
     groups: usize,
@@ -99,7 +103,7 @@ pub(crate) struct Call {
 
 /// `x` `[B, H, T, hd]` with neighbours in a head next to each other, and rows at multiples of 16
 /// bytes: as it lies, or copied.
-fn readable(x: Tensor) -> Tensor {
+fn readable<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let strides = x.meta.strides();
     let aligned = strides[..3].iter().all(|s| (s * x.elem_size()).is_multiple_of(16));
     let start = x.handle.offset_start.unwrap_or(0).is_multiple_of(16);
@@ -108,27 +112,26 @@ fn readable(x: Tensor) -> Tensor {
 
 /// A new tensor of the shape `[B, H, T, hd]` of `like`, with the heads of a position side by side:
 /// merging heads then needs no copy.
-fn side_by_side(like: &Tensor) -> Tensor {
+fn side_by_side<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> {
     let [b, h, t, hd] = like.meta.shape().dims();
     let mut x = empty(like, [b, t, h, hd], like.dtype);
     x.meta.swap(1, 2);
     x
 }
 
-impl Call {
+impl<R: CubeRuntime> Call<R> {
     /// `None` if these inputs are not for tensor cores, as a few queries at the end of many keys are
     /// not, or their tiles not for this card's shared memory; [`fallbacks`](crate::fallbacks) lists
     /// the latter.
-    pub fn new<R: CubeRuntime>(
+    pub fn new(
         of: &Attention,
         inputs: [&CubeTensor<R>; 3],
         decay: Option<&CubeTensor<R>>,
     ) -> Option<Self> {
-        let [q, k, v] = inputs.map(on_cuda);
-        let inputs = [q?, k?, v?];
+        let capability = capability(inputs[0]);
         let taken = match inputs[0].dtype {
             DType::BF16 | DType::F16 => true,
-            DType::F32 => of.precision != Precision::F32,
+            DType::F32 => of.precision != Precision::F32 || FASTER_IN_THREE.contains(&capability),
             _ => false,
         };
         let same = taken && inputs.iter().all(|x| x.dtype == inputs[0].dtype);
@@ -136,11 +139,11 @@ impl Call {
         let [_, groups, keys, _] = inputs[1].meta.shape().dims();
         let padded = *WIDTHS.iter().find(|w| **w >= width)?;
         let rows = !of.causal || queries == keys;
-        if !same || !rows || !width.is_multiple_of(8) || capability(&inputs[0]) < (8, 0) {
+        if !same || !rows || !width.is_multiple_of(8) || capability < (8, 0) {
             return None;
         }
         let shared = inputs[0].client.properties().hardware.max_shared_memory_size;
-        let tiles = Tiles::new(padded, inputs[0].dtype, shared);
+        let tiles = Tiles::new(padded, inputs[0].dtype, of.precision, shared);
         if tiles.is_none() {
             let why = format!(
                 "heads of `{width}` channels need more than `{shared}` bytes of shared memory"
@@ -149,8 +152,8 @@ impl Call {
         }
         Some(Self {
             of: of.clone(),
-            inputs: inputs.map(readable),
-            decay: decay.and_then(on_cuda).map(|x| ready(x, DType::F32)),
+            inputs: inputs.map(|x| readable(x.clone())),
+            decay: decay.map(|x| ready(x.clone(), DType::F32)),
             batch,
             heads,
             groups,
@@ -162,7 +165,7 @@ impl Call {
     }
 
     /// The tensor in place of the decays, which a kernel without them never reads.
-    fn decay(&self) -> Tensor {
+    fn decay(&self) -> CubeTensor<R> {
         self.decay.clone().unwrap_or_else(|| self.inputs[0].clone())
     }
 
@@ -171,7 +174,7 @@ impl Call {
     }
 
     /// The bytes of `Info`; missing tensors have strides of zero.
-    fn numbers(&self, others: [Option<&Tensor>; 5]) -> Vec<u64> {
+    fn numbers(&self, others: [Option<&CubeTensor<R>>; 5]) -> Vec<u64> {
         let sizes = [self.batch, self.heads, self.groups, self.queries, self.keys, self.width];
         let mut words: Vec<u32> = sizes.iter().copied().map(narrow).collect();
         words.extend([self.of.scale.to_bits(), 0]);
@@ -187,7 +190,7 @@ impl Call {
         &self,
         source: Source,
         grid: (usize, usize, usize),
-        buffers: Vec<Tensor>,
+        buffers: Vec<CubeTensor<R>>,
         numbers: Vec<u64>,
     ) {
         let client = self.inputs[0].client.clone();
@@ -196,7 +199,7 @@ impl Call {
     }
 
     /// `y`, and the log-sum-exp `[B, H, T, 1]` in f32.
-    pub fn forward<R: CubeRuntime>(&self) -> Option<[CubeTensor<R>; 2]> {
+    pub fn forward(&self) -> [CubeTensor<R>; 2] {
         let [q, k, v] = self.inputs.clone();
         let y = side_by_side(&q);
         let lse = empty(&q, [self.batch, self.heads, self.queries, 1], DType::F32);
@@ -204,18 +207,15 @@ impl Call {
         let grid = (self.queries.div_ceil(TILE), self.heads, self.batch);
         let buffers = vec![q, k, v, self.decay(), y.clone(), lse.clone()];
         self.launch(self.source("attention_forward", Tiles::OF_QUERIES), grid, buffers, numbers);
-        Some([y, lse].map(from_cuda))
+        [y, lse]
     }
 
     /// Gradients of `q`, `k`, `v`, and of the decays if there are any, from the outputs `y` and
     /// log-sum-exp and the gradient `g` of `y`.
-    pub fn backward<R: CubeRuntime>(
-        &self,
-        [y, lse, g]: [&CubeTensor<R>; 3],
-    ) -> Option<Vec<CubeTensor<R>>> {
+    pub fn backward(&self, [y, lse, g]: [&CubeTensor<R>; 3]) -> Vec<CubeTensor<R>> {
         let [q, k, v] = self.inputs.clone();
-        let [y, g] = [on_cuda(y)?, on_cuda(g)?].map(readable);
-        let lse = ready(on_cuda(lse)?, DType::F32);
+        let [y, g] = [y, g].map(|x| readable(x.clone()));
+        let lse = ready(lse.clone(), DType::F32);
         let [dq, dk, dv] = [&q, &k, &v].map(side_by_side);
         let tiles = self.queries.div_ceil(TILE);
         let delta = empty(&q, [self.batch, self.heads, self.queries], DType::F32);
@@ -225,7 +225,8 @@ impl Call {
         let buffers = vec![y, g.clone(), delta.clone()];
         self.launch(self.source("attention_delta", 0), grid, buffers, numbers.clone());
         let known = [q, k, v, self.decay(), lse, delta, g];
-        let with = |outputs: [&Tensor; 2]| known.iter().chain(outputs).cloned().collect::<Vec<_>>();
+        let with =
+            |outputs: [&CubeTensor<R>; 2]| known.iter().chain(outputs).cloned().collect::<Vec<_>>();
         let grid = (tiles, self.heads, self.batch);
         let source = self.source("attention_dq", Tiles::OF_QUERIES);
         self.launch(source, grid, with([&dq, &falls]), numbers.clone());
@@ -234,7 +235,7 @@ impl Call {
         self.launch(source, grid, with([&dk, &dv]), numbers);
         let decays =
             self.decay.iter().map(|_| sum_first(falls.clone(), [self.heads].into(), DType::F32));
-        Some([dq, dk, dv].into_iter().chain(decays).map(from_cuda).collect())
+        [dq, dk, dv].into_iter().chain(decays).collect()
     }
 }
 
@@ -246,32 +247,42 @@ mod tests {
     const ENTRIES: [&str; 4] =
         ["attention_forward", "attention_delta", "attention_dq", "attention_dkdv"];
 
+    const KINDS: [(DType, Precision); 4] = [
+        (DType::BF16, Precision::Bf16),
+        (DType::F16, Precision::Bf16),
+        (DType::F32, Precision::Tf32),
+        (DType::F32, Precision::F32),
+    ];
+
     /// On the oldest cards every one, on later ones those with all that a text can hold.
     #[test]
     fn all_texts_compile() {
         let (oldest, later) = ARCHITECTURES.split_at(1);
-        for (padded, dtype) in WIDTHS
-            .into_iter()
-            .flat_map(|padded| [DType::BF16, DType::F16, DType::F32].map(|dtype| (padded, dtype)))
-        {
-            for shared in [99 << 10, 227 << 10] {
-                let Some(tiles) = Tiles::new(padded, dtype, shared) else { continue };
-                for entry in ENTRIES {
-                    for flags in [[false, false], [false, true], [true, false]] {
-                        compiles(&tiles.source(entry, flags, 0), oldest);
-                    }
-                    let whole = tiles.source(entry, [true; 2], 0);
-                    compiles(&whole, oldest);
-                    compiles(&whole, later);
-                }
+        let kinds = WIDTHS.into_iter().flat_map(|padded| KINDS.map(|kind| (padded, kind)));
+        let mut all: Vec<Tiles> = kinds
+            .flat_map(|(padded, (dtype, precision))| {
+                [99 << 10, 227 << 10].map(|shared| Tiles::new(padded, dtype, precision, shared))
+            })
+            .flatten()
+            .collect();
+        // Most are the same on small cards and on large ones.
+        all.dedup();
+        for (tiles, entry) in all.iter().flat_map(|tiles| ENTRIES.map(|entry| (tiles, entry))) {
+            for flags in [[false, false], [false, true], [true, false]] {
+                compiles(&tiles.source(entry, flags, 0), oldest);
             }
+            let whole = tiles.source(entry, [true; 2], 0);
+            compiles(&whole, oldest);
+            compiles(&whole, later);
         }
     }
 
     #[test]
     fn a_card_of_99_kib_takes_what_fits_and_with_fewer_queries_more() {
         let of = |dtype, kib: usize| {
-            WIDTHS.map(|padded| Tiles::new(padded, dtype, kib << 10).map(|tiles| tiles.queries))
+            WIDTHS.map(|padded| {
+                Tiles::new(padded, dtype, Precision::F32, kib << 10).map(|tiles| tiles.queries)
+            })
         };
         let [many, few] = [Some(64), Some(32)];
         for (dtype, kib) in [(DType::BF16, 227), (DType::F32, 227), (DType::BF16, 99)] {

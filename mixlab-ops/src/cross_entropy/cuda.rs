@@ -2,12 +2,11 @@
 
 use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
-use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 
 use super::CrossEntropy;
 use crate::plumbing::cube::empty;
-use crate::plumbing::cuda::{Arguments, Source, Text, capability, from_cuda, launch, on_cuda};
+use crate::plumbing::cuda::{Arguments, Source, Text, capability, launch};
 
 static TEXT: Text = Text::new(include_str!("rows.cu"));
 
@@ -16,7 +15,7 @@ const SHORT: usize = 16 << 10;
 
 /// Blocks that hold a row of `z` in shared memory, and the threads of each; `None` where rows are
 /// short, do not fit, or are no multiples of 16 bytes, or the card lacks copies in the background.
-fn blocks(z: &CubeTensor<CudaRuntime>) -> Option<(usize, usize)> {
+fn blocks<R: CubeRuntime>(z: &CubeTensor<R>) -> Option<(usize, usize)> {
     let [rows, columns] = z.meta.shape().dims();
     let row = columns * z.elem_size();
     let hardware = &z.client.properties().hardware;
@@ -58,21 +57,20 @@ pub(super) fn losses<R: CubeRuntime>(
     targets: &CubeTensor<R>,
 ) -> Option<Vec<CubeTensor<R>>> {
     let (g, ours) = (op.ahead.filter(|_| op.softcap.is_none())?, z.can_mut());
-    let (z, targets) = on_cuda(z).zip(on_cuda(targets))?;
-    let (blocks, threads) = blocks(&z)?;
+    let (blocks, threads) = blocks(z)?;
     let [rows, columns] = z.meta.shape().dims();
     let source = source(z.dtype, threads, targets.elem_size() / 4, columns)?;
-    let nll = empty(&z, [rows], DType::F32);
-    let dz = if ours { z.clone() } else { empty(&z, [rows, columns], z.dtype) };
+    let nll = empty(z, [rows], DType::F32);
+    let dz = if ours { z.clone() } else { empty(z, [rows, columns], z.dtype) };
     let client = z.client.clone();
-    let buffers = vec![z, targets, nll.clone(), dz.clone()];
+    let buffers = vec![z.clone(), targets.clone(), nll.clone(), dz.clone()];
     let numbers = vec![rows as u64 | (columns as u64) << 32, g.to_bits().into()];
     // SAFETY: rows and columns are those of the tensors, which have no gaps.
     unsafe {
         let arguments = Arguments { maps: vec![], buffers, numbers };
         launch(&client, source, (blocks, 1, 1), arguments);
     }
-    Some([nll, dz].map(from_cuda).into())
+    Some(vec![nll, dz])
 }
 
 #[cfg(all(test, feature = "cpu"))]

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::{CudaCompiler, CudaRuntime};
+use cubecl::cuda::{CudaCompiler, CudaDevice};
 use cubecl::{CompilationError, Compiler, CubeTask};
 
 use cubecl::prelude::*;
@@ -115,15 +115,7 @@ impl CubeTask<CudaCompiler> for Source {
     ) -> Result<CompiledKernel<CudaCompiler>, CompilationError> {
         // CubeCL reads the size of the shared memory off its own form of the kernel: an empty one
         // that claims as much.
-        let empty = KernelDefinition {
-            buffers: vec![],
-            tensor_maps: vec![],
-            scalars: vec![],
-            cube_dim: self.block,
-            body: Scope::root(false),
-            options: KernelOptions { kernel_name: self.entry.into(), ..Default::default() },
-        };
-        let mut repr = compiler.compile(empty, options, mode, address)?;
+        let mut repr = compiler.compile(empty(self.entry, self.block), options, mode, address)?;
         let word = repr.body.address_type;
         let words = self.shared.div_ceil(word.size());
         repr.body.shared_memories = vec![SharedMemory::new_array(0, word, words, 16)];
@@ -138,24 +130,38 @@ impl CubeTask<CudaCompiler> for Source {
     }
 }
 
+/// CubeCL's form of a kernel that does nothing.
+pub(super) fn empty(name: &str, cube_dim: CubeDim) -> KernelDefinition {
+    KernelDefinition {
+        buffers: vec![],
+        tensor_maps: vec![],
+        scalars: vec![],
+        cube_dim,
+        body: Scope::root(false),
+        options: KernelOptions { kernel_name: name.into(), ..Default::default() },
+    }
+}
+
 /// What a launch passes to a [`Source`].
-#[derive(Default)]
-pub(crate) struct Arguments {
+pub(crate) struct Arguments<R: CubeRuntime> {
     pub maps: Vec<TensorMapBinding>,
-    pub buffers: Vec<CubeTensor<CudaRuntime>>,
+    pub buffers: Vec<CubeTensor<R>>,
     /// The bytes of the last parameter.
     pub numbers: Vec<u64>,
 }
 
 /// Launches `source` on `grid` blocks, on the device of `client`.
 ///
+/// # Panics
+/// If the language of `R` is not CUDA's: [`capability`] tells.
+///
 /// # Safety
 /// The kernel must stay within the tensors that it is given.
-pub(crate) unsafe fn launch(
-    client: &ComputeClient<CudaRuntime>,
+pub(crate) unsafe fn launch<R: CubeRuntime>(
+    client: &ComputeClient<R>,
     source: Source,
     grid: (usize, usize, usize),
-    arguments: Arguments,
+    arguments: Arguments<R>,
 ) {
     let Arguments { maps, buffers, numbers } = arguments;
     let words = numbers.len();
@@ -164,31 +170,27 @@ pub(crate) unsafe fn launch(
         .with_buffers(buffers.into_iter().map(|x| x.handle.binding()).collect())
         .with_info(MetadataBindingInfo::new(numbers, words));
     let count = CubeCount::Static(narrow(grid.0), narrow(grid.1), narrow(grid.2));
+    let task: Box<dyn CubeTask<CudaCompiler>> = Box::new(source);
+    let task = (Box::new(task) as Box<dyn Any>).downcast().expect("a runtime for CUDA");
     // SAFETY: the caller's promise.
-    unsafe { client.launch_unchecked(Box::new(source), count, bindings) };
+    unsafe { client.launch_unchecked(*task, count, bindings) };
 }
 
-/// `x` as a tensor of the CUDA runtime, if it is one.
-pub(crate) fn on_cuda<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<CubeTensor<CudaRuntime>> {
-    (x as &dyn Any).downcast_ref::<CubeTensor<CudaRuntime>>().cloned()
+/// Compute capability of the device that holds `x`, as (major, minor): (9, 0) is Hopper. (0, 0) if it
+/// is none of CUDA's.
+pub(crate) fn capability<R: CubeRuntime>(x: &CubeTensor<R>) -> (i32, i32) {
+    let device = (&x.device as &dyn Any).downcast_ref::<CudaDevice>();
+    device.map_or((0, 0), |device| capability_of(device.index))
 }
 
-/// Back from [`on_cuda`].
-///
-/// # Panics
-/// If `R` is not the CUDA runtime.
-pub(crate) fn from_cuda<R: CubeRuntime>(x: CubeTensor<CudaRuntime>) -> CubeTensor<R> {
-    *(Box::new(x) as Box<dyn Any>).downcast().expect("a tensor of the CUDA runtime")
-}
-
-/// Compute capability of the device that holds `x`, as (major, minor): (9, 0) is Hopper.
-pub(crate) fn capability(x: &CubeTensor<CudaRuntime>) -> (i32, i32) {
+/// Compute capability of a device of CUDA's.
+pub(super) fn capability_of(index: usize) -> (i32, i32) {
     use cudarc::driver::{result::device, sys::CUdevice_attribute_enum as Attribute};
     static KNOWN: Mutex<Option<HashMap<usize, (i32, i32)>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    *known.get_or_insert_default().entry(x.device.index).or_insert_with(|| {
+    *known.get_or_insert_default().entry(index).or_insert_with(|| {
         let read = |attribute| {
-            let device = device::get(x.device.index as i32).ok()?;
+            let device = device::get(index as i32).ok()?;
             // SAFETY: `device` was just given by the driver.
             unsafe { device::get_attribute(device, attribute) }.ok()
         };

@@ -9,6 +9,8 @@ pub(crate) mod cpu;
 pub(crate) mod cube;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+#[cfg(feature = "cuda")]
+pub(crate) mod deferred;
 pub(crate) mod fallbacks;
 #[cfg(feature = "cube")]
 mod fusion;

@@ -2,6 +2,10 @@
 // Burn 0.21 is the last release with candle.
 #![allow(deprecated)]
 
+mod counted;
+
+use std::sync::atomic::Ordering;
+
 use burn::backend::{Autodiff, Candle, Flex, NdArray, Router};
 use burn::data::{dataloader::DataLoaderBuilder, dataset::InMemDataset};
 use burn::optim::AdamWConfig;
@@ -64,11 +68,14 @@ fn main() {
         ("ndarray", train::<Autodiff<NdArray>>("ndarray")),
         ("candle", train::<Autodiff<Candle>>("candle")),
         ("router", train::<Autodiff<Router<(Flex, NdArray)>>>("router")),
+        ("counted", train::<Autodiff<counted::Counted>>("counted")),
     ];
     #[cfg(feature = "vulkan")]
     found.push(("vulkan", train::<Autodiff<burn::backend::Vulkan>>("vulkan")));
     found.sort_by(|a, b| a.1.total_cmp(&b.1));
     println!("perplexity: {found:?}");
+    // 32 steps and their validation, with more than ten products each.
+    assert!(counted::PRODUCTS.load(Ordering::Relaxed) > 320);
     // Chance is 12; the text has no chance in it.
     assert!(found.last().unwrap().1 < 2.0);
 }

@@ -64,7 +64,7 @@ use crate::config::{BlockSpec, Reported};
 pub use along::Outlook;
 pub use declare::Declared;
 pub use fault::Fault;
-pub use params::{Kind, Misplaced, Param, Params, Presence, Site};
+pub use params::{Misplaced, Param, ParamKind, Params, Presence, Site};
 pub use program::{Instruction, Program, Refusal};
 use run::{Run, Shapes};
 pub use shape::Extent;

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
-use crate::plan::{Optimizer as Algorithm, Training};
-use crate::weights::{Kind, Weight, layout};
+use crate::plan::{Algorithm, Training};
+use crate::weights::{Weight, WeightKind, layout};
 
 /// Weights that are updated in the same way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub struct Assignment {
     /// Its shape.
     pub shape: Vec<usize>,
     /// What it is, by name and rank.
-    pub kind: Kind,
+    pub kind: WeightKind,
     /// Its place among the groups; `None` freezes it: it has no gradient and no state.
     pub group: Option<usize>,
     /// Whether it decays.
@@ -166,12 +166,12 @@ impl OptimizerPlan {
 
 impl OptimizerGroup {
     /// How `training` updates weights of this kind.
-    fn of(kind: Kind, training: &Training) -> Self {
+    fn of(kind: WeightKind, training: &Training) -> Self {
         let (group, matrix) = match kind {
-            Kind::Embed => (training.embed, false),
-            Kind::Head => (training.head, false),
-            Kind::Scalar => (training.scalar, false),
-            Kind::Matrix => (training.matrix, true),
+            WeightKind::Embed => (training.embed, false),
+            WeightKind::Head => (training.head, false),
+            WeightKind::Scalar => (training.scalar, false),
+            WeightKind::Matrix => (training.matrix, true),
         };
         Self {
             algorithm: if matrix { training.optimizer } else { Algorithm::AdamW },

@@ -61,7 +61,7 @@ impl<R: CubeRuntime> Kernels<R> {
 
     /// The call for CUDA's tensor cores, if they can take it.
     #[cfg(feature = "cuda")]
-    fn tensor_cores(&self) -> Option<flash::Call> {
+    fn tensor_cores(&self) -> Option<flash::Call<R>> {
         flash::Call::new(&self.of, [&self.q, &self.k, &self.v], self.decay.as_ref())
     }
 
@@ -91,8 +91,8 @@ impl<R: CubeRuntime> Kernels<R> {
     /// `[y, log_sum_exp]`.
     pub fn forward(self) -> Vec<CubeTensor<R>> {
         #[cfg(feature = "cuda")]
-        if let Some(outputs) = self.tensor_cores().and_then(|call| call.forward()) {
-            return outputs.into();
+        if let Some(call) = self.tensor_cores() {
+            return call.forward().into();
         }
         let tile = self.tile(Use::Forward, self.q.meta.shape()[2]);
         self.forward_in(tile)
@@ -133,10 +133,8 @@ impl<R: CubeRuntime> Kernels<R> {
     /// `[dq, dk, dv]`, and `ddecay` in f32 if there are decays, given `[y, log_sum_exp, g]`.
     pub fn gradient(self, [y, log_sum_exp, g]: [CubeTensor<R>; 3]) -> Vec<CubeTensor<R>> {
         #[cfg(feature = "cuda")]
-        if let Some(call) = self.tensor_cores()
-            && let Some(outputs) = call.backward([&y, &log_sum_exp, &g])
-        {
-            return outputs;
+        if let Some(call) = self.tensor_cores() {
+            return call.backward([&y, &log_sum_exp, &g]);
         }
         let lengths = [&self.q, &self.k].map(|x| x.meta.shape()[2]);
         let tiles = lengths.map(|rows| self.tile(Use::Backward, rows));

@@ -9,6 +9,7 @@
 //   BK         depth of a stage: 128 bytes of operands
 //   STAGES     stages in flight
 //   ELEMENT    bytes of an operand: 2 (bfloat16) or 4 (TF32)
+//   TERMS      products of bfloat16s that make one: 1, or 6 for operands in three planes (f32)
 //   A_ACROSS, B_ACROSS  1 if the operand is stored with M (of A) or N (of B) innermost, not K
 //   OUTPUT_BYTES  4 for float, 2 for bfloat16
 //   INSTRUCTION, REGISTERS  the assembly of one product and its accumulators, d[0 .. BN / 2)
@@ -34,7 +35,7 @@ struct Info {
     u32 m, n;
     u32 row;         // elements between rows of C
     u32 batch;       // matrices
-    u32 depth;       // stages of the whole K
+    u32 depth;       // stages of the whole K, each counted once for every term
     u32 splits;      // parts of K; part s of matrix b is matrix b * splits + s of C
     u64 matrix;      // elements between matrices of C
 };
@@ -44,6 +45,16 @@ constexpr int PER_BOX = 128 / ELEMENT; // elements across a box
 constexpr int A_BYTES = BM * 128;
 constexpr int B_BYTES = BN * 128;
 constexpr int STAGE = A_BYTES + B_BYTES;
+#if TERMS == 6
+// Plane p of an operand holds its bits 8 p to 8 p + 7. The six products of planes that a sum of 32
+// bits can tell from nothing, a digit each from the right, the smallest first.
+constexpr u32 A_PLANES = 0x010120, B_PLANES = 0x001102;
+// Matrix instructions cut sums off where they do not round them: after so many stages these go to
+// sums of their own.
+constexpr int RUN = 4;
+#else
+constexpr u32 A_PLANES = 0, B_PLANES = 0;
+#endif
 constexpr int GROUP = 8; // rows of tiles that are visited together, for the L2 cache
 
 __device__ inline u32 shared_address(const void* p) {
@@ -95,6 +106,11 @@ __device__ inline u64 descriptor(u32 address, u32 next) {
 
 __device__ inline void multiply(float (&d)[BN / 2], u64 a, u64 b, int accumulate) {
     asm volatile(INSTRUCTION : REGISTERS : "l"(a), "l"(b), "r"(accumulate));
+}
+
+// Waits for all products into `d`.
+__device__ inline void finish(float (&d)[BN / 2]) {
+    asm volatile("wgmma.wait_group.sync.aligned 0;" : REGISTERS::"memory");
 }
 
 struct Tile {
@@ -198,21 +214,24 @@ extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void mixlab_pr
 #endif
         if (threadIdx.x != 0) return;
         for (u32 index = blockIdx.x; place(info, index, tile); index += gridDim.x) {
-            for (int k = tile.first; k < tile.last; k++) {
+            for (int step = tile.first; step < tile.last; step++) {
+                const int stages = info.depth / TERMS, k = step % stages, digit = step / stages * 4;
+                const int of_a = tile.matrix + (A_PLANES >> digit & 15) * info.batch;
+                const int of_b = tile.matrix + (B_PLANES >> digit & 15) * info.batch;
                 barrier_wait(empty + 8 * stage, parity ^ 1);
                 const u32 a = tiles + stage * STAGE, b = a + A_BYTES, ready = full + 8 * stage;
                 barrier_expect(ready, STAGE);
 #if A_ACROSS
                 for (int i = 0; i < BM / PER_BOX; i++)
-                    copy(a + i * BK * 128, &a_map, ready, tile.row + i * PER_BOX, k * BK, tile.matrix);
+                    copy(a + i * BK * 128, &a_map, ready, tile.row + i * PER_BOX, k * BK, of_a);
 #else
-                copy(a, &a_map, ready, k * BK, tile.row, tile.matrix);
+                copy(a, &a_map, ready, k * BK, tile.row, of_a);
 #endif
 #if B_ACROSS
                 for (int i = 0; i < BN / PER_BOX; i++)
-                    copy(b + i * BK * 128, &b_map, ready, tile.column + i * PER_BOX, k * BK, tile.matrix);
+                    copy(b + i * BK * 128, &b_map, ready, tile.column + i * PER_BOX, k * BK, of_b);
 #else
-                copy(b, &b_map, ready, k * BK, tile.column, tile.matrix);
+                copy(b, &b_map, ready, k * BK, tile.column, of_b);
 #endif
                 if (++stage == STAGES) {
                     stage = 0;
@@ -228,8 +247,13 @@ extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void mixlab_pr
         for (u32 index = blockIdx.x; place(info, index, tile); index += gridDim.x) {
             float d[BN / 2];
             u32 previous = 0;
+            bool held = false; // the previous stage, by the products that are under way
             for (int i = 0; i < BN / 2; i++) d[i] = 0.0f;
-            for (int k = tile.first; k < tile.last; k++) {
+#if TERMS == 6
+            float sum[BN / 2];
+            for (int i = 0; i < BN / 2; i++) sum[i] = 0.0f;
+#endif
+            for (int step = tile.first; step < tile.last; step++) {
                 barrier_wait(full + 8 * stage, parity);
                 const u32 a = tiles + stage * STAGE + mine * 8192, b = tiles + stage * STAGE + A_BYTES;
                 asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -241,18 +265,35 @@ extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void mixlab_pr
                     multiply(d, da, db, 1);
                 }
                 asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-                if (k > tile.first) {
+                if (held) {
                     asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
                     if (thread == 0) barrier_arrive(empty + 8 * previous);
                 }
                 previous = stage;
+                held = true;
                 if (++stage == STAGES) {
                     stage = 0;
                     parity ^= 1;
                 }
+#if TERMS == 6
+                if (step % RUN == RUN - 1) {
+                    finish(d);
+                    if (thread == 0) barrier_arrive(empty + 8 * previous);
+                    held = false;
+#pragma unroll
+                    for (int i = 0; i < BN / 2; i++) {
+                        sum[i] += d[i];
+                        d[i] = 0.0f;
+                    }
+                }
+#endif
             }
-            asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-            if (thread == 0 && tile.last > tile.first) barrier_arrive(empty + 8 * previous);
+            finish(d);
+            if (thread == 0 && held) barrier_arrive(empty + 8 * previous);
+#if TERMS == 6
+#pragma unroll
+            for (int i = 0; i < BN / 2; i++) d[i] += sum[i];
+#endif
             const u32 row = tile.row + mine * 64 + (thread / 32) * 16 + (thread % 32) / 4;
             Output* out = c + ((u64)tile.matrix * info.splits + tile.split) * info.matrix;
 #pragma unroll

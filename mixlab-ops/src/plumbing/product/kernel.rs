@@ -13,8 +13,6 @@ use super::copies::with_padded_rows;
 use super::hopper;
 use super::{Precision, portable};
 use crate::plumbing::cube::empty;
-#[cfg(feature = "cuda")]
-use crate::plumbing::cuda::{from_cuda, on_cuda};
 
 /// How the rows of a product lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +34,8 @@ pub(crate) fn product<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let [a, b] = [a, b].map(|x| operand(x, precision));
     #[cfg(feature = "cuda")]
-    if let Some((a, b)) = on_cuda(&a).zip(on_cuda(&b))
-        && hopper::available(&a, precision)
-    {
-        return from_cuda(hopper::product([a, b], precision, out, _rows));
+    if hopper::takes([&a, &b], precision) {
+        return hopper::product([a, b], precision, out, _rows);
     }
     let rounds = R::name(&a.client) == "cuda";
     match precision {
@@ -58,12 +54,12 @@ pub(crate) fn operand<R: CubeRuntime>(x: CubeTensor<R>, precision: Precision) ->
 /// `x` for two products, once by rows and once by columns: with aligned rows if that saves copies.
 pub(crate) fn read_twice<R: CubeRuntime>(x: CubeTensor<R>, _precision: Precision) -> CubeTensor<R> {
     #[cfg(feature = "cuda")]
-    if let Some(x) = on_cuda(&x)
-        && hopper::available(&x, _precision)
+    if _precision != Precision::F32
+        && hopper::available(&x)
         && x.is_contiguous()
         && !(x.meta.shape()[1] * x.elem_size()).is_multiple_of(16)
     {
-        return from_cuda(with_padded_rows(x, 16));
+        return with_padded_rows(x, 16);
     }
     x
 }

@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | bf16 | `hopper.cu` | `portable`, by matrix units | `portable` if there are matrix units, else cubek's |
 //! | tf32 | `hopper.cu` | cubek's tensor-core kernels, which round operands | as f32 |
-//! | f32 | `portable` | `portable` | `portable` |
+//! | f32 | `hopper.cu`, each operand as three bf16 in six products; small ones `portable` | `portable` | `portable` |
 //!
 //! Nothing is tuned at run time: one shape, one kernel, the same in every run.
 
@@ -28,7 +28,8 @@ pub(crate) use kernel::{Rows, operand, product, read_twice, transposed};
 /// Number format of the operands of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// 32-bit floats.
+    /// 32-bit floats. On an H100 a large product is a sum of products of bfloat16s or TF32s that
+    /// together hold all bits of its operands: as exact, but an infinity among them gives NaN.
     #[default]
     F32,
     /// 32-bit floats; the backend may round operands to TensorFloat-32 (10-bit mantissa).

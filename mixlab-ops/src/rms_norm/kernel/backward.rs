@@ -1,5 +1,5 @@
-//! The gradients: each cube goes through every so-manieth group of rows, and adds up what they
-//! contribute to the gradient of the scale; a second kernel adds up the cubes.
+//! The gradients: each cube steps through groups of rows, as many apart as there are cubes, and adds up
+//! what they contribute to the gradient of the scale; a second kernel adds up the cubes.
 
 use cubecl::prelude::*;
 

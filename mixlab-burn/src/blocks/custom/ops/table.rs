@@ -6,7 +6,7 @@ use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Activation, Backend};
 
 use super::super::along::{Each, Over, Rule, Scanned};
-use super::super::params::{Kind, Param, Presence};
+use super::super::params::{Param, ParamKind, Presence};
 use super::{Call, Row, elementwise as el, layout, product, reduction, rotation, sequence};
 
 macro_rules! ops {
@@ -24,7 +24,7 @@ macro_rules! ops {
             outputs: $outputs,
             params: &[$( Param {
                 name: stringify!($param),
-                kind: Kind::$kind,
+                kind: ParamKind::$kind,
                 presence: ops!(@presence $($default)?),
             } ),*],
             along: $along,

@@ -4,7 +4,7 @@
 //! operation, which reads them by position. So a name of one of these lists shifts what an operation
 //! reads of that list, and any other name does nothing.
 
-use super::Kind;
+use super::ParamKind;
 use crate::blocks::custom::ops::Row;
 use crate::config::nearest;
 
@@ -45,7 +45,8 @@ const OPERATIONS: [&str; 25] = [
 /// Whether `key` is none of the parameters of `row`, did nothing there, and is no slip of the pen.
 pub fn is_idle(row: &Row, key: &str) -> bool {
     let own = row.params.iter().any(|param| param.name == key);
-    let reads = |numbers| row.params.iter().any(|param| (param.kind == Kind::Float) == numbers);
+    let reads =
+        |numbers| row.params.iter().any(|param| (param.kind == ParamKind::Float) == numbers);
     let shifts = INTEGERS.contains(&key) && reads(false) || NUMBERS.contains(&key) && reads(true);
     let slip = nearest(key, row.params.iter().map(|param| param.name)).is_some();
     OPERATIONS.contains(&row.name()) && !own && !shifts && !slip

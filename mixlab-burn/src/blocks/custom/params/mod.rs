@@ -18,14 +18,14 @@ pub struct Param {
     /// Its key.
     pub name: &'static str,
     /// Its type.
-    pub kind: Kind,
+    pub kind: ParamKind,
     /// Whether it must be there, and what holds if not.
     pub presence: Presence,
 }
 
 /// The type of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParamKind {
     /// A size: an integer or a symbol.
     Int,
     /// A number.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Kind, Param, Params, Presence, Value};
+use super::{Param, ParamKind, Params, Presence, Value};
 use crate::blocks::custom::fault::Fault;
 use crate::blocks::custom::shape::{Size, Symbols};
 use crate::config::nearest_hint;
@@ -55,10 +55,10 @@ fn read(
 ) -> Result<Vec<(&'static str, Value)>, Fault> {
     let one = |value| Ok(vec![(param.name, value)]);
     match param.kind {
-        Kind::Int => one(Value::Int(size(json, symbols)?)),
-        Kind::Float => one(Value::Float(float(json)?)),
-        Kind::List => one(Value::List(list(json, symbols)?)),
-        Kind::Positional => {
+        ParamKind::Int => one(Value::Int(size(json, symbols)?)),
+        ParamKind::Float => one(Value::Float(float(json)?)),
+        ParamKind::List => one(Value::List(list(json, symbols)?)),
+        ParamKind::Positional => {
             let sizes = list(json, symbols)?;
             let names: Vec<_> = ints(declared).collect();
             if sizes.len() > names.len() {
@@ -77,17 +77,17 @@ fn read(
 }
 
 fn ints(declared: &'static [Param]) -> impl Iterator<Item = &'static str> {
-    declared.iter().filter(|param| param.kind == Kind::Int).map(|param| param.name)
+    declared.iter().filter(|param| param.kind == ParamKind::Int).map(|param| param.name)
 }
 
 /// Integers given both in a list and by name, or in two lists.
 fn repeated(declared: &'static [Param], written: &Map<String, Json>) -> Option<Misplaced> {
-    let of_kind = |kind: Kind| {
+    let of_kind = |kind: ParamKind| {
         let names = declared.iter().filter(move |param| param.kind == kind).map(|param| param.name);
         names.filter(|name| written.contains_key(*name)).collect::<Vec<_>>()
     };
-    let lists = of_kind(Kind::Positional);
-    let rest = [&lists[1.min(lists.len())..], &of_kind(Kind::Int)].concat();
+    let lists = of_kind(ParamKind::Positional);
+    let rest = [&lists[1.min(lists.len())..], &of_kind(ParamKind::Int)].concat();
     let (list, other) = (lists.first()?, rest.first()?);
     let fault = Fault::new(
         format!("gives the integers of this operation by position, and `{other}` gives one again"),
@@ -113,7 +113,7 @@ fn fill(declared: &'static [Param], values: &mut Vec<(&'static str, Value)>) -> 
             continue;
         }
         match (param.presence, param.kind) {
-            (Presence::Default(value), Kind::Float) => {
+            (Presence::Default(value), ParamKind::Float) => {
                 values.push((param.name, Value::Float(value as f32)));
             }
             (Presence::Default(value), _) => {
@@ -173,12 +173,12 @@ mod tests {
     use crate::blocks::custom::shape::Extent;
 
     const DECLARED: &[Param] = &[
-        Param { name: "shape", kind: Kind::Positional, presence: Presence::Optional },
-        Param { name: "axes", kind: Kind::Positional, presence: Presence::Optional },
-        Param { name: "T", kind: Kind::Int, presence: Presence::Optional },
-        Param { name: "step", kind: Kind::Int, presence: Presence::Default(1.0) },
-        Param { name: "base", kind: Kind::Float, presence: Presence::Default(1e4) },
-        Param { name: "sizes", kind: Kind::List, presence: Presence::Optional },
+        Param { name: "shape", kind: ParamKind::Positional, presence: Presence::Optional },
+        Param { name: "axes", kind: ParamKind::Positional, presence: Presence::Optional },
+        Param { name: "T", kind: ParamKind::Int, presence: Presence::Optional },
+        Param { name: "step", kind: ParamKind::Int, presence: Presence::Default(1.0) },
+        Param { name: "base", kind: ParamKind::Float, presence: Presence::Default(1e4) },
+        Param { name: "sizes", kind: ParamKind::List, presence: Presence::Optional },
     ];
     const SYMBOLS: Symbols = Symbols { dim: 16, vocab: 37, heads: 4 };
     const EXTENT: Extent = Extent { batch: 2, seq: 12 };
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_required_parameter_must_be_there() {
         const REQUIRED: &[Param] =
-            &[Param { name: "scalar", kind: Kind::Float, presence: Presence::Required }];
+            &[Param { name: "scalar", kind: ParamKind::Float, presence: Presence::Required }];
         let found = Params::read(REQUIRED, &Map::new(), &SYMBOLS).unwrap_err();
         assert_eq!(found[0].fault.message, "`scalar` is missing");
     }

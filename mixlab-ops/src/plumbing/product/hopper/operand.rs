@@ -1,20 +1,22 @@
 //! Operands of a product as the bulk copy engine reads them.
 
-use burn_cubecl::tensor::CubeTensor;
-use cubecl::cuda::CudaRuntime;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 use cubecl::server::{TensorMapBinding, TensorMapMeta};
 use cubecl::zspace::{Shape, metadata::Metadata, strides};
 
+use super::planes::{PLANES, planes};
 use crate::Precision;
 use crate::plumbing::product::copies::{transposed_copy, with_padded_rows};
 
 /// A matrix, or several of the same shape, in memory.
 #[derive(Clone, Debug)]
-pub struct Operand {
-    pub tensor: CubeTensor<CudaRuntime>,
+pub struct Operand<R: CubeRuntime> {
+    pub tensor: CubeTensor<R>,
     pub batch: usize,
+    /// Times that the batch lies in memory: of f32 once for every plane.
+    planes: usize,
     /// Length along the result, and along the sum.
     pub outer: usize,
     pub depth: usize,
@@ -25,10 +27,15 @@ pub struct Operand {
     matrix: usize,
 }
 
-impl Operand {
+impl<R: CubeRuntime> Operand<R> {
     /// `x` `[…, outer, depth]`, copied if the copy engine cannot read it as it lies; TF32
-    /// instructions also want neighbours along the sum.
-    pub fn new(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
+    /// instructions also want neighbours along the sum. In f32 its planes.
+    pub fn new(x: CubeTensor<R>, precision: Precision) -> Self {
+        if precision == Precision::F32 {
+            let all =
+                Self::in_place(&planes(x), Precision::Bf16).expect("rows of planes are aligned");
+            return Self { batch: all.batch / PLANES, planes: PLANES, ..all };
+        }
         Self::in_place(&x, precision).unwrap_or_else(|| {
             if let Some(copy) = transposed_copy(&x, 16) {
                 return Self::in_place(&copy, precision).expect("rows were aligned");
@@ -39,7 +46,7 @@ impl Operand {
         })
     }
 
-    fn in_place(x: &CubeTensor<CudaRuntime>, precision: Precision) -> Option<Self> {
+    fn in_place(x: &CubeTensor<R>, precision: Precision) -> Option<Self> {
         let (shape, strides) = (x.meta.shape(), x.meta.strides());
         let rank = shape.num_dims();
         let (outer, depth) = (shape[rank - 2], shape[rank - 1]);
@@ -57,6 +64,7 @@ impl Operand {
         (dense && aligned && start).then_some(Self {
             tensor,
             batch,
+            planes: 1,
             outer,
             depth,
             across,
@@ -66,7 +74,7 @@ impl Operand {
     }
 
     /// A copy with rows of a multiple of 16 bytes.
-    fn padded(x: CubeTensor<CudaRuntime>, precision: Precision) -> Self {
+    fn padded(x: CubeTensor<R>, precision: Precision) -> Self {
         let copy = with_padded_rows(x, 16);
         Self::in_place(&copy, precision).expect("rows are padded to 16 bytes")
     }
@@ -80,7 +88,7 @@ impl Operand {
         let box_rows = if self.across { depth } else { across_rows };
         let kind = if precision == Precision::Tf32 { FloatKind::TF32 } else { FloatKind::BF16 };
         let meta = Metadata::new(
-            Shape::new([self.batch, rows, columns]),
+            Shape::new([self.planes * self.batch, rows, columns]),
             strides![self.matrix, self.row, 1],
         );
         TensorMapBinding {

@@ -12,10 +12,12 @@ static TEXT: Text = Text::new(include_str!("../hopper.cu"));
 pub struct Work {
     /// Matrices, and rows and columns of each.
     pub sizes: [usize; 3],
-    /// Stages of the whole depth.
+    /// Stages of the whole depth, each for every term.
     pub stages: usize,
     /// Blocks at a time: the card's multiprocessors.
     pub blocks: usize,
+    /// Whether sums have registers besides those that instructions add to.
+    twice: bool,
 }
 
 /// Tile of a block: rows in warpgroups of 64, columns, stages of operands in flight, and the share of
@@ -37,9 +39,33 @@ pub const TILES: [Tile; 4] = [
 /// Into how many parts the depth may be split.
 pub const SPLITS: [usize; 4] = [1, 2, 4, 8];
 
+/// Bytes of an operand's element as the instructions take it.
+fn element(precision: Precision) -> usize {
+    if precision == Precision::Tf32 { 4 } else { 2 }
+}
+
+/// Products that are summed to make one: in f32 those of planes of bfloat16s that are no smaller than
+/// what rounding a sum of 32 bits leaves.
+fn terms(precision: Precision) -> usize {
+    if precision == Precision::F32 { 6 } else { 1 }
+}
+
+impl Work {
+    /// Of matrices of these sizes and depth.
+    pub fn new(sizes: [usize; 3], depth: usize, precision: Precision, blocks: usize) -> Self {
+        let stages = depth.div_ceil(128 / element(precision)) * terms(precision);
+        Self { sizes, stages, blocks, twice: precision == Precision::F32 }
+    }
+}
+
 impl Tile {
     pub fn rows(&self) -> usize {
         64 * self.warpgroups
+    }
+
+    /// Whether a thread has registers for all its sums.
+    pub fn fits(&self, work: &Work) -> bool {
+        !work.twice || self.columns <= 128
     }
 
     /// Tiles of `batch` products `[m, n]`.
@@ -66,20 +92,22 @@ impl Tile {
 
     /// The tile and the number of parts with the lowest cost.
     pub fn choose(work: &Work) -> (&'static Self, usize) {
-        let options = TILES.iter().flat_map(|tile| SPLITS.map(|splits| (tile, splits)));
+        let fitting = TILES.iter().filter(|tile| tile.fits(work));
+        let options = fitting.flat_map(|tile| SPLITS.map(|splits| (tile, splits)));
         let sensible = options.filter(|(_, splits)| *splits == 1 || work.stages >= 8 * splits);
         let cost = |(tile, splits): &(&Self, usize)| tile.cost(work, *splits);
         sensible.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the list is not empty")
     }
 
     pub fn source(&self, precision: Precision, across: [bool; 2], output: DType) -> Source {
-        let element = precision.operand().size();
+        let element = element(precision);
         let defines = vec![
             ("CONSUMERS", self.warpgroups),
             ("BN", self.columns),
             ("BK", 128 / element),
             ("STAGES", self.stages),
             ("ELEMENT", element),
+            ("TERMS", terms(precision)),
             ("A_ACROSS", across[0] as usize),
             ("B_ACROSS", across[1] as usize),
             ("OUTPUT_BYTES", output.size()),
