@@ -279,3 +279,13 @@ fn many_mistakes_take_time_by_their_number_and_the_first_are_printed() {
         assert!(message.ends_with(&format!("\nand `{more}` more errors")), "{name}: {message}");
     }
 }
+
+/// Each is captured three times: the time of `validate` and of the start of a run grows with them.
+#[test]
+fn so_is_the_number_of_blocks_and_not_each_of_them() {
+    let blocks = vec![r#"{"type": "mlp"}"#; 300_000].join(",");
+    let error = plan(&blocks, &[]).unwrap_err();
+    let [problem] = error.problems().collect::<Vec<_>>()[..] else { panic!("{error}") };
+    assert_eq!(problem.path, "blocks");
+    assert!(problem.message.contains("`300000`") && problem.hint.is_some(), "{error}");
+}

@@ -20,10 +20,10 @@ const CONFIG: &str = r#"{
 const ENDLESS: &str = "training.steps=100000000";
 
 /// A folder with a config and shards.
-struct Scene(tempfile::TempDir);
+pub struct Scene(tempfile::TempDir);
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scene = Self(tempfile::tempdir().unwrap());
         fs::write(scene.at("c.json"), CONFIG).unwrap();
         scene.shard("train_0.bin");
@@ -31,7 +31,7 @@ impl Scene {
         scene
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -41,22 +41,36 @@ impl Scene {
         write_shard(&self.at(name), &tokens).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).current_dir(self.0.path());
         command
     }
 
     /// Trains on the shards with more arguments.
-    fn arch(&self, more: &[&str]) -> Command {
+    pub fn arch(&self, more: &[&str]) -> Command {
         let base = ["arch", "--config", "c.json", "--train", "train_*.bin", "--log-every", "1"];
         let more: Vec<&str> = base.into_iter().chain(more.iter().copied()).collect();
         self.command(&more)
     }
 
     /// A run without an end, after its first step.
-    fn endless(&self, more: &[&str]) -> Child {
-        let mut command = self.arch(&[&["--set", ENDLESS], more].concat());
+    pub fn endless(&self, more: &[&str]) -> Child {
+        self.endless_under(&[], more)
+    }
+
+    /// [`Self::endless`], started by the program of `under`.
+    pub fn endless_under(&self, under: &[&str], more: &[&str]) -> Child {
+        let run = self.arch(&[&["--set", ENDLESS], more].concat());
+        let mut command = match under.first() {
+            None => run,
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.args(&under[1..]).arg(run.get_program()).args(run.get_args());
+                command.current_dir(self.0.path());
+                command
+            }
+        };
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
@@ -71,7 +85,7 @@ impl Scene {
 }
 
 /// The message of a command that was refused before it computed anything.
-fn refused(output: &Output, code: i32) -> String {
+pub fn refused(output: &Output, code: i32) -> String {
     let message = stderr(output);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(code), "{message}");

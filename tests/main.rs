@@ -21,9 +21,13 @@ mod inference;
 mod isolation;
 mod levels;
 mod million;
+#[cfg(unix)]
+mod pipes;
 mod profiles;
 mod program;
 mod race;
 mod recipe;
+#[cfg(unix)]
+mod signals;
 mod streaming;
 mod trained;

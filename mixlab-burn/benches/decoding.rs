@@ -1,16 +1,13 @@
 //! How fast a model of 8 blocks of width 512 decodes on the processor, beside what its memory allows:
 //! a token reads every weight once.
 //!
-//! `cargo bench -p mixlab-burn --bench decoding [-- mamba]`; `-- rows` shows what more rows cost, and
-//! `-- memory` that it does not grow. With `RAYON_NUM_THREADS=1` times are those of the processor, which
-//! what else the machine does disturbs less.
+//! `cargo bench -p mixlab-burn --bench decoding [-- mamba]`
 
 use std::hint::black_box;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn_flex::Flex;
-use mixlab_burn::blocks::Builtin;
 use mixlab_burn::inference::{Decoder, Session};
 use mixlab_burn::model::Model;
 use mixlab_burn::plan::Plan;
@@ -43,65 +40,30 @@ fn session(block: &str) -> Session<Flex> {
     Session::new(Model::init(Arc::new(plan), &device), &device)
 }
 
-/// Reads the same `tokens` in each of `rows` rows.
-fn decode(decoder: &mut Decoder<'_, Flex, Builtin>, rows: usize, tokens: &[u16]) {
-    decoder.push(&vec![tokens.to_vec(); rows]).expect("rows of one length");
+fn decode(decoder: &mut Decoder<'_, Flex, mixlab_burn::blocks::Builtin>, tokens: Vec<u16>) {
+    decoder.push(&[tokens]).expect("one row");
     black_box(decoder.logits().expect("known tokens").into_data());
 }
 
-/// Seconds from some moment on: of the processor if one thread does everything, else on the clock.
-fn now() -> f64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    #[cfg(unix)]
-    if rayon::current_num_threads() == 1 {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: it writes to `time` alone.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-        return time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64;
-    }
-    START.elapsed().as_secs_f64()
-}
-
-/// Median seconds of each of `acts`, which take turns, so that what else the machine does slows down
-/// all of them.
-fn medians(acts: &mut [&mut dyn FnMut()]) -> Vec<f64> {
-    let mut times = vec![Vec::with_capacity(TOKENS); acts.len()];
-    for _ in 0..TOKENS {
-        for (act, times) in acts.iter_mut().zip(&mut times) {
-            let start = now();
-            act();
-            times.push(now() - start);
-        }
-    }
-    let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[TOKENS / 2]
-    };
-    times.into_iter().map(median).collect()
-}
-
-/// Seconds a token after `length` of them, and seconds in which `bytes` are read.
+/// Seconds a token after `length` of them, and seconds in which `bytes` are read; medians of turns of
+/// one each, so that what else the machine does slows down both.
 fn seconds(session: &Session<Flex>, length: usize, bytes: usize) -> [f64; 2] {
     let data = vec![1f32; bytes / 4];
     let mut decoder = Decoder::new(session, 1);
-    decode(&mut decoder, 1, &(0..length as u16).collect::<Vec<_>>());
-    let mut token = || decode(&mut decoder, 1, &[7]);
-    let mut read = || {
+    decode(&mut decoder, (0..length as u16).collect());
+    let mut times = [(); 2].map(|()| Vec::with_capacity(TOKENS));
+    for token in 0..TOKENS as u16 {
+        let start = Instant::now();
+        decode(&mut decoder, vec![token]);
+        times[0].push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
         black_box(sum(&data));
-    };
-    let found = medians(&mut [&mut token, &mut read]);
-    [found[0], found[1]]
-}
-
-/// What a token in each of 1, 2, 3 and 4 rows takes, in units of the first.
-fn rows(session: &Session<Flex>) -> [f64; 4] {
-    let [mut one, mut two, mut three, mut four] = [1, 2, 3, 4].map(|rows| {
-        let mut decoder = Decoder::new(session, rows);
-        decode(&mut decoder, rows, &[1; 16]);
-        move || decode(&mut decoder, rows, &[7])
-    });
-    let found = medians(&mut [&mut one, &mut two, &mut three, &mut four]);
-    [0, 1, 2, 3].map(|n| found[n] / found[0])
+        times[1].push(start.elapsed().as_secs_f64());
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[TOKENS / 2]
+    })
 }
 
 /// The sum of `data`, read by all threads.
@@ -131,7 +93,7 @@ fn growth(session: &Session<Flex>) -> [f64; 2] {
             if decoder.room() == 0 {
                 decoder.slide();
             }
-            decode(&mut decoder, 1, &[(token % 1000) as u16]);
+            decode(&mut decoder, vec![(token % 1000) as u16]);
         }
         resident()
     };
@@ -163,10 +125,6 @@ fn measure() {
             bytes as f64 / read / 1e9,
             read / short
         );
-    }
-    if wanted.iter().any(|w| w == "rows") {
-        let ratios = rows(&session(BLOCKS[0])).map(|ratio| format!("{ratio:.2}"));
-        println!("1, 2, 3, 4 rows: {}", ratios.join(", "));
     }
     if wanted.iter().any(|w| w == "memory") {
         let [before, after] = growth(&session(BLOCKS[0]));

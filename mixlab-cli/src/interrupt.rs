@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM, and what batch systems send before they end a job.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -22,14 +22,71 @@ pub fn act(action: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
     let current = || ACTION.lock().unwrap_or_else(PoisonError::into_inner);
     *current() = Some(Box::new(action));
     let listen = || {
-        ctrlc::set_handler(move || {
+        #[cfg(unix)]
+        let keep = signals::Kept::now();
+        let listening = ctrlc::set_handler(move || {
             if let Some(action) = &mut *current() {
                 action();
             }
-        })
+        });
+        #[cfg(unix)]
+        keep.restore();
+        listening
     };
     let listening = LISTENING.get_or_init(|| listen().map_err(|error| error.to_string()));
     listening.clone().map_err(|error| anyhow!("cannot listen for Ctrl-C: {error}"))
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::ptr;
+
+    use libc::c_int;
+
+    /// What batch systems send a while before they end a job: the first one is as good as SIGTERM,
+    /// and those after it say nothing new.
+    const WARNINGS: [c_int; 3] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGXCPU];
+
+    /// What was decided of signals by who started the process.
+    pub struct Kept {
+        /// `nohup` did.
+        ignores_hangup: bool,
+    }
+
+    impl Kept {
+        pub fn now() -> Self {
+            Self { ignores_hangup: is_ignored(libc::SIGHUP) }
+        }
+
+        /// Takes that up again, and listens to [`WARNINGS`] that nobody wants ignored.
+        pub fn restore(self) {
+            for warning in WARNINGS.into_iter().filter(|signal| !is_ignored(*signal)) {
+                // SAFETY: `pass_on` only calls what a handler may call.
+                unsafe { libc::signal(warning, pass_on as *const () as libc::sighandler_t) };
+            }
+            if self.ignores_hangup {
+                // SAFETY: ignores a signal.
+                unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+            }
+        }
+    }
+
+    fn is_ignored(signal: c_int) -> bool {
+        // SAFETY: asks, and changes nothing.
+        unsafe {
+            let mut now = std::mem::zeroed::<libc::sigaction>();
+            let asked = libc::sigaction(signal, ptr::null(), &mut now);
+            asked == 0 && now.sa_sigaction == libc::SIG_IGN
+        }
+    }
+
+    extern "C" fn pass_on(signal: c_int) {
+        // SAFETY: both may be called by a handler.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+            libc::raise(libc::SIGTERM);
+        }
+    }
 }
 
 /// Set on Ctrl-C or SIGTERM; what is being done is then finished. The second one ends the process: it

@@ -19,9 +19,10 @@
 //! undefined behaviour.
 //!
 //! Features name the backends: `cpu` (burn-flex), `ndarray`, `candle`, `tch`, `cuda`, `rocm`, `wgpu`
-//! (Vulkan, Metal, WebGPU), and with any of the last three every `CubeBackend<R>`. `Autodiff<…>`,
-//! `Fusion<…>` and `Router<(…)>` of a backend that runs operations do too. A backend of your own takes
-//! one line, in the crate that defines its type (Rust lets no other crate say it):
+//! (Vulkan, Metal, WebGPU), and with any of the last three every `CubeBackend<R>`; with `cuda` comes
+//! `Cuda`, Burn's backend with kernels compiled side by side. `Autodiff<…>`, `Fusion<…>` and
+//! `Router<(…)>` of a backend that runs operations do too. A backend of your own takes one line, in the
+//! crate that defines its type (Rust lets no other crate say it):
 //! `impl mixlab_ops::Backend for Mine {}`. A backend of a third crate is wrapped in a type of yours, as
 //! `tests/fresh-crate/src/counted.rs` of the repository wraps burn-flex.
 //!

@@ -183,6 +183,12 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// Says what `x` is called where one part of a model reads it from another, likewise.
     fn label(_x: &FloatTensor<Self>, _name: &str) {}
 
+    /// Says that what follows is computed from all of `leaves`, for a backend that differentiates:
+    /// autodiff keeps a graph a leaf and moves one into the other, node by node, where an operation
+    /// reads both, so that the time of a forward grows with the square of its depth. Here all are
+    /// put into one while they are small.
+    fn join(_leaves: Vec<FloatTensor<Self>>) {}
+
     /// The type that activations may have when matrix products have bfloat16 operands: half as many
     /// bytes to move. `None` where that would be slower.
     fn half(_device: &Self::Device) -> Option<DType> {

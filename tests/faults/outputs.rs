@@ -28,7 +28,10 @@ fn an_output_over_an_input_is_refused_and_nothing_is_written() {
     let scene = Scene::new();
     assert!(scene.arch(&["--safetensors", "w.st"]).status().unwrap().success());
     let load = ["--safetensors-load", "w.st"];
-    let cases: [&[&str]; 7] = [
+    fs::write(scene.at("prepared.json"), "{}").unwrap();
+    let cases: [&[&str]; 9] = [
+        &["--safetensors", "prepared.json"],
+        &["--safetensors", "both", "--checkpoint-dir", "./both"],
         &["--safetensors", "c.json"],
         &["--metrics", "c.json"],
         &["--metrics", "train_0.bin"],
@@ -129,6 +132,19 @@ fn weights_that_no_disk_takes_are_an_error_and_the_old_ones_stay() {
     assert!(message.contains("the weights are lost") && message.contains("hint: "), "{message}");
     assert_eq!(fs::read(scene.at("w.st")).unwrap(), b"of an earlier run");
     assert!(!scene.at(".writing-w.st").exists());
+}
+
+/// Likewise.
+#[cfg(unix)]
+#[test]
+fn a_race_that_finds_no_room_leaves_nothing_in_the_way() {
+    let scene = Scene::new();
+    let run = "ulimit -f 0; exec \"$0\" race --configs . --train train_0.bin --output r";
+    let mut command = Command::new("bash");
+    let output =
+        command.args(["-c", run]).arg(binary()).current_dir(scene.0.path()).output().unwrap();
+    refused(&output, 1);
+    assert_eq!(fs::read_dir(scene.at("r")).unwrap().count(), 0);
 }
 
 #[cfg(unix)]

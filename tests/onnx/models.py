@@ -1,6 +1,6 @@
 """Has models exported, run and compared, and checks each file.
 
-    python models.py EXPORTER COUNT            so many models of random configs
+    python models.py EXPORTER COUNT [FIRST]    so many models of random configs, from the seed FIRST on
     python models.py EXPORTER CONFIG.json ...  the models of these
 
 EXPORTER is the example `onnx-models`, which writes the files and compares what onnxruntime computes with the

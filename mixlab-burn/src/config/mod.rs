@@ -150,7 +150,7 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, PathBuf), ConfigError> {
         let problem = Problem::new("", "the path of the config file is empty");
         return Err(ConfigError::at("config", problem.with_hint("name a file of JSON")));
     }
-    let error = match std::fs::read(path) {
+    let error = match files::read_small_file(path) {
         Ok(bytes) => return Ok((bytes, path.to_owned())),
         Err(error) => error,
     };
@@ -159,7 +159,7 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, PathBuf), ConfigError> {
         return Err(unreadable(format!("cannot read the config file: {error}"), hint));
     }
     let above = Path::new("..").join(path);
-    let error = match std::fs::read(&above) {
+    let error = match files::read_small_file(&above) {
         Ok(bytes) => return Ok((bytes, above)),
         Err(error) => error,
     };

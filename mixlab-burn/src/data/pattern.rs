@@ -2,6 +2,7 @@
 //!
 //! `*` and `?` (neither crosses `/`), `[class]`, `[^class]`, and a backslash before a character
 //! that is meant literally (not on Windows, where it separates folders). `**` is no more than `*`.
+//! What matches nothing is taken literally: the whole path, or the folders before the file's name.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -79,17 +80,34 @@ pub fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, PatternError> {
 }
 
 fn expand_one(pattern: &str) -> Result<Vec<PathBuf>, PatternError> {
+    let found = matches(pattern);
+    if matches!(&found, Ok(paths) if !paths.is_empty()) {
+        return found;
+    }
+    if Path::new(pattern).exists() {
+        return Ok(vec![pattern.into()]);
+    }
+    let name = pattern.rfind(is_separator).map_or(0, |at| at + 1);
+    let (folder, name) = pattern.split_at(name);
+    match matches(&(literal(folder) + name)) {
+        Ok(paths) if !paths.is_empty() => Ok(paths),
+        _ => found.and(Err(PatternError::NoMatch { pattern: pattern.to_owned() })),
+    }
+}
+
+fn is_separator(c: char) -> bool {
+    c == '/' || c == MAIN_SEPARATOR
+}
+
+/// What `pattern` matches as it stands.
+fn matches(pattern: &str) -> Result<Vec<PathBuf>, PatternError> {
     let malformed =
         |reason: String| PatternError::Malformed { pattern: pattern.to_owned(), reason };
     let translated = translate(pattern).map_err(|reason| malformed(reason.to_owned()))?;
     let found = glob::glob(&translated).map_err(|error| malformed(error.msg.to_owned()))?;
-    let paths: Vec<_> = found
+    found
         .collect::<Result<_, _>>()
-        .map_err(|source| PatternError::Unreadable { pattern: pattern.to_owned(), source })?;
-    if paths.is_empty() {
-        return Err(PatternError::NoMatch { pattern: pattern.to_owned() });
-    }
-    Ok(paths)
+        .map_err(|source| PatternError::Unreadable { pattern: pattern.to_owned(), source })
 }
 
 /// From our dialect to that of the glob library: `[!` negates there, and backslash means nothing.
@@ -179,7 +197,6 @@ pub fn validations(train: &str) -> Vec<String> {
 
 /// Where `word` first stands in the file name, or in the innermost folder that has it.
 fn named(path: &str, word: &str) -> Option<Range<usize>> {
-    let is_separator = |c: char| c == '/' || c == MAIN_SEPARATOR;
     let mut end = path.len();
     loop {
         let start = path[..end].rfind(is_separator).map_or(0, |i| i + 1);
@@ -279,6 +296,16 @@ mod tests {
             let files = [file, "axb", "a1b", "ab"];
             assert_eq!(matches(&files, &[&literal(file)]).unwrap(), [file]);
         }
+    }
+
+    /// What a shell completes has brackets as they are.
+    #[test]
+    fn what_matches_nothing_is_taken_literally() {
+        let files = ["d[1]/a[2].bin", "d[1]/b.bin", "e/a2.bin", "e/a[2].bin"];
+        assert_eq!(matches(&files, &["d[1]/a[2].bin"]).unwrap(), ["d[1]/a[2].bin"]);
+        assert_eq!(matches(&files, &["d[1]/*.bin"]).unwrap(), files[..2]);
+        assert_eq!(matches(&files, &["e/a[2].bin"]).unwrap(), ["e/a2.bin"]);
+        assert!(matches(&files, &["d[1]/c*.bin"]).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod lock;
 mod replacement;
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 #[cfg(feature = "data")]
@@ -29,6 +29,32 @@ pub fn replace_file(
     Replacement::of(path, true)?.commit(write)
 }
 
+/// Bytes that a config, a tokenizer or a prompt may have: hundreds of times those of the largest.
+const LONGEST: u64 = 1 << 28;
+
+/// Reads `from`, a file of a kind that is small, to its end. What has no end, as some devices have
+/// not, takes no more memory than the longest.
+///
+/// # Errors
+/// If it cannot be read or has more than 256 MiB.
+pub fn read_small(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        let problem = format!("it has more than {} MiB", LONGEST >> 20);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, problem));
+    }
+    Ok(bytes)
+}
+
+/// [`read_small`] of the file at `path`.
+///
+/// # Errors
+/// As [`read_small`].
+pub fn read_small_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_small(File::open(path)?)
+}
+
 /// The way out of an error of the file system.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -45,6 +71,7 @@ pub fn hint(error: &io::Error) -> &'static str {
         ErrorKind::InvalidData => {
             "it is damaged, or packed as only its packer can read; unpack it first"
         }
+        ErrorKind::FileTooLarge => "look whether that is the right file",
         ErrorKind::InvalidFilename => "give it a shorter name",
         _ => "check the path, and whether the disk is in order",
     }
@@ -54,6 +81,12 @@ pub fn hint(error: &io::Error) -> &'static str {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn what_has_no_end_is_not_read_to_it() {
+        assert_eq!(read_small(&b"text"[..]).unwrap(), b"text");
+        assert_eq!(read_small(io::repeat(0)).unwrap_err().kind(), ErrorKind::FileTooLarge);
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::HubError;
 use super::error::io;
-use crate::files::{replace_file, same_file};
+use crate::files::{read_small_file, replace_file, same_file};
 
 /// Special tokens that end a text, by the names that tokenizers have for them.
 const ENDS: [&str; 6] = ["<|endoftext|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<|end_of_text|>"];
@@ -31,7 +31,7 @@ impl Tokens {
     /// If it is no tokenizer, or knows more tokens than the model.
     pub fn read(path: &Path, vocab: usize) -> Result<Self, HubError> {
         let wrong = |problem: String, hint| HubError::Input { path: path.into(), problem, hint };
-        let bytes = std::fs::read(path).map_err(io("read", path))?;
+        let bytes = read_small_file(path).map_err(io("read", path))?;
         let json: Value = serde_json::from_slice(&bytes)
             .map_err(|error| wrong(format!("is no JSON: {error}"), "name a `tokenizer.json`"))?;
         if json["model"].is_null() {

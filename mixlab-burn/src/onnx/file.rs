@@ -122,7 +122,7 @@ impl Traced {
         };
         initializer.extend(tensors);
         let outlined = if options.functions.unwrap_or(options.profile.functions()) {
-            outline(self, nodes, options.profile.opset())
+            outline(self, &names, nodes, options.profile.opset())
         } else {
             flat(nodes)
         };

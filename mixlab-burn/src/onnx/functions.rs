@@ -22,11 +22,17 @@ pub(super) struct Outlined {
     pub functions: Vec<FunctionProto>,
 }
 
-/// Makes functions of `opset` of the blocks among `nodes`.
-pub(super) fn outline(traced: &Traced, nodes: Vec<Placed>, opset: i64) -> Outlined {
+/// Makes functions of `opset` of the blocks among `nodes`; `names` are those of the traced values.
+pub(super) fn outline(
+    traced: &Traced,
+    names: &[Option<String>],
+    nodes: Vec<Placed>,
+    opset: i64,
+) -> Outlined {
     let mut outliner = Outliner {
         traced,
         read: readers(traced, &nodes),
+        labels: labels(traced, names),
         opset,
         known: HashMap::new(),
         taken: HashSet::new(),
@@ -68,9 +74,22 @@ fn readers(traced: &Traced, nodes: &[Placed]) -> Readers {
     read
 }
 
+/// What the forward calls the values that it has a word for, by their names in the graph.
+fn labels(traced: &Traced, names: &[Option<String>]) -> HashMap<String, String> {
+    let program = traced.program();
+    let values = program.values().iter().zip(names);
+    let inner = values.filter_map(|(value, name)| Some((name.clone()?, value.name.clone()?)));
+    let outputs = program.outputs().iter().filter_map(|port| {
+        let label = program.value(port.value).name.clone();
+        Some((port.name.clone(), label?))
+    });
+    inner.chain(outputs).collect()
+}
+
 struct Outliner<'a> {
     traced: &'a Traced,
     read: Readers,
+    labels: HashMap<String, String>,
     opset: i64,
     /// Names of the functions by what they compute.
     known: HashMap<Vec<u8>, usize>,
@@ -83,7 +102,7 @@ impl Outliner<'_> {
     /// Calls a function with the body `nodes`, a new one if there is none yet.
     fn call(&mut self, scope: usize, index: usize, nodes: Vec<&NodeProto>) {
         let label = self.traced.labels.get(index).map_or("block", String::as_str);
-        let mut scoped = Renamed::new(self.traced, &nodes);
+        let mut scoped = Renamed::new(self.traced, &self.labels, index, &nodes);
         let body: Vec<NodeProto> = nodes.iter().map(|node| scoped.node(node)).collect();
         let here = Some(Place::Part(Some(scope)));
         let leaves = |name: &&String| {
@@ -117,7 +136,7 @@ impl Outliner<'_> {
             domain: DOMAIN.into(),
             output: outputs.into_iter().cloned().collect(),
             doc_string: label.into(),
-            ..node_proto(&name, part_name(scope), &given)
+            ..node_proto(&name, part_name(Part::of(scope)), &given)
         });
     }
 }
@@ -143,6 +162,9 @@ fn unique(taken: &mut HashSet<String>, name: String) -> String {
 /// Nodes under names that do not say which block they are from.
 struct Renamed<'a> {
     traced: &'a Traced,
+    labels: &'a HashMap<String, String>,
+    /// The first part of the names before the block.
+    before: String,
     /// What the nodes make.
     made: HashSet<&'a str>,
     names: HashMap<String, String>,
@@ -152,13 +174,27 @@ struct Renamed<'a> {
 }
 
 impl<'a> Renamed<'a> {
-    fn new(traced: &'a Traced, nodes: &[&'a NodeProto]) -> Self {
+    fn new(
+        traced: &'a Traced,
+        labels: &'a HashMap<String, String>,
+        index: usize,
+        nodes: &[&'a NodeProto],
+    ) -> Self {
+        let before = index.checked_sub(1).map_or(Part::Embedding, Part::Block);
         let graphs = nodes.iter().flat_map(|node| &node.attribute);
         let graphs = graphs.filter_map(|attribute| attribute.g.as_ref());
         // The bodies of loops keep their names.
         let taken = graphs.flat_map(local).map(str::to_string).collect();
         let made = nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
-        Self { traced, made, names: HashMap::new(), taken, given: Vec::new() }
+        Self {
+            traced,
+            labels,
+            before: format!("{}/", part_name(before)),
+            made,
+            names: HashMap::new(),
+            taken,
+            given: Vec::new(),
+        }
     }
 
     fn node(&mut self, node: &NodeProto) -> NodeProto {
@@ -196,7 +232,13 @@ impl<'a> Renamed<'a> {
         if outer.starts_with("shared/") || program.inputs().iter().any(|port| port.name == outer) {
             return inner(outer);
         }
-        "x".into()
+        match self.labels.get(outer).map(String::as_str) {
+            None => "input".into(),
+            // The stream, as each block leaves it.
+            Some("x" | "x0") if outer.starts_with(&self.before) => "input".into(),
+            Some("x") => "earlier".into(),
+            Some(label) => label.into(),
+        }
     }
 }
 

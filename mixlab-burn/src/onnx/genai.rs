@@ -16,7 +16,7 @@ use mixlab_ops::{lift, lower};
 use serde_json::{Value, json};
 
 use super::language::{bigrams, some};
-use super::stateful::{Kept, Length, memory_of};
+use super::stateful::{Kept, Length, memory_of, pass};
 use super::{Dim, OnnxError, Trace, Traced, trace};
 use crate::blocks::{Block, Memory, State};
 use crate::model::{Model, Tokens};
@@ -55,12 +55,10 @@ pub fn trace_genai<K: Block>(plan: &Arc<Plan<K>>) -> Result<(Traced, Layers), On
                 bigrams(ids.clone(), before, bigram.vocab)
             });
             let token = ids.clone().narrow(1, columns - 1, 1).float() + 1.0;
-            let (hidden, memory) = model.advance(Tokens { ids, bigrams }, memory);
-            let logits = model.logits(hidden);
-            trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
+            let left = pass(model, trace, Tokens { ids, bigrams }, memory);
             let mut parts = Vec::new();
             let mut pairs = 0;
-            for (tensor, one) in memory.into_kept().into_values().flatten().zip(&kept) {
+            for (tensor, one) in left.zip(&kept) {
                 if one.grows() {
                     trace.output(&pair("present", pairs), tensor);
                     pairs += 1;

@@ -7,6 +7,8 @@ use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 use burn::tensor::{DType, TensorData};
 
+use crate::model::Part;
+
 /// A node, and the part of the model that it belongs to.
 pub(super) struct Placed {
     pub place: Place,
@@ -40,6 +42,7 @@ pub(super) enum Attribute {
     Int(&'static str, i64),
     Float(&'static str, f32),
     Ints(&'static str, Vec<i64>),
+    Text(&'static str, &'static str),
     Tensor(&'static str, TensorProto),
     Graph(&'static str, GraphProto),
 }
@@ -59,6 +62,10 @@ impl Attribute {
             Self::Ints(name, values) => {
                 proto.ints = values;
                 (name, AttributeType::INTS)
+            }
+            Self::Text(name, text) => {
+                proto.s = text.as_bytes().to_vec();
+                (name, AttributeType::STRING)
             }
             Self::Tensor(name, tensor) => {
                 proto.t = Some(tensor).into();
@@ -135,7 +142,7 @@ impl Graph {
     /// A name that nothing has yet: `hint` in the part of the model that nodes go to.
     pub fn fresh(&mut self, hint: &str) -> String {
         let prefix = match self.place {
-            Place::Part(Some(scope)) => format!("{}/", part_name(scope)),
+            Place::Part(Some(scope)) => format!("{}/", part_name(Part::of(scope))),
             Place::Part(None) => String::new(),
             Place::Prologue => "shared/".into(),
         };
@@ -169,14 +176,23 @@ impl Graph {
         self.constant(&TensorData::new(values.to_vec(), [values.len()]))
     }
 
-    /// What `make` adds to the prologue, once for each `key`.
-    pub fn shared(&mut self, key: String, make: impl FnOnce(&mut Self) -> String) -> String {
-        let key = (Place::Prologue, key.into_bytes());
+    /// What the last of the nodes makes that `make` adds to the prologue, once for each `key`; it is
+    /// called `hint`, with a number if there are several.
+    pub fn shared(
+        &mut self,
+        hint: &str,
+        key: String,
+        make: impl FnOnce(&mut Self) -> String,
+    ) -> String {
+        let key = (Place::Prologue, format!("{hint} {key}").into_bytes());
         if let Some(name) = self.known.get(&key) {
             return name.clone();
         }
         let before = self.turn_to(Place::Prologue);
-        let name = make(self);
+        make(self);
+        let name = self.fresh(hint);
+        let last = &mut self.prologue.last_mut().expect("a node was added").node;
+        (last.name, last.output[0]) = (name.clone(), name.clone());
         self.turn_to(before);
         self.known.insert(key, name.clone());
         name
@@ -224,12 +240,12 @@ pub(super) fn rename(node: &mut NodeProto, names: &HashMap<String, String>) {
     }
 }
 
-/// The first part of the names in part `scope` of a model.
-pub(super) fn part_name(scope: usize) -> String {
-    match crate::model::Part::of(scope) {
-        crate::model::Part::Embedding => "embedding".into(),
-        crate::model::Part::Head => "head".into(),
-        crate::model::Part::Block(index) => format!("block{index}"),
+/// The first part of the names in `part` of a model.
+pub(super) fn part_name(part: Part) -> String {
+    match part {
+        Part::Embedding => "embedding".into(),
+        Part::Head => "head".into(),
+        Part::Block(index) => format!("block{index}"),
     }
 }
 

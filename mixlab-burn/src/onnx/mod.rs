@@ -47,7 +47,7 @@ pub use language::trace_model;
 pub use parity::{Parity, ParityError, parity};
 pub use profile::Profile;
 #[cfg(feature = "onnxruntime")]
-pub use runtime::{RuntimeError, load_runtime};
+pub use runtime::{Runtime, RuntimeError, load_runtime};
 pub use stateful::{Kept, Length, memory_of, trace_stateful};
 pub use trace::{Dim, Trace, Traced, trace};
 pub use weights::WeightType;

@@ -1,6 +1,7 @@
 //! onnxruntime, found on this machine, and a file that it runs.
 
 use std::env;
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -44,21 +45,45 @@ impl<R> From<ort::Error<R>> for RuntimeError {
     }
 }
 
-/// Loads onnxruntime, once in a process; returns where it lies.
+/// An onnxruntime that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Runtime {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it says of itself, as `1.32.0`.
+    pub version: String,
+}
+
+/// Loads onnxruntime, once in a process.
 ///
 /// It is looked for in the variable `ORT_DYLIB_PATH`, in folders of libraries, and in the package
 /// `onnxruntime` of the Python that is first on PATH.
 ///
 /// # Errors
 /// If there is none, or if it is too old.
-pub fn load_runtime() -> Result<&'static Path, RuntimeError> {
-    static LOADED: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = LOADED.get() {
-        return Ok(path);
+pub fn load_runtime() -> Result<&'static Runtime, RuntimeError> {
+    static LOADED: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = LOADED.get() {
+        return Ok(runtime);
     }
     let path = find().ok_or(RuntimeError::Missing)?;
     ort::init_from(&path)?.with_name("mixlab").commit();
-    Ok(LOADED.get_or_init(|| path))
+    let version = version(&path).map_err(|error| RuntimeError::Refused(error.to_string()))?;
+    Ok(LOADED.get_or_init(|| Runtime { path, version }))
+}
+
+/// The version of the library at `path`, which `ort` has loaded and keeps for itself.
+fn version(path: &Path) -> Result<String, libloading::Error> {
+    type Base = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
+    // SAFETY: `ort` has called the same symbol of this library, which stays loaded; the version is a
+    // constant text of it.
+    let text = unsafe {
+        let library = libloading::Library::new(path)?;
+        let base = library.get::<Base>(b"OrtGetApiBase")?();
+        CStr::from_ptr(((*base).GetVersionString)())
+    };
+    Ok(text.to_string_lossy().into_owned())
 }
 
 fn find() -> Option<PathBuf> {

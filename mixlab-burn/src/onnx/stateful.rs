@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Shape};
 use burn_backend::TensorMetadata;
+use burn_backend::tensor::FloatTensor;
 use mixlab_ops::capture::{Capture, Session, watch};
 
 use super::language::{bigrams, some, still};
@@ -192,16 +193,28 @@ fn traced<K: Block>(plan: &Arc<Plan<K>>, kept: &[Kept], mask: bool) -> Result<Tr
                 bigrams(ids.clone(), before, bigram.vocab)
             });
             let memory = Memory::left(past, rows, inputs(kept, trace.session(), rows, past));
-            let (hidden, memory) = model.advance(Tokens { ids, bigrams }, memory);
-            let logits = model.logits(hidden);
-            trace.output("logits", logits.reshape([rows, columns, plan.vocab]));
-            let tensors = memory.into_kept().into_values().flatten();
-            for (tensor, one) in tensors.zip(kept) {
+            let left = pass(model, trace, Tokens { ids, bigrams }, memory);
+            for (tensor, one) in left.zip(kept) {
                 trace.output(&format!("present.{}", one.name), tensor);
             }
         },
     )?;
     Ok(traced.labelled(plan))
+}
+
+/// Reads `tokens` after what `memory` says, and names the logits; what is left then, in the order of
+/// [`memory_of`].
+pub(super) fn pass<K: Block>(
+    model: &Model<Capture, K>,
+    trace: &Trace<'_>,
+    tokens: Tokens<Capture>,
+    memory: Memory<Capture>,
+) -> impl Iterator<Item = FloatTensor<Capture>> {
+    let [rows, columns] = tokens.ids.dims();
+    let (hidden, memory) = model.advance(tokens, memory);
+    let logits = model.logits(hidden);
+    trace.output("logits", logits.reshape([rows, columns, model.plan().vocab]));
+    memory.into_kept().into_values().flatten()
 }
 
 /// What is kept as inputs, by block and door.

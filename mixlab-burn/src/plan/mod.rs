@@ -36,6 +36,8 @@ pub use training::{Algorithm, Group, Phase, Training};
 
 /// Width of feed-forward layers relative to `D` when a config gives none.
 const DEFAULT_MLP_MULT: f64 = 2.67;
+/// Blocks that a model may have: ten times those of the deepest that were trained.
+const MAX_BLOCKS: usize = 10_000;
 /// Tokens in a row when a config gives none.
 const DEFAULT_SEQ_LEN: usize = 128;
 
@@ -226,6 +228,13 @@ fn plan<K: Block>(
     let training = training::plan(&config.training, sizes.seq_len, problems);
     if config.tie_embeddings == Some(true) {
         training::warn_of_tied_head(&training, problems);
+    }
+    let count = config.blocks.len();
+    if count > MAX_BLOCKS {
+        let message = format!("`{count}` blocks are more than `{MAX_BLOCKS}`");
+        let hint = "what a step holds is read off every operation of every block; give fewer, and make them wider";
+        problems.report("blocks", message, hint);
+        return None;
     }
     let blocks = blocks::<K>(config, sizes, training.batch_tokens, problems);
     let steps = steps(config, labels, blocks, problems);

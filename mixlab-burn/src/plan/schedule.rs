@@ -103,9 +103,14 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (warmup, base) = (self.warmup(), self.base);
         let hold = HOLD_STEPS.min(self.steps - warmup);
-        for (index, phase) in self.phases.iter().enumerate() {
+        /// Phases that are listed.
+        const SHOWN: usize = 8;
+        for (index, phase) in self.phases.iter().take(SHOWN).enumerate() {
             let comma = if index == 0 { "" } else { ", then " };
             write!(f, "{comma}{} for {} steps", phase.lr, phase.steps)?;
+        }
+        if let Some(more @ 1..) = self.phases.len().checked_sub(SHOWN) {
+            write!(f, ", then {more} more phases")?;
         }
         if self.phases.is_empty() {
             write!(f, "0 to {base} in {warmup} steps of warmup")?;
@@ -198,5 +203,16 @@ mod tests {
         let begun: Vec<_> =
             (0..20).filter_map(|step| s.phase_begun(step).map(|i| (step, i))).collect();
         assert_eq!(begun, [(0, 0), (8, 1)]);
+        assert_eq!(
+            s.to_string(),
+            "0.005 for 8 steps, then 0.001 for 12 steps; the last 4 steps fall on a straight line"
+        );
+    }
+
+    #[test]
+    fn many_phases_are_counted() {
+        let phases = vec![Phase { steps: 1, lr: 0.5, label: String::new() }; 3000];
+        let text = Schedule { base: 0.5, steps: 3000, warmdown: 0, phases }.to_string();
+        assert!(text.ends_with(", then 0.5 for 1 steps, then 2992 more phases"), "{text}");
     }
 }

@@ -13,7 +13,7 @@ use super::counts::Known;
 use crate::blocks::{Block, DropoutKey};
 use crate::model::{Model, Tokens};
 use crate::plan::Plan;
-use crate::train::Optimizer;
+use crate::train::{Optimizer, parameters};
 use crate::weights::{Weight, layout};
 
 /// What all operations of one name do in a training step.
@@ -103,6 +103,7 @@ impl<'a, K: Block> Run<'a, K> {
         let before = self.weights + moments;
         self.session.take_peak();
         let (tokens, targets) = self.batch();
+        parameters::join(&model);
         let loss = model.loss(tokens, targets, Some(DropoutKey { seed: 0, step: 0, row: 0 }));
         let activations = self.session.held().saturating_sub(before);
         let mut found = loss.backward();

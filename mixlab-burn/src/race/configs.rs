@@ -39,11 +39,16 @@ fn walk(
         let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
         if path.is_dir() {
             walk(&path, found, seen)?;
-        } else if is_json {
+        } else if is_json && !is_endless(&path) {
             found.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether reading it may never end: a pipe, or a device.
+fn is_endless(path: &Path) -> bool {
+    path.metadata().is_ok_and(|kind| !kind.is_file())
 }
 
 #[cfg(test)]
@@ -61,7 +66,11 @@ mod tests {
             fs::write(path, "{}").unwrap();
         }
         #[cfg(unix)]
-        std::os::unix::fs::symlink(folder, folder.join("deep/loop")).unwrap();
+        {
+            std::os::unix::fs::symlink(folder, folder.join("deep/loop")).unwrap();
+            let pipe = folder.join("pipe.json");
+            assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
         let found = configs(folder).unwrap();
         assert_eq!(found, ["b.json", "deep/a.JSON"].map(|name| folder.join(name)));
     }

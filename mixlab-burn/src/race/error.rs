@@ -1,7 +1,7 @@
 //! What can be wrong with the folder of a race.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a race cannot be made, read or gone on with.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +53,20 @@ pub enum RaceError {
         source: io::Error,
     },
     /// A file is not what a race writes.
-    #[error("`{}` is damaged: {reason}\n  hint: delete it, and what it tells is done again", path.display())]
+    #[error("`{}` is damaged: {reason}\n  hint: {}", path.display(), remedy(path))]
     Damaged {
         /// Its path.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
+}
+
+/// What to do about a damaged file of a race.
+fn remedy(path: &Path) -> &'static str {
+    if path.ends_with(super::queue::RACE) {
+        "it cannot be mended; start a race in a new folder"
+    } else {
+        "delete it, and what it tells is done again"
+    }
 }

@@ -96,6 +96,20 @@ impl Queue {
         if fs::read_dir(folder).map_err(|e| write(folder, e))?.next().is_some() {
             return Err(RaceError::NotEmpty { folder: folder.to_owned() });
         }
+        let count = runs.len();
+        Self::fill(folder, settings, runs).inspect_err(|_| {
+            // What is half made is no race, and would be in the way of the next try.
+            (1..=count).for_each(|run| drop(fs::remove_dir_all(folder.join(run.to_string()))));
+        })?;
+        Self::open(folder)
+    }
+
+    fn fill(
+        folder: &Path,
+        settings: Settings,
+        runs: Vec<(Entry, String)>,
+    ) -> Result<(), RaceError> {
+        let write = |path: &Path, source| RaceError::Write { path: path.to_owned(), source };
         let mut entries = Vec::with_capacity(runs.len());
         for (number, (entry, config)) in (1..).zip(runs) {
             let path = folder.join(number.to_string());
@@ -104,9 +118,7 @@ impl Queue {
             fs::write(&path, config).map_err(|e| write(&path, e))?;
             entries.push(entry);
         }
-        let written = Written { settings, runs: entries };
-        write_json(&folder.join(RACE), &written)?;
-        Self::open(folder)
+        write_json(&folder.join(RACE), &Written { settings, runs: entries })
     }
 
     /// The race in `folder`.

@@ -67,6 +67,7 @@ impl CheckpointError {
                 "choose a folder that you may write to"
             }
             io::ErrorKind::NotFound => "look at the path; folders on the way are made when writing",
+            io::ErrorKind::NotADirectory => "name the folder of the checkpoints, not a file of it",
             _ => "look at the disk and the path",
         };
         Self::Io { action, path: path.into(), source, hint }

@@ -78,6 +78,18 @@ fn what_is_read_back_is_what_was_written_and_older_ones_go() {
 }
 
 #[test]
+fn what_was_begun_of_a_checkpoint_that_fails_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    // No file takes the place of a folder.
+    fs::create_dir(folder.path().join("step_000001.state")).unwrap();
+    let (mut run, mut writer) = (trainer(), writer(folder.path(), None, usize::MAX).unwrap());
+    run.step(batch(0)).unwrap();
+    writer.write(run.snapshot());
+    assert!(matches!(writer.finish()[..], [Err(CheckpointError::Io { .. })]));
+    assert!(!folder.path().join("step_000001.st").exists());
+}
+
+#[test]
 fn the_weights_of_a_checkpoint_are_the_file_that_an_export_writes() {
     let folder = tempfile::tempdir().unwrap();
     let run = written(folder.path(), 1, usize::MAX);

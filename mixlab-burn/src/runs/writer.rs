@@ -169,6 +169,9 @@ impl Desk {
             let count = task.weights.1 + task.state.1;
             let mut left = Left { exit, count };
             let outcome = self.checkpoint(&task, &mut left);
+            if outcome.is_err() {
+                self.drop_parts(task.step);
+            }
             // Of a failed one the rest is thrown away.
             while left.next(|_| Ok(())).is_ok() {}
             if done.send(outcome).is_err() {
@@ -177,9 +180,24 @@ impl Desk {
         }
     }
 
+    /// The path of a file of the checkpoint of `step`.
+    fn at(&self, step: usize, ending: &str) -> PathBuf {
+        self.folder.join(format!("step_{step:06}.{ending}"))
+    }
+
+    /// Removes what there is of a checkpoint that has no manifest: the next one may need the room.
+    fn drop_parts(&self, step: usize) {
+        if !self.at(step, "json").exists() {
+            for ending in ["state", "st"] {
+                // The error that matters is told already.
+                let _ = remove(&self.at(step, ending));
+            }
+        }
+    }
+
     fn checkpoint(&self, task: &Task, left: &mut Left<'_>) -> Result<Done, CheckpointError> {
-        let at = |ending: &str| self.folder.join(format!("step_{:06}.{ending}", task.step));
-        let (weights, state, manifest) = (at("st"), at("state"), at("json"));
+        let [weights, state, manifest] =
+            ["st", "state", "json"].map(|ending| self.at(task.step, ending));
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| CheckpointError::io("write", &path, source)

@@ -36,7 +36,7 @@ mod error;
 mod event;
 mod health;
 mod optimizer;
-mod parameters;
+pub(crate) mod parameters;
 mod patience;
 mod qat;
 mod state;

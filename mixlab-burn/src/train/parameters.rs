@@ -75,6 +75,23 @@ where
     found.0
 }
 
+/// Puts the weights of `module` into one graph of autodiff before it is run ([`Backend::join`]).
+pub(crate) fn join<A, M>(module: &M)
+where
+    A: AutodiffBackend + Backend,
+    M: Module<A>,
+{
+    struct Leaves<A: Backend>(Vec<FloatTensor<A>>);
+    impl<A: AutodiffBackend + Backend> ModuleVisitor<A> for Leaves<A> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+            self.0.push(lower(param.val()));
+        }
+    }
+    let mut leaves = Leaves::<A>(Vec::new());
+    module.visit(&mut leaves);
+    A::join(leaves.0);
+}
+
 /// `module` with other values of its weights, each a leaf of its own: gradients of the loss of that
 /// are gradients by those values.
 pub(super) fn with_weights<A, M>(module: &M, weights: Vec<FloatTensor<A::InnerBackend>>) -> M

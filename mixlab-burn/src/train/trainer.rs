@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::average::Averages;
 use super::health::{Found, Watch, blame, culprit};
-use super::parameters::{Gradients, weights, with_weights};
+use super::parameters::{self, Gradients, weights, with_weights};
 use super::patience::Best;
 use super::qat::fake_quantized;
 use super::{
@@ -214,6 +214,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         let part = |part: Batch, row: usize| {
             let (tokens, targets) = model.upload(part, &self.device);
             let key = Some(DropoutKey { seed: self.seed, step, row });
+            parameters::join(model);
             let (loss, minimized) = match training.z_loss {
                 None => (model.loss(tokens, targets, key), None),
                 Some(weight) => {

@@ -11,6 +11,7 @@ use ::safetensors::tensor::SafeTensors;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use memmap2::Mmap;
+use serde_json::Value;
 
 use super::safetensors::{check, open, read};
 use super::{Weight, WeightError};
@@ -44,16 +45,14 @@ impl Bytes {
     /// If it cannot be read.
     pub fn open(path: &Path) -> Result<Self, WeightError> {
         let open = || -> io::Result<Held> {
-            let mut file = File::open(path)?;
+            let file = File::open(path)?;
             let about = file.metadata()?;
             if about.is_file() && about.len() > 0 {
                 // SAFETY: the bytes are only read. Whoever writes weights here replaces a file and leaves
                 // the old one as it is; a program that cuts off a file while it is read ends this process.
                 return unsafe { Mmap::map(&file) }.map(Held::Mapped);
             }
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(Held::Read(bytes))
+            streamed(file).map(Held::Read)
         };
         open().map(Self).map_err(|source| WeightError::Io {
             action: "read",
@@ -61,6 +60,22 @@ impl Bytes {
             source,
         })
     }
+}
+
+/// What comes through a pipe: what its header tells of and one byte, for it may have no end.
+fn streamed(mut from: impl Read) -> io::Result<Vec<u8>> {
+    /// Bytes that the header of a file may have.
+    const HEADER: u64 = 100_000_000;
+    let mut bytes = Vec::new();
+    from.by_ref().take(8).read_to_end(&mut bytes)?;
+    let Some(length) = bytes.first_chunk() else { return Ok(bytes) };
+    let length = u64::from_le_bytes(*length).min(HEADER);
+    from.by_ref().take(length).read_to_end(&mut bytes)?;
+    let header: Value = serde_json::from_slice(&bytes[8..]).unwrap_or_default();
+    let tensors = header.as_object().into_iter().flat_map(|tensors| tensors.values());
+    let end = tensors.filter_map(|tensor| tensor["data_offsets"][1].as_u64()).max();
+    from.take(end.map_or(0, |end| end.saturating_add(1))).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Deref for Bytes {
@@ -149,6 +164,18 @@ mod tests {
 
     use super::super::{Metadata, layout, save, values};
     use super::*;
+
+    #[test]
+    fn a_pipe_is_read_as_far_as_its_header_says() {
+        let header = br#"{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"#;
+        let length = (header.len() as u64).to_le_bytes();
+        let whole = [&length[..], header, &[1, 2, 3]].concat();
+        assert_eq!(streamed(&whole[..]).unwrap(), whole);
+        let endless = streamed(whole.chain(io::repeat(7))).unwrap();
+        assert_eq!(endless, [&whole[..], &[7]].concat());
+        assert_eq!(streamed(io::repeat(0)).unwrap(), [0; 8]);
+        assert_eq!(streamed(&b"abc"[..]).unwrap(), b"abc");
+    }
 
     #[test]
     fn a_module_and_its_file_have_the_same_weights_at_each_place() {

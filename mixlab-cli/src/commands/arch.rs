@@ -62,7 +62,7 @@ pub fn run<K: Block>(options: &cli::Arch) -> anyhow::Result<()> {
     let found = checkpoints::found(&options.checkpoints)?;
     let saves = found.is_some() || checkpoints::folder(&options.checkpoints)?.is_some();
     let sources = Sources::find(&options.training.shards, plan.vocab)?;
-    let mut read = sources.paths();
+    let mut read = sources.files();
     read.extend(found.iter().map(|found| found.weights.clone()));
     let onnx = onnx(options, &plan, &config, &sources)?;
     let outputs = Outputs::open(options, read, quantization, onnx)?;

@@ -15,7 +15,7 @@ use mixlab_burn::eval::mean_loss;
 use mixlab_burn::hub::Folder;
 use mixlab_burn::inference::Session;
 use mixlab_burn::model::Model;
-use mixlab_burn::onnx::{Profile, annotate, data_path};
+use mixlab_burn::onnx::{Profile, annotate, data_path, load_runtime};
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::Plan;
 use mixlab_burn::weights::{self, Bytes, WeightFile, layout};
@@ -145,7 +145,10 @@ impl<K: Block> Export<'_, K> {
         if self.options.verify {
             let session = Session::new(model, device);
             let found = parity::compare(&session, path, &self.options.tolerance)?;
-            annotate(path, &[("mixlab.parity".into(), format!("{:.1e}", found.worst()))])?;
+            let runtime = format!("onnxruntime {}", load_runtime()?.version);
+            let parity = format!("{:.1e}", found.worst());
+            let said = [("mixlab.parity", parity), ("mixlab.parity_runtime", runtime)];
+            annotate(path, &said.map(|(key, value)| (key.into(), value)))?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ pub mod race;
 mod scorer;
 mod shards;
 pub mod smoke;
+mod spool;
 pub mod validate;
 
 use std::sync::Arc;

@@ -144,7 +144,7 @@ fn summary(written: &Written, kind: WeightType) -> String {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| {
+    files::read_small_file(path).map_err(|error| {
         let hint = files::hint(&error);
         anyhow!("cannot read `{}`: {error}\n  hint: {hint}", path.display())
     })

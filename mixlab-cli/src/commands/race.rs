@@ -19,6 +19,7 @@ use mixlab_burn::race::{Outcome, Queue, Ranking, Settings, Take};
 
 use crate::backend::BackendName;
 use crate::cli;
+use crate::commands::spool::is_pipe;
 use crate::error::{Request, Stopped, printable};
 use crate::interrupt;
 use run::{Ending, Run};
@@ -81,6 +82,13 @@ pub fn run<K: Block>(options: &cli::Race) -> anyhow::Result<()> {
 /// Reads the configs and makes the folder of their race.
 fn create<K: Block>(options: &cli::Race, configs: &Path) -> anyhow::Result<Queue> {
     options.quantize.rule().map_err(Request)?;
+    let shards = &options.training.shards;
+    if let Some(pipe) = shards.train.iter().chain(&shards.val).find(|given| is_pipe(given)) {
+        return Err(Request(format!(
+            "`{pipe}` is a pipe, which only one run can read\n  hint: write the shard to a file"
+        ))
+        .into());
+    }
     let entries = entries::of::<K>(options, configs)?;
     let folder = match &options.output {
         Some(folder) => folder.clone(),

@@ -1,5 +1,6 @@
 //! Which shards a command reads.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -9,11 +10,21 @@ use mixlab_burn::data::{LoaderConfig, demo, identity, pattern};
 use mixlab_burn::plan::Plan;
 use serde_json::{Value, json};
 
+use super::spool::Spool;
 use crate::error::Request;
 use crate::{cli, out};
 
 /// The name of the built-in source.
 pub const DEMO: &str = "demo";
+
+/// What `prepare` leaves beside shards.
+const BESIDE: [&str; 5] = [
+    "prepared.json",
+    "tokenizer.json",
+    "bytes_per_token.bin",
+    "has_leading_space.bin",
+    "is_boundary_token.bin",
+];
 
 /// Which shards there are.
 pub struct Sources {
@@ -27,6 +38,8 @@ pub struct Sources {
     pub floor: Option<f64>,
     /// How shards are written.
     pub layout: Layout,
+    /// The copies of shards that came through pipes, which last as long as this.
+    pub spool: Spool,
 }
 
 impl Sources {
@@ -36,15 +49,13 @@ impl Sources {
         if options.train.iter().any(|given| given == DEMO) {
             return Self::demo(options, vocab);
         }
-        let in_folders = |given: &[String], part| -> Vec<String> {
-            given.iter().map(|given| pattern::in_folder(given, part)).collect()
-        };
-        let train = in_folders(&options.train, "train");
+        let mut spool = Spool::default();
+        let train = spool.patterns(&options.train, "train", layout)?;
         if !options.val.is_empty() {
-            let val = in_folders(&options.val, "val");
+            let val = spool.patterns(&options.val, "val", layout)?;
             // A given pattern that matches nothing is a mistake; a derived one only means no data.
             pattern::expand(&val)?;
-            return Ok(Self { train, val, no_validation: None, floor: None, layout });
+            return Ok(Self { train, val, no_validation: None, floor: None, layout, spool });
         }
         let val: Vec<_> = train.iter().filter_map(|train| derived(train)).collect();
         let no_validation = val.is_empty().then(|| {
@@ -53,7 +64,7 @@ impl Sources {
                 "no file matches `{usual}`, and none has another usual name; --val names others"
             )
         });
-        Ok(Self { train, val, no_validation, floor: None, layout })
+        Ok(Self { train, val, no_validation, floor: None, layout, spool })
     }
 
     fn demo(options: &cli::Shards, vocab: usize) -> anyhow::Result<Self> {
@@ -64,17 +75,27 @@ impl Sources {
         }
         let _wait = out::if_long("writing the demo stories and their tokens; they are kept".into());
         let demo = demo::prepare(&demo::default_cache_root()?, vocab)?;
-        let given = options.val.iter().map(|given| pattern::in_folder(given, "val"));
-        let val = if options.val.is_empty() { vec![demo.val] } else { given.collect() };
+        let (mut spool, layout) = (Spool::default(), Layout::Header);
+        let given = spool.patterns(&options.val, "val", layout)?;
+        let val = if given.is_empty() { vec![demo.val] } else { given };
         pattern::expand(&val)?;
         let (train, floor) = (vec![demo.train], Some(demo.entropy_per_token));
-        Ok(Self { train, val, no_validation: None, floor, layout: Layout::Header })
+        Ok(Self { train, val, no_validation: None, floor, layout, spool })
     }
 
     /// All shards that there are.
     pub fn paths(&self) -> Vec<PathBuf> {
         let found = |patterns| pattern::expand(patterns).unwrap_or_default();
         [found(&self.train), found(&self.val)].concat()
+    }
+
+    /// All shards, and what `prepare` leaves beside them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.paths();
+        let folders: BTreeSet<PathBuf> =
+            files.iter().filter_map(|path| Some(path.parent()?.to_owned())).collect();
+        files.extend(folders.iter().flat_map(|folder| BESIDE.map(|name| folder.join(name))));
+        files
     }
 
     /// What tells these shards from others: reads all of them.

@@ -3,19 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use burn::tensor::DType;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
 use mixlab_burn::config::{ConfigError, Finding};
 use mixlab_burn::data::pattern;
 use mixlab_burn::data::shard::{Layout, Shard, check_vocabulary};
+use mixlab_burn::files;
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::{Plan, Planned};
 use mixlab_burn::program::{Counts, Memory, Work};
 use mixlab_burn::race;
 use serde_json::{Value, json};
 
+use super::spool::Spool;
 use crate::backend::{self, Job, Place};
 use crate::cli;
 use crate::error::Request;
@@ -38,6 +40,7 @@ pub fn run<K: Block>(options: &cli::Validate) -> anyhow::Result<()> {
 /// What the configs are to be trained on.
 struct Data {
     shards: Vec<Shard>,
+    _spool: Spool,
     tokens: usize,
     /// Tokens of the tokenizer.
     vocabulary: Option<usize>,
@@ -47,15 +50,14 @@ impl Data {
     fn read(options: &cli::Validate) -> anyhow::Result<Self> {
         let layout = if options.shards.raw_u16 { Layout::Raw } else { Layout::Header };
         let parts = [("train", &options.shards.train), ("val", &options.shards.val)];
-        let given = parts.iter().flat_map(|(part, given)| {
-            given.iter().map(|pattern| pattern::in_folder(pattern, part))
-        });
-        let patterns: Vec<String> = given.collect();
+        let mut spool = Spool::default();
+        let given = parts.map(|(part, given)| spool.patterns(given, part, layout));
+        let patterns = given.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
         let paths = if patterns.is_empty() { Vec::new() } else { pattern::expand(&patterns)? };
         let open = |path: &PathBuf| Shard::open(path, layout);
         let shards: Vec<Shard> = paths.iter().map(open).collect::<Result<_, _>>()?;
         let vocabulary = options.tokenizer.as_deref().map(vocabulary).transpose()?;
-        Ok(Self { tokens: shards.iter().map(Shard::len).sum(), shards, vocabulary })
+        Ok(Self { tokens: shards.iter().map(Shard::len).sum(), shards, vocabulary, _spool: spool })
     }
 
     /// Errors and warnings about this data for a model of `vocab` tokens in batches of `batch`.
@@ -82,9 +84,12 @@ impl Data {
 
 /// How many ids a `tokenizer.json` gives: one more than the largest.
 fn vocabulary(path: &Path) -> anyhow::Result<usize> {
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read `{}`", path.display()))?;
-    let tokenizer: Value = serde_json::from_str(&text)
+    let text = files::read_small_file(path);
+    let text = text.map_err(|error| {
+        let hint = files::hint(&error);
+        anyhow!("cannot read `{}`: {error}\n  hint: {hint}", path.display())
+    })?;
+    let tokenizer: Value = serde_json::from_slice(&text)
         .with_context(|| format!("`{}` is no tokenizer", path.display()))?;
     let model = match &tokenizer["model"]["vocab"] {
         Value::Object(ids) => ids.values().filter_map(Value::as_u64).max(),
@@ -222,7 +227,6 @@ impl Report {
         });
         if let Some(known) = &self.known {
             let Known { name, counts, memory, step, causal, vocab, tokens } = known;
-
             report["name"] = json!(name);
             report["parameters"] = json!(counts.parameters);
             report["forward_flops"] = json!(counts.forward_flops);

@@ -36,10 +36,13 @@ pub enum CaptureError {
     },
     /// The forward asked for the numbers in a tensor, and there are none.
     #[error(
-        "the forward reads the data of a tensor, but a capture computes nothing: {message}; \
-         hint: control flow must not depend on values, use a mask instead"
+        "the forward reads the data of a tensor ({tensor}), but a capture computes nothing: \
+         {message}; hint: control flow must not depend on values, use a mask instead; and sorting \
+         reads data, where `topk` does not"
     )]
     DataRead {
+        /// Its type and shape, the operation that made it, and the weight before that.
+        tensor: String,
         /// The panic that followed.
         message: String,
     },

@@ -41,6 +41,8 @@ pub(super) struct Recording {
     pub(super) fault: Option<CaptureError>,
     /// The part of the model that runs.
     pub(super) scope: Option<usize>,
+    /// The tensor whose data were asked for last, as people find it.
+    pub(super) read: Option<String>,
     /// The type of activations of the device that this stands for, where products are in half width.
     pub(super) half: Option<DType>,
     /// What its tensors would hold.
@@ -59,6 +61,7 @@ impl Recording {
             session,
             fault: None,
             scope: None,
+            read: None,
             half: None,
             ledger: Ledger::default(),
             draft: Draft::default(),
@@ -153,6 +156,49 @@ impl Recording {
             self.built.unwrap_or(0),
         );
         Ok(draft)
+    }
+
+    /// Notes that the data of `tensor` are asked for.
+    pub(super) fn read(&mut self, tensor: &TensorIr) {
+        let mut found = format!("{}{:?}", tensor.dtype.name(), &tensor.shape[..]);
+        let makers: HashMap<TensorId, &OperationIr> = self.makers().collect();
+        if let Some(maker) = makers.get(&tensor.id) {
+            let inputs = maker.inputs().map(|x| format!("{}{:?}", x.dtype.name(), &x.shape[..]));
+            let inputs = inputs.collect::<Vec<_>>().join(", ");
+            found += &format!(", the result of `{}` of {inputs}", name(maker));
+        }
+        if let Some(path) = self.parameter_before(tensor.id, &makers) {
+            found += &format!(", after the weight `{path}`");
+        }
+        self.read = Some(found);
+    }
+
+    /// What made each tensor that was computed.
+    fn makers(&self) -> impl Iterator<Item = (TensorId, &OperationIr)> {
+        let all = self.draft.operations.iter().map(|recorded| &recorded.operation);
+        all.flat_map(|operation| operation.outputs().map(move |out| (out.id, operation)))
+    }
+
+    /// The path of the parameter that reaches `tensor` through the fewest operations.
+    fn parameter_before(
+        &self,
+        tensor: TensorId,
+        makers: &HashMap<TensorId, &OperationIr>,
+    ) -> Option<&str> {
+        let mut seen: Vec<TensorId> = vec![tensor];
+        let mut at = 0;
+        while let Some(id) = seen.get(at).copied() {
+            if let Some(place) = self.parameters.get(&id) {
+                return self.draft.parameters[*place].0.first().map(String::as_str);
+            }
+            for input in makers.get(&id).into_iter().flat_map(|maker| maker.inputs()) {
+                if !seen.contains(&input.id) {
+                    seen.push(input.id);
+                }
+            }
+            at += 1;
+        }
+        None
     }
 
     fn owns(&self, tensor: &TensorIr) -> bool {

@@ -226,10 +226,13 @@ impl Session {
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         let message = text.unwrap_or_else(|| "no text".into());
         let recording = POOL.close(&self.slot, self.number);
-        match recording.and_then(|recording| recording.fault) {
-            Some(fault) => fault,
-            None if message.contains(NO_DATA) => CaptureError::DataRead { message },
-            None => CaptureError::Panicked { message },
+        let (fault, read) = recording.map_or((None, None), |open| (open.fault, open.read));
+        match (fault, read) {
+            (Some(fault), _) => fault,
+            (None, Some(tensor)) if message.contains(NO_DATA) => {
+                CaptureError::DataRead { tensor, message }
+            }
+            (None, _) => CaptureError::Panicked { message },
         }
     }
 }

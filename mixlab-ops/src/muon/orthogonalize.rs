@@ -4,8 +4,6 @@ use burn::tensor::{DType, Tensor};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
-#[cfg(feature = "cpu")]
-use burn_flex::FlexTensor;
 
 #[cfg(feature = "cube")]
 use crate::plumbing::cube::not_together;
@@ -78,12 +76,6 @@ impl Op<1> for Orthogonalize {
             x = x.clone() * a + product(mix, x);
         }
         vec![lower(if rows > columns { x.swap_dims(1, 2) } else { x })]
-    }
-
-    #[cfg(feature = "cpu")]
-    fn cpu(&self, [batch]: &[FlexTensor; 1], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        let exact = self.precision != Precision::Bf16;
-        exact.then(|| vec![super::cpu::orthogonalize(self.steps, batch)])
     }
 
     #[cfg(feature = "cube")]

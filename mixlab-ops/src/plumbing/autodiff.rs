@@ -6,7 +6,8 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn::tensor::{DType, backend::AutodiffBackend};
+use burn::tensor::{DType, FloatDType, backend::AutodiffBackend};
+use burn_backend::ops::FloatTensorOps;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
 use crate::shape::checked;
@@ -26,6 +27,21 @@ impl<B: Backend, O: Op<N>, const N: usize> Backward<B, N> for Recorded<O> {
                 grads.register::<B>(node.id, grad);
             }
         }
+    }
+}
+
+/// What reads up to [`JOINED`] tensors and is read by nobody.
+#[derive(Debug)]
+struct Joined;
+
+/// More weights than models have whose steps are short.
+const JOINED: usize = 1024;
+
+impl<B: Backend> Backward<B, JOINED> for Joined {
+    type State = ();
+
+    fn backward(self, _: Ops<(), JOINED>, _: &mut Gradients, _: &mut Checkpointer) {
+        unreachable!("no loss reads what joins leaves")
     }
 }
 
@@ -61,6 +77,22 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         };
         let rest = rest.into_iter().map(<Self as AutodiffBackend>::from_inner);
         std::iter::once(first).chain(rest).collect()
+    }
+
+    /// In one operation: autodiff loses sight of a graph that is moved a second time.
+    fn join(mut leaves: Vec<FloatTensor<Self>>) {
+        let Some(first) = leaves.first() else { return };
+        let primitive = first.primitive.clone();
+        if leaves.len() <= JOINED {
+            let nodes = core::array::from_fn(|i| leaves[i.min(leaves.len() - 1)].node.clone());
+            let prepared = Backward::<B, JOINED>::prepare::<C>(Joined, nodes).compute_bound();
+            drop(prepared.stateless(primitive));
+        } else {
+            // Of any number of tensors, here of one element each.
+            let one = B::float_zeros([1].into(), &B::float_device(&primitive), FloatDType::F32);
+            leaves.iter_mut().for_each(|leaf| leaf.primitive = one.clone());
+            drop(Self::float_cat(leaves, 0));
+        }
     }
 
     fn precision(device: &Self::Device) -> Precision {

@@ -143,6 +143,16 @@ pub enum Finding {
         /// Its dropout.
         dropout: String,
     },
+    /// Ids that no token has lie below some that one has.
+    #[error(
+        "the tokenizer has {tokens} tokens, and ids up to {largest}\n  hint: a model for it has `vocab_size` {}", u32::from(*largest) + 1
+    )]
+    Holes {
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// The largest of their ids that a shard can store.
+        largest: u16,
+    },
     /// Tokens that stand for what the tokenizer does not know.
     #[error("{count} of {tokens} tokens ({:.2} %) are the unknown token `{token}`\n  hint: use a tokenizer that knows this kind of text", 100.0 * *count as f64 / *tokens as f64)]
     Unknown {
@@ -191,7 +201,12 @@ impl Finding {
         use Finding::*;
         !matches!(
             self,
-            Pipe { .. } | LeftOut { .. } | ManyWords { .. } | Dropout { .. } | SpellsSpecial { .. }
+            Pipe { .. }
+                | LeftOut { .. }
+                | ManyWords { .. }
+                | Dropout { .. }
+                | Holes { .. }
+                | SpellsSpecial { .. }
         )
     }
 }

@@ -5,7 +5,8 @@ use super::tokens::{Encoded, Tokens};
 
 /// Says what somebody who trains on the tokens should know; `field` is the text field.
 pub(super) fn tell(text: Encoded, tokens: &Tokens, field: &str, tell: Listener) {
-    let found = [unknown(&text, tokens), special(&text, tokens), bytes(&text, tokens)];
+    let found =
+        [holes(tokens), unknown(&text, tokens), special(&text, tokens), bytes(&text, tokens)];
     let seams = (text.seams > 0).then_some(Finding::Seams { seams: text.seams });
     found.into_iter().flatten().chain(seams).for_each(|finding| tell(Event::Finding(finding)));
     text.noticed.tell(field, tell);
@@ -13,6 +14,13 @@ pub(super) fn tell(text: Encoded, tokens: &Tokens, field: &str, tell: Listener) 
 
 fn count(text: &Encoded, id: u32) -> u64 {
     text.counts.get(id as usize).copied().unwrap_or(0)
+}
+
+fn holes(tokens: &Tokens) -> Option<Finding> {
+    let vocabulary = tokens.tokenizer.get_vocab(true);
+    let ids = vocabulary.values().filter_map(|id| u16::try_from(*id).ok());
+    let (tokens, largest) = (vocabulary.len(), ids.max()?);
+    (usize::from(largest) >= tokens).then_some(Finding::Holes { tokens, largest })
 }
 
 fn unknown(text: &Encoded, tokens: &Tokens) -> Option<Finding> {

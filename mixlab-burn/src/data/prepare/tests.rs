@@ -177,6 +177,33 @@ fn special_tokens_in_the_text_are_told_whatever_became_of_them() {
 }
 
 #[test]
+fn holes_in_the_ids_are_told_with_the_size_that_a_model_needs() {
+    let mut tokenizer = words(&["[UNK]", "cat"], &[]);
+    tokenizer["model"]["vocab"]["dog"] = json!(60_000);
+    let (report, found) = findings("cat dog", &tokenizer);
+    assert_eq!(report.vocab_size, 3);
+    let [hole @ Finding::Holes { tokens: 3, largest: 60_000 }] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert!(hole.to_string().contains("`vocab_size` 60001") && !hole.is_warning(), "{hole}");
+}
+
+#[test]
+fn halves_of_utf16_are_counted() {
+    let (folder, options) = options("");
+    let input = folder.path().join("half.txt");
+    let text = "some text ".repeat(9);
+    let units = [0xfeff, 0xd83d].into_iter().chain(text.encode_utf16());
+    fs::write(&input, units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+    let found = Mutex::new(Vec::new());
+    let tell = |event: Event| found.lock().unwrap().push(event);
+    prepare(&PrepareOptions { input, ..options }, &tell).unwrap();
+    let counted =
+        |event: &Event| matches!(event, Event::Finding(Finding::NotUtf8 { bytes: 1, .. }));
+    assert!(found.lock().unwrap().iter().any(counted));
+}
+
+#[test]
 fn tables_that_are_off_are_told_with_the_ratio() {
     let text = "wide     spaces     between     words ".repeat(50);
     let tokenizer = words(&["[UNK]", "wide", "spaces", "between", "words"], &[]);

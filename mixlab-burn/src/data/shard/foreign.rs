@@ -35,7 +35,10 @@ pub(super) fn check_kind(path: &Path, kind: &Metadata) -> Result<(), ShardError>
     let (what, hint) = match kind {
         kind if kind.is_file() => return Ok(()),
         kind if kind.is_dir() => ("a folder", "name its files, as in `FOLDER/train_*.bin`"),
-        _ => ("a pipe or device", "write its content to a file: shards are read at many places"),
+        _ => (
+            "a pipe or device",
+            "name a pipe alone, without `*`, to have it read; write what a device gives to a file",
+        ),
     };
     Err(ShardError::Foreign { path: path.to_owned(), what, hint })
 }

@@ -4,6 +4,7 @@ use burn::tensor::{Slice, TensorData};
 use burn_ir::{BaseOperationIr, OperationIr, SliceAssignOpIr, SliceOpIr, TensorIr};
 use mixlab_ops::capture::Node;
 
+use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{length, lengths, position, reshape};
 use super::{Lowered, Site};
@@ -54,7 +55,7 @@ impl Site<'_> {
             }
             Op::MaskFill(op) => {
                 let (mask, x) = (self.input(&op.mask)?, self.input(&op.tensor)?);
-                let value = self.number(&op.value, op.tensor.dtype);
+                let value = self.number(0, op.tensor.dtype)?;
                 Ok(self.op("Where", &[&mask, &value, &x]))
             }
             Op::Equal(op) => self.binary("Equal", op),
@@ -72,11 +73,11 @@ impl Site<'_> {
             }
             Op::Zeros(op) | Op::Empty(op) => self.filled(&op.out, 0.0),
             Op::Ones(op) => self.filled(&op.out, 1.0),
-            Op::Unfold(_)
-            | Op::SelectAssign(_)
-            | Op::Scatter(_)
-            | Op::ScatterNd(_)
-            | Op::GatherNd(_) => Err(self.unsupported("no lowering is written for it")),
+            Op::Unfold(op) => self.unfold(op),
+            Op::SelectAssign(op) => self.select_assign(op),
+            Op::Scatter(op) => self.scatter(op),
+            Op::ScatterNd(op) => self.scatter_nd(op),
+            Op::GatherNd(op) => self.gather_nd(op),
         }
     }
 
@@ -135,13 +136,20 @@ impl Site<'_> {
             if start.constant() == Some(0) && end == *length && step.constant() == Some(1) {
                 continue;
             }
-            if step.constant() != Some(1) && step.constant().is_none_or(|step| step < 1) {
-                return Err(self.unsupported("only steps of a fixed size ahead are"));
-            }
-            starts.push(position(self.traced, self.graph, &start, length)?);
-            ends.push(position(self.traced, self.graph, &end, length)?);
+            let step = match step.constant() {
+                Some(step) if step != 0 => step,
+                _ => return Err(self.unsupported("only steps of a fixed size are")),
+            };
+            // Back from the last to the first, and to before the first of all.
+            let back = |at: &Extent| at.minus(&self.traced.basis.fixed(1));
+            let [from, to] = if step > 0 { [start, end] } else { [back(&end), back(&start)] };
+            starts.push(position(self.traced, self.graph, &from, length)?);
+            ends.push(match to.constant() {
+                Some(..0) => self.graph.ints(&[i64::MIN]),
+                _ => position(self.traced, self.graph, &to, length)?,
+            });
             axes.push(axis as i64);
-            steps.push(step.constant().expect("checked above"));
+            steps.push(step);
         }
         if axes.is_empty() {
             return Ok(x);
@@ -162,43 +170,59 @@ impl Site<'_> {
         }
     }
 
-    /// Along the one axis where the new part is not the whole: what is before it, it, what is after.
+    /// Along the first axis where the new part is not the whole: what is before it, it, what is after.
+    /// Where there is another such axis, the same happens within the part.
     fn slice_assign(&mut self, op: &SliceAssignOpIr) -> Lowered {
         let (x, value) = (self.input(&op.tensor)?, self.input(&op.value)?);
-        let whole = self.extents(&op.tensor);
         let mut partial = Vec::new();
-        for (axis, length) in whole.iter().enumerate().take(op.ranges.len()) {
+        for (axis, length) in self.extents(&op.tensor).into_iter().enumerate().take(op.ranges.len())
+        {
             let start = self.extent("the start", |node| bounds(node, axis)[0])?;
             let end = self.extent("the end", |node| bounds(node, axis)[1])?;
             if op.ranges[axis].step != 1 {
                 return Err(self.unsupported("only assignments without steps are"));
             }
-            if start.constant() != Some(0) || end != *length {
-                partial.push((axis, start, end));
+            if start.constant() != Some(0) || end != length {
+                partial.push(Part { axis, start, end, length });
             }
         }
-        let [(axis, start, end)] = partial.as_slice() else {
-            return match partial.len() {
-                0 => Ok(value),
-                _ => Err(self.unsupported("only assignments to a part of one axis are")),
-            };
-        };
-        let axes = self.graph.ints(&[*axis as i64]);
-        let zero = self.graph.ints(&[0]);
-        let last = self.graph.ints(&[i64::MAX]);
-        let mut parts = Vec::new();
-        if start.constant() != Some(0) {
-            let start = length(self.traced, self.graph, start)?;
-            parts.push(self.op("Slice", &[&x, &zero, &start, &axes]));
-        }
-        parts.push(value);
-        if *end != whole[*axis] {
-            let end = length(self.traced, self.graph, end)?;
-            parts.push(self.op("Slice", &[&x, &end, &last, &axes]));
-        }
-        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        Ok(self.graph.node("Concat", &parts, vec![Attribute::Int("axis", *axis as i64)]))
+        self.assigned(&x, value, &partial)
     }
+
+    /// `x` with `value` at `parts`.
+    fn assigned(&mut self, x: &str, value: String, parts: &[Part]) -> Lowered {
+        let [Part { axis, start, end, length: whole }, rest @ ..] = parts else { return Ok(value) };
+        let axes = self.graph.ints(&[*axis as i64]);
+        let at_start = length(self.traced, self.graph, start)?;
+        let at_end = length(self.traced, self.graph, end)?;
+        let slice = |site: &mut Self, from: &str, to: &str| site.op("Slice", &[x, from, to, &axes]);
+        let mut joined = Vec::new();
+        if start.constant() != Some(0) {
+            let zero = self.graph.ints(&[0]);
+            joined.push(slice(self, &zero, &at_start));
+        }
+        if rest.is_empty() {
+            joined.push(value);
+        } else {
+            let part = slice(self, &at_start, &at_end);
+            joined.push(self.assigned(&part, value, rest)?);
+        }
+        if end != whole {
+            let last = self.graph.ints(&[i64::MAX]);
+            joined.push(slice(self, &at_end, &last));
+        }
+        let joined: Vec<&str> = joined.iter().map(String::as_str).collect();
+        Ok(self.graph.node("Concat", &joined, vec![Attribute::Int("axis", *axis as i64)]))
+    }
+}
+
+/// A part of an axis that is assigned to.
+struct Part {
+    axis: usize,
+    start: Extent,
+    end: Extent,
+    /// Of the axis.
+    length: Extent,
 }
 
 /// Start, end and step of the slice along `axis` of a slice or an assignment to one.

@@ -48,7 +48,8 @@ pub(super) fn lower(traced: &Traced, id: ValueId, graph: &mut Graph) -> Result<S
     let range = counted(traced, graph, &start, &end)?;
     let key = format!("cast {range} {:?}", all[0].dtype);
     let dtype = i64::from(data_type(all[0].dtype).expect("ranges are of integers"));
-    Ok(graph.shared(key, |graph| graph.node("Cast", &[&range], vec![Attribute::Int("to", dtype)])))
+    let to = vec![Attribute::Int("to", dtype)];
+    Ok(graph.shared("positions", key, |graph| graph.node("Cast", &[&range], to)))
 }
 
 fn varies(traced: &Traced, id: ValueId, reason: &str) -> OnnxError {

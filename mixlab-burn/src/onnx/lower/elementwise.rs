@@ -1,12 +1,14 @@
-//! Operations on elements, and reductions.
+//! Operations on elements.
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::DType;
 use burn_ir::{
-    BinaryOpIr, BoolOperationIr, FloatOperationIr, IntOperationIr, NumericOperationIr,
-    ReduceDimOpIr, ReduceOpIr, ScalarIr, ScalarOpIr, TensorIr, UnaryOpIr,
+    BinaryOpIr, BoolOperationIr, CrossOpIr, FloatOperationIr, IntOperationIr, NumericOperationIr,
+    ScalarOpIr, TensorIr, UnaryOpIr,
 };
 
 use super::super::graph::Attribute;
+use super::number::float_of;
+use super::shape::lengths;
 use super::{Lowered, Site};
 
 impl Site<'_> {
@@ -28,11 +30,18 @@ impl Site<'_> {
             Op::DivScalar(op) => self.with_number("Div", op),
             Op::PowiScalar(op) => self.with_number("Pow", op),
             Op::RemScalar(op) => {
-                let (x, y) = (self.input(&op.lhs)?, self.number(&op.rhs, op.lhs.dtype));
+                let (x, y) = (self.input(&op.lhs)?, self.number(0, op.lhs.dtype)?);
                 Ok(self.remainder(&x, &y, float))
             }
             Op::Abs(op) => self.unary("Abs", op),
-            Op::Full(op) => self.filled(&op.out, float_of(&op.value)),
+            Op::Full(op) => {
+                if let Some(value) = self.fixed_number(0) {
+                    return self.filled(&op.out, float_of(&value));
+                }
+                let (value, shape) = (self.number(0, op.out.dtype)?, self.extents(&op.out));
+                let shape = lengths(self.traced, self.graph, &shape)?;
+                Ok(self.op("Expand", &[&value, &shape]))
+            }
             Op::Greater(op) => self.binary("Greater", op),
             Op::GreaterEqual(op) => self.binary("GreaterOrEqual", op),
             Op::Lower(op) => self.binary("Less", op),
@@ -43,7 +52,8 @@ impl Site<'_> {
             Op::LowerEqualElem(op) => self.with_number("LessOrEqual", op),
             Op::Clamp(op) => {
                 let x = self.input(&op.tensor)?;
-                let [min, max] = [&op.min, &op.max].map(|at| self.number(at, op.tensor.dtype));
+                let min = self.number(0, op.tensor.dtype)?;
+                let max = self.number(1, op.tensor.dtype)?;
                 Ok(self.op("Clip", &[&x, &min, &max]))
             }
             Op::CumSum(op) => {
@@ -54,35 +64,12 @@ impl Site<'_> {
         }
     }
 
-    fn reduction(&mut self, op: &NumericOperationIr) -> Lowered {
-        use NumericOperationIr as Op;
-        match op {
-            Op::SumDim(op) => self.along("ReduceSum", op),
-            Op::MeanDim(op) => self.along("ReduceMean", op),
-            Op::ProdDim(op) => self.along("ReduceProd", op),
-            Op::MaxDim(op) => self.along("ReduceMax", op),
-            Op::MinDim(op) => self.along("ReduceMin", op),
-            Op::Sum(op) => self.whole("ReduceSum", op),
-            Op::Mean(op) => self.whole("ReduceMean", op),
-            Op::Prod(op) => self.whole("ReduceProd", op),
-            Op::Max(op) => self.whole("ReduceMax", op),
-            Op::Min(op) => self.whole("ReduceMin", op),
-            Op::ArgMax(op) => self.argument("ArgMax", op),
-            Op::ArgMin(op) => self.argument("ArgMin", op),
-            _ => Err(self.unsupported("no lowering is written for it")),
-        }
-    }
-
     pub(super) fn float(&mut self, op: &FloatOperationIr) -> Lowered {
         use FloatOperationIr as Op;
         match op {
             Op::Exp(op) => self.unary("Exp", op),
             Op::Log(op) => self.unary("Log", op),
-            Op::Log1p(op) => {
-                let (x, one) = (self.input(&op.input)?, self.scalar(1.0, op.input.dtype));
-                let sum = self.op("Add", &[&x, &one]);
-                Ok(self.op("Log", &[&sum]))
-            }
+            Op::Log1p(op) => self.log_1p(op),
             Op::Erf(op) => self.unary("Erf", op),
             Op::Sqrt(op) => self.unary("Sqrt", op),
             Op::Cos(op) => self.unary("Cos", op),
@@ -111,6 +98,9 @@ impl Site<'_> {
             Op::IsInf(op) => self.unary("IsInf", op),
             Op::Powf(op) => self.binary("Pow", op),
             Op::PowfScalar(op) => self.with_number("Pow", op),
+            Op::ArcTan2(op) => self.arc_tan2(op),
+            Op::Cross(op) => self.cross(op),
+            Op::GridSample2d(op) => self.grid_sample(op),
             Op::Matmul(op) => self.product(&op.lhs, &op.rhs),
             Op::IntoInt(op) => {
                 let x = self.input(&op.input)?;
@@ -135,11 +125,15 @@ impl Site<'_> {
             Op::BitwiseXorScalar(op) => self.with_number("BitwiseXor", op),
             Op::BitwiseNot(op) => self.unary("BitwiseNot", op),
             Op::Matmul(op) => self.product(&op.lhs, &op.rhs),
-            Op::BitwiseLeftShift(_)
-            | Op::BitwiseLeftShiftScalar(_)
-            | Op::BitwiseRightShift(_)
-            | Op::BitwiseRightShiftScalar(_) => {
-                Err(self.unsupported("ONNX shifts unsigned integers only"))
+            Op::BitwiseLeftShift(op) => self.shifted(op, Shift::Left),
+            Op::BitwiseRightShift(op) => self.shifted(op, Shift::Right),
+            Op::BitwiseLeftShiftScalar(op) => {
+                let (x, by) = (self.input(&op.lhs)?, self.number(0, op.lhs.dtype)?);
+                Ok(self.shift(&x, &by, op.lhs.dtype, Shift::Left))
+            }
+            Op::BitwiseRightShiftScalar(op) => {
+                let (x, by) = (self.input(&op.lhs)?, self.number(0, op.lhs.dtype)?);
+                Ok(self.shift(&x, &by, op.lhs.dtype, Shift::Right))
             }
         }
     }
@@ -168,19 +162,8 @@ impl Site<'_> {
     }
 
     pub(super) fn with_number(&mut self, name: &str, op: &ScalarOpIr) -> Lowered {
-        let (x, y) = (self.input(&op.lhs)?, self.number(&op.rhs, op.lhs.dtype));
+        let (x, y) = (self.input(&op.lhs)?, self.number(0, op.lhs.dtype)?);
         Ok(self.op(name, &[&x, &y]))
-    }
-
-    /// A number as a constant of type `dtype`.
-    pub(super) fn number(&mut self, value: &ScalarIr, dtype: DType) -> String {
-        match (value, dtype) {
-            // Floats do not have all large integers.
-            (ScalarIr::Int(value), DType::I64) => {
-                self.graph.constant(&TensorData::new(vec![*value], Vec::<usize>::new()))
-            }
-            _ => self.scalar(float_of(value), dtype),
-        }
     }
 
     pub(super) fn product(&mut self, lhs: &TensorIr, rhs: &TensorIr) -> Lowered {
@@ -199,41 +182,71 @@ impl Site<'_> {
         self.op("Sub", &[x, &whole])
     }
 
-    fn along(&mut self, name: &str, op: &ReduceDimOpIr) -> Lowered {
-        let x = self.input(&op.input)?;
-        if name == "ReduceSum" || op.out.shape[op.axis] == 1 {
-            return Ok(self.reduced(name, &x, &[op.axis as i64]));
+    /// `ln(1 + x)`, exact for small `x` too: `x ln(u) / (u − 1)` for the `u` that `1 + x` is rounded to.
+    fn log_1p(&mut self, op: &UnaryOpIr) -> Lowered {
+        let (x, one) = (self.input(&op.input)?, self.scalar(1.0, op.input.dtype));
+        let u = self.op("Add", &[&x, &one]);
+        let log = self.op("Log", &[&u]);
+        let apart = self.op("Sub", &[&u, &one]);
+        let ratio = self.op("Div", &[&x, &apart]);
+        let scaled = self.op("Mul", &[&log, &ratio]);
+        // Where that would be 0 / 0, or ∞ / ∞.
+        let (none, endless) = (self.op("Equal", &[&u, &one]), self.op("IsInf", &[&x]));
+        let finite = self.op("Where", &[&none, &x, &scaled]);
+        Ok(self.op("Where", &[&endless, &log, &finite]))
+    }
+
+    /// The angle of `(x, y)`: the arc tangent of `y / x`, half a turn further where `x` is negative.
+    fn arc_tan2(&mut self, op: &BinaryOpIr) -> Lowered {
+        let (y, x) = (self.input(&op.lhs)?, self.input(&op.rhs)?);
+        let numbers = [0.0, std::f64::consts::PI, -std::f64::consts::PI];
+        let [zero, half, back] = numbers.map(|value| self.scalar(value, op.out.dtype));
+        let ratio = self.op("Div", &[&y, &x]);
+        let angle = self.op("Atan", &[&ratio]);
+        let (left, below) = (self.op("Less", &[&x, &zero]), self.op("Less", &[&y, &zero]));
+        let turn = self.op("Where", &[&below, &back, &half]);
+        let turned = self.op("Add", &[&angle, &turn]);
+        let angle = self.op("Where", &[&left, &turned, &angle]);
+        // 0 / 0 has no arc tangent.
+        let level = self.op("Equal", &[&y, &zero]);
+        let flat = self.op("Where", &[&left, &half, &zero]);
+        Ok(self.op("Where", &[&level, &flat, &angle]))
+    }
+
+    fn cross(&mut self, op: &CrossOpIr) -> Lowered {
+        let (a, b) = (self.input(&op.lhs)?, self.input(&op.rhs)?);
+        let mut turned = |x: &str, order: [i64; 3]| {
+            let order = self.graph.ints(&order);
+            self.graph.node("Gather", &[x, &order], vec![Attribute::Int("axis", op.dim as i64)])
+        };
+        let (next, last) = ([1, 2, 0], [2, 0, 1]);
+        let [a1, b1, a2, b2] =
+            [turned(&a, next), turned(&b, last), turned(&a, last), turned(&b, next)];
+        let (ahead, behind) = (self.op("Mul", &[&a1, &b1]), self.op("Mul", &[&a2, &b2]));
+        Ok(self.op("Sub", &[&ahead, &behind]))
+    }
+
+    fn shifted(&mut self, op: &BinaryOpIr, to: Shift) -> Lowered {
+        let (x, by) = (self.input(&op.lhs)?, self.input(&op.rhs)?);
+        Ok(self.shift(&x, &by, op.lhs.dtype, to))
+    }
+
+    /// ONNX shifts unsigned integers only: times `2^by`, or that many times less, rounded down.
+    fn shift(&mut self, x: &str, by: &str, dtype: DType, to: Shift) -> String {
+        let two = self.scalar(2.0, dtype);
+        let times = self.op("Pow", &[&two, by]);
+        if let Shift::Left = to {
+            return self.op("Mul", &[x, &times]);
         }
-        Err(self.unsupported("only reductions to one element are"))
-    }
-
-    /// The reduction of `x` over `axes`, which stay with length 1.
-    pub(super) fn reduced(&mut self, name: &str, x: &str, axes: &[i64]) -> String {
-        // With opset 18 axes are an input.
-        let axes = self.graph.ints(axes);
-        self.graph.node(name, &[x, &axes], vec![Attribute::Int("keepdims", 1)])
-    }
-
-    fn whole(&mut self, name: &str, op: &ReduceOpIr) -> Lowered {
-        let x = self.input(&op.input)?;
-        let all = self.graph.node(name, &[&x], vec![Attribute::Int("keepdims", 0)]);
-        let shape = self.graph.ints(&[1]);
-        Ok(self.op("Reshape", &[&all, &shape]))
-    }
-
-    fn argument(&mut self, name: &str, op: &ReduceDimOpIr) -> Lowered {
-        let x = self.input(&op.input)?;
-        let axis = vec![Attribute::Int("axis", op.axis as i64), Attribute::Int("keepdims", 1)];
-        let at = self.graph.node(name, &[&x], axis);
-        if op.out.dtype == DType::I64 { Ok(at) } else { self.cast(&at, op.out.dtype) }
+        let rest = self.op("Mod", &[x, &times]);
+        let even = self.op("Sub", &[x, &rest]);
+        self.op("Div", &[&even, &times])
     }
 }
 
-fn float_of(value: &ScalarIr) -> f64 {
-    match value {
-        ScalarIr::Float(x) => *x,
-        ScalarIr::Int(x) => *x as f64,
-        ScalarIr::UInt(x) => *x as f64,
-        ScalarIr::Bool(x) => f64::from(u8::from(*x)),
-    }
+/// Where bits go.
+#[derive(Clone, Copy)]
+enum Shift {
+    Left,
+    Right,
 }

@@ -89,11 +89,7 @@ impl Site<'_> {
             return self.attention([inputs[0], inputs[1], inputs[2]], op.scale, mask, out);
         }
         if let Some(op) = node.op::<Retention>() {
-            let mut fading = self.fading(inputs[0], inputs[1], inputs[3])?;
-            if self.profile == Profile::Modern {
-                let first = self.graph.ints(&[0]);
-                fading = self.op("Unsqueeze", &[&fading, &first]);
-            }
+            let fading = self.fading(inputs[0], inputs[1], inputs[3])?;
             return self.attention([inputs[0], inputs[1], inputs[2]], op.scale, Some(fading), out);
         }
         Err(self.unsupported("no lowering is written for it"))
@@ -155,7 +151,7 @@ impl Site<'_> {
         let zero = self.traced.basis.fixed(0);
         let rows = counted(self.traced, self.graph, &tk.minus(&tq), &tk)?;
         let columns = counted(self.traced, self.graph, &zero, &tk)?;
-        let column = self.graph.shared(format!("column {rows}"), |graph| {
+        let column = self.graph.shared("query_positions", rows.clone(), |graph| {
             let one = graph.ints(&[1]);
             graph.node("Unsqueeze", &[&rows, &one], vec![])
         });
@@ -165,7 +161,7 @@ impl Site<'_> {
     /// What to add to scores `[…, Tq, Tk]` so that no query sees later keys.
     fn mask(&mut self, q: &TensorIr, k: &TensorIr) -> Lowered {
         let [rows, columns] = self.positions(q, k)?;
-        Ok(self.graph.shared(format!("mask {rows} {columns}"), |graph| {
+        Ok(self.graph.shared("mask", format!("{rows} {columns}"), |graph| {
             let future = graph.node("Greater", &[&columns, &rows], vec![]);
             let [hidden, seen] = [HIDDEN as f32, 0.0]
                 .map(|x| graph.constant(&TensorData::new(vec![x], Vec::<usize>::new())));
@@ -173,17 +169,16 @@ impl Site<'_> {
         }))
     }
 
-    /// The mask, less the distance times the rate of each head: `[H, Tq, Tk]`.
+    /// The mask, less the distance times the rate of each head: `[1, H, Tq, Tk]`.
     fn fading(&mut self, q: &TensorIr, k: &TensorIr, rate: &TensorIr) -> Lowered {
         let mask = self.mask(q, k)?;
         let [rows, columns] = self.positions(q, k)?;
-        let distance = self.graph.shared(format!("distance {rows} {columns}"), |graph| {
+        let distance = self.graph.shared("distance", format!("{rows} {columns}"), |graph| {
             let apart = graph.node("Sub", &[&rows, &columns], vec![]);
             let apart = graph.node("Cast", &[&apart], vec![Attribute::Int("to", 1)]);
-            let zero = graph.constant(&TensorData::new(vec![0f32], Vec::<usize>::new()));
-            graph.node("Max", &[&apart, &zero], vec![])
+            graph.node("Relu", &[&apart], vec![])
         });
-        let (rate, axes) = (self.input(rate)?, self.graph.ints(&[1, 2]));
+        let (rate, axes) = (self.input(rate)?, self.graph.ints(&[0, 2, 3]));
         let rate = self.op("Unsqueeze", &[&rate, &axes]);
         let fade = self.op("Mul", &[&distance, &rate]);
         Ok(self.op("Sub", &[&mask, &fade]))
@@ -236,7 +231,7 @@ impl Site<'_> {
         let step = -2.0 * f64::from(op.base).ln() / op.dims as f64;
         let rates: Vec<f64> = (0..op.dims / 2).map(|i| (step * i as f64).exp()).collect();
         let key = format!("{positions} {} {}", op.dims, op.base);
-        let angles = self.graph.shared(format!("angles {key}"), |graph| {
+        let angles = self.graph.shared("angles", key.clone(), |graph| {
             let double = || vec![Attribute::Int("to", 11)];
             let positions = graph.node("Cast", &[&positions], double());
             let one = graph.ints(&[1]);
@@ -252,8 +247,8 @@ impl Site<'_> {
             graph.node("Cast", &[&within], vec![Attribute::Int("to", 1)])
         });
         let cos =
-            self.graph.shared(format!("cos {key}"), |graph| graph.node("Cos", &[&angles], vec![]));
-        let sin = self.graph.shared(format!("sin {key} {}", op.inverse), |graph| {
+            self.graph.shared("cos", key.clone(), |graph| graph.node("Cos", &[&angles], vec![]));
+        let sin = self.graph.shared("sin", format!("{key} {}", op.inverse), |graph| {
             let sin = graph.node("Sin", &[&angles], vec![]);
             if op.inverse { graph.node("Neg", &[&sin], vec![]) } else { sin }
         });

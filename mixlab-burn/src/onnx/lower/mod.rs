@@ -6,7 +6,10 @@ mod elementwise;
 mod language;
 mod modern;
 mod module;
+mod number;
+mod reduce;
 mod scan;
+mod scatter;
 mod shape;
 
 use burn::tensor::{DType, TensorData};

@@ -46,7 +46,7 @@ impl Site<'_> {
         let steps = counted(self.traced, self.graph, &zero, &extents[2])?;
         let rows: [Extent; 2] = [extents[0].clone(), extents[2].clone()];
         let rows = lengths(self.traced, self.graph, &rows)?;
-        let places = self.graph.shared(format!("Expand {steps} {rows}"), |graph| {
+        let places = self.graph.shared("position_ids", format!("{steps} {rows}"), |graph| {
             graph.node("Expand", &[&steps, &rows], vec![])
         });
         let x_name = self.input(x)?;

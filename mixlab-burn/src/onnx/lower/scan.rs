@@ -1,10 +1,13 @@
 //! Recurrences, as `Scan` over the axis of time.
 
 use burn::tensor::{DType, TensorData};
-use burn_ir::TensorIr;
+use burn_ir::{DimOpIr, TensorIr};
 use mixlab_ops::capture::Node;
 use mixlab_ops::{FadingMax, MatrixScan, Recurrence, Scan, ScanFrom, ScanTv};
-use onnx_protobuf::{GraphProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
+use onnx_protobuf::tensor_shape_proto::Dimension;
+use onnx_protobuf::{
+    GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
 
 use super::super::graph::{Attribute, data_type, node_proto, tensor_proto};
 use super::{Lowered, Site};
@@ -18,6 +21,8 @@ enum Step {
     Constant,
     /// `h ← max(h + a, x_t)`.
     Maximum,
+    /// `h ← h ∘ x_t`, with an operation of ONNX.
+    Fold(&'static str),
 }
 
 impl Step {
@@ -26,6 +31,7 @@ impl Step {
             Self::Varying => "h = a_t h + x_t, for each token",
             Self::Constant => "h = a h + x_t, for each token",
             Self::Maximum => "h = max(h + a, x_t), for each token",
+            Self::Fold(_) => "h = h and x_t, for each place along the axis",
         }
     }
 }
@@ -52,20 +58,20 @@ impl Site<'_> {
         let out = node.operation.outputs().next().expect("an op has a result").clone();
         let state = match node.inputs.get(2) {
             Some(state) => self.input(*state)?,
-            None => self.start(&out, 0.0)?,
+            None => self.start(&out, 1, 0.0)?,
         };
         match of {
             Recurrence::MatrixScan => {
                 let last = self.graph.ints(&[-1]);
                 let gate = self.op("Unsqueeze", &[&gate, &last]);
-                Ok(self.scan(Step::Varying, [&state, &u, &gate], out.dtype))
+                Ok(self.scan(Step::Varying, [&state, &u, &gate], 1, &out))
             }
             Recurrence::Scan | Recurrence::ScanTv => {
                 let one = self.scalar(1.0, out.dtype);
                 let rest = self.op("Sub", &[&one, &gate]);
                 let x = self.op("Mul", &[&u, &rest]);
                 let step = if of == Recurrence::Scan { Step::Constant } else { Step::Varying };
-                Ok(self.scan(step, [&state, &x, &gate], out.dtype))
+                Ok(self.scan(step, [&state, &x, &gate], 1, &out))
             }
         }
     }
@@ -74,31 +80,51 @@ impl Site<'_> {
         let (u, rate) = (self.input(node.inputs[0])?, self.input(node.inputs[1])?);
         let out = node.operation.outputs().next().expect("an op has a result").clone();
         // Below all that the op takes.
-        let start = self.start(&out, -1e30)?;
-        Ok(self.scan(Step::Maximum, [&start, &u, &rate], out.dtype))
+        let start = self.start(&out, 1, -1e30)?;
+        Ok(self.scan(Step::Maximum, [&start, &u, &rate], 1, &out))
     }
 
-    /// A state for states like `out` `[B, T, …]` whose elements are all `value`.
-    fn start(&mut self, out: &TensorIr, value: f64) -> Lowered {
+    /// What `fold` makes of all elements up to each along an axis.
+    pub(super) fn cumulative(&mut self, fold: &'static str, op: &DimOpIr) -> Lowered {
+        let x = self.input(&op.input)?;
+        let axis = op.axis as i64;
+        let start = if fold == "Mul" {
+            self.start(&op.out, op.axis, 1.0)?
+        } else {
+            // The first once more: the larger of two that are the same is that.
+            let first = self.scalar(0.0, DType::I64);
+            self.graph.node("Gather", &[&x, &first], vec![Attribute::Int("axis", axis)])
+        };
+        Ok(self.scan(Step::Fold(fold), [&start, &x, ""], axis, &op.out))
+    }
+
+    /// A state for states like `out` along `axis` whose elements are all `value`.
+    fn start(&mut self, out: &TensorIr, axis: usize, value: f64) -> Lowered {
         let mut extents = self.extents(out);
-        extents.remove(1);
+        extents.remove(axis);
         let shape = super::shape::lengths(self.traced, self.graph, &extents)?;
         let value = TensorData::new(vec![value], [1]).convert_dtype(out.dtype);
         let value = vec![Attribute::Tensor("value", tensor_proto("", &value))];
         Ok(self.graph.node("ConstantOfShape", &[&shape], value))
     }
 
-    /// All states from `state` `[B, …]` on, for `x` `[B, T, …]` and `gate`.
-    fn scan(&mut self, step: Step, [state, x, gate]: [&str; 3], dtype: DType) -> String {
+    /// All states `out` from `state` on, for `x` and `gate`; `axis` is that of time.
+    fn scan(
+        &mut self,
+        step: Step,
+        [state, x, gate]: [&str; 3],
+        axis: i64,
+        out: &TensorIr,
+    ) -> String {
         let varying = step == Step::Varying;
-        let body = body(step, gate, data_type(dtype).expect("captures have float types of ONNX"));
+        let body = body(step, gate, out);
         let inputs = if varying { vec![state, x, gate] } else { vec![state, x] };
         let count = inputs.len() - 1;
         let attributes = vec![
             Attribute::Graph("body", body),
             Attribute::Int("num_scan_inputs", count as i64),
-            Attribute::Ints("scan_input_axes", vec![1; count]),
-            Attribute::Ints("scan_output_axes", vec![1]),
+            Attribute::Ints("scan_input_axes", vec![axis; count]),
+            Attribute::Ints("scan_output_axes", vec![axis]),
         ];
         let states = self.graph.outputs("Scan", &inputs, attributes, 2).remove(1);
         self.graph.explain(step.equation());
@@ -106,19 +132,31 @@ impl Site<'_> {
     }
 }
 
-/// One step; a gate that does not vary is read from the graph around it.
-fn body(step: Step, gate: &str, dtype: i32) -> GraphProto {
+/// One step to states like those in `out`; a gate that does not vary is read from the graph around it.
+fn body(step: Step, gate: &str, out: &TensorIr) -> GraphProto {
     let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
         output: vec![output.into()],
         ..node_proto(op, output.into(), inputs)
     };
     let gate = if step == Step::Varying { "a_t" } else { gate };
-    let [first, second] = match step {
-        Step::Maximum => ["Add", "Max"],
-        Step::Varying | Step::Constant => ["Mul", "Add"],
+    let mut nodes = match step {
+        Step::Maximum => {
+            vec![node("Add", &["h", gate], "kept"), node("Max", &["kept", "x_t"], "h_t")]
+        }
+        Step::Fold(op) => vec![node(op, &["h", "x_t"], "h_t")],
+        Step::Varying | Step::Constant => {
+            vec![node("Mul", &["h", gate], "kept"), node("Add", &["kept", "x_t"], "h_t")]
+        }
     };
+    nodes.push(node("Identity", &["h_t"], "y_t"));
     let value = |name: &str| {
-        let tensor = type_proto::Tensor { elem_type: dtype, ..type_proto::Tensor::new() };
+        // Lengths are not said, but how many there are.
+        let dim = vec![Dimension::new(); out.shape.num_dims() - 1];
+        let tensor = type_proto::Tensor {
+            elem_type: data_type(out.dtype).expect("captures have types that ONNX has"),
+            shape: Some(TensorShapeProto { dim, ..TensorShapeProto::new() }).into(),
+            ..type_proto::Tensor::new()
+        };
         let mut kind = TypeProto::new();
         kind.set_tensor_type(tensor);
         ValueInfoProto { name: name.into(), type_: Some(kind).into(), ..ValueInfoProto::new() }
@@ -127,11 +165,7 @@ fn body(step: Step, gate: &str, dtype: i32) -> GraphProto {
     let count = if step == Step::Varying { 3 } else { 2 };
     GraphProto {
         name: "step".into(),
-        node: vec![
-            node(first, &["h", gate], "kept"),
-            node(second, &["kept", "x_t"], "h_t"),
-            node("Identity", &["h_t"], "y_t"),
-        ],
+        node: nodes,
         input: inputs[..count].iter().map(|name| value(name)).collect(),
         output: vec![value("h_t"), value("y_t")],
         ..GraphProto::new()

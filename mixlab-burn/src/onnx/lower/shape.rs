@@ -25,7 +25,7 @@ pub(super) fn length(
             None => term,
             Some(sum) => {
                 let key = format!("Add {sum} {term}");
-                graph.shared(key, |graph| graph.node("Add", &[&sum, &term], vec![]))
+                graph.shared("length", key, |graph| graph.node("Add", &[&sum, &term], vec![]))
             }
         });
     }
@@ -34,7 +34,7 @@ pub(super) fn length(
 }
 
 fn shared(graph: &mut Graph, op: &str, x: &str, value: i64) -> String {
-    graph.shared(format!("{op} {x} {value}"), |graph| {
+    graph.shared("length", format!("{op} {x} {value}"), |graph| {
         let value = graph.ints(&[value]);
         graph.node(op, &[x, &value], vec![])
     })
@@ -47,7 +47,7 @@ fn product(traced: &Traced, graph: &mut Graph, place: usize) -> Result<String, O
         [a, b] => {
             let [a, b] = [axis_length(traced, graph, *a)?, axis_length(traced, graph, *b)?];
             let key = format!("Mul {a} {b}");
-            Ok(graph.shared(key, |graph| graph.node("Mul", &[&a, &b], vec![])))
+            Ok(graph.shared("length", key, |graph| graph.node("Mul", &[&a, &b], vec![])))
         }
         _ => unreachable!("products have one or two factors"),
     }
@@ -55,22 +55,23 @@ fn product(traced: &Traced, graph: &mut Graph, place: usize) -> Result<String, O
 
 /// The length of a dynamic axis: off the first input that has it, or that has it beside other lengths.
 fn axis_length(traced: &Traced, graph: &mut Graph, axis: usize) -> Result<String, OnnxError> {
-    let wanted = traced.basis.axis(axis);
+    let (wanted, name) = (traced.basis.axis(axis), &traced.axes[axis]);
     if let Some((input, place)) = find(traced, |extent| *extent == wanted) {
-        return Ok(read(graph, &input, place));
+        return Ok(read(graph, name, &input, place));
     }
     let beside = |extent: &Extent| {
         let rest = extent.minus(&wanted);
         let mut others = rest.terms().1;
         extent.has(&wanted) && others.all(|(place, _)| !traced.basis.product(place).contains(&axis))
     };
-    let name = &traced.axes[axis];
     let found = find(traced, beside).ok_or_else(|| OnnxError::Axis { axis: name.clone() });
     let (input, place) = found?;
     let port = traced.program().inputs().iter().find(|port| port.name == input);
     let all = &traced.extents(port.expect("it was found there").value)[place as usize];
-    let (all, rest) = (read(graph, &input, place), length(traced, graph, &all.minus(&wanted))?);
-    Ok(graph.shared(format!("Sub {all} {rest}"), |graph| graph.node("Sub", &[&all, &rest], vec![])))
+    let rest = length(traced, graph, &all.minus(&wanted))?;
+    let all = read(graph, "length", &input, place);
+    let key = format!("Sub {all} {rest}");
+    Ok(graph.shared(name, key, |graph| graph.node("Sub", &[&all, &rest], vec![])))
 }
 
 /// The first input with an axis that is `wanted`, and the place of the axis.
@@ -81,9 +82,9 @@ fn find(traced: &Traced, wanted: impl Fn(&Extent) -> bool) -> Option<(String, i6
     })
 }
 
-/// The length of one axis of an input.
-fn read(graph: &mut Graph, input: &str, place: i64) -> String {
-    graph.shared(format!("Shape {input} {place}"), |graph| {
+/// The length of one axis of an input, called `name`.
+fn read(graph: &mut Graph, name: &str, input: &str, place: i64) -> String {
+    graph.shared(name, format!("Shape {input} {place}"), |graph| {
         let ends = vec![Attribute::Int("start", place), Attribute::Int("end", place + 1)];
         graph.node("Shape", &[input], ends)
     })
@@ -104,7 +105,7 @@ pub(super) fn lengths(
     let parts = parts.collect::<Result<Vec<_>, _>>();
     graph.turn_to(before);
     let parts = parts?;
-    Ok(graph.shared(format!("Concat {parts:?}"), |graph| {
+    Ok(graph.shared("shape", format!("Concat {parts:?}"), |graph| {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         graph.node("Concat", &parts, vec![Attribute::Int("axis", 0)])
     }))
@@ -122,7 +123,7 @@ pub(super) fn counted(
     graph.turn_to(before);
     let [start, end] = ends;
     let (start, end) = (start?, end?);
-    Ok(graph.shared(format!("Range {start} {end}"), |graph| {
+    Ok(graph.shared("positions", format!("Range {start} {end}"), |graph| {
         let step = graph.ints(&[1]);
         let scalars = [start, end, step].map(|x| graph.node("Squeeze", &[&x], vec![]));
         graph.node("Range", &scalars.each_ref().map(String::as_str), vec![])

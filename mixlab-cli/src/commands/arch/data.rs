@@ -8,6 +8,7 @@ use mixlab_burn::train::Run;
 
 use crate::commands::full::FullData;
 use crate::commands::shards::Sources;
+use crate::commands::spool::Spool;
 use crate::{cli, out};
 
 /// Batches, and what is known about them.
@@ -20,6 +21,8 @@ pub struct Feed {
     pub full: Option<FullData>,
     /// Entropy of the training data in nats per token, if it is known.
     pub floor: Option<f64>,
+    /// What shards that came through pipes lie in.
+    _spool: Spool,
 }
 
 /// Checks the shards and begins to read, at `position` if there is one.
@@ -47,6 +50,6 @@ pub fn open<K: Block>(
     let full = options.training.eval.then(full).transpose()?;
     let (log_every, val_every) = (options.training.log_every, options.training.val_every);
     let run = Run { batches, validation, log_every, val_every };
-    let Sources { no_validation, floor, .. } = sources;
-    Ok(Feed { run, no_validation, full, floor })
+    let Sources { no_validation, floor, spool, .. } = sources;
+    Ok(Feed { run, no_validation, full, floor, _spool: spool })
 }

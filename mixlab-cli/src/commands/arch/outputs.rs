@@ -62,6 +62,7 @@ impl Outputs {
             ("--export-onnx", export_onnx),
             ("--metrics", metrics),
             ("--trace", trace),
+            ("--checkpoint-dir", &options.checkpoints.saving.checkpoint_dir),
         ];
         let named: Vec<_> =
             named.iter().filter_map(|(flag, path)| Some((*flag, path.as_deref()?))).collect();

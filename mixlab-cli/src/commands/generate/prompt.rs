@@ -1,12 +1,13 @@
 //! What a row begins with, and which tokenizer turns text into tokens.
 
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use mixlab_burn::data::text::TextTokenizer;
 use mixlab_burn::data::{demo, pattern};
+use mixlab_burn::files::read_small;
 
 use crate::commands::shards::DEMO;
 use crate::{Request, cli};
@@ -33,11 +34,9 @@ impl Prompt {
         let read = match (given, given.strip_prefix('@')) {
             ("", _) => return Ok(Self::Random),
             ("-", _) => {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text).context("cannot read the prompt from stdin")?;
-                text
+                text_of(io::stdin()).context("cannot read the prompt from stdin\n  hint: it is text in UTF-8")?
             }
-            (_, Some(file)) => fs::read_to_string(file).with_context(|| {
+            (_, Some(file)) => File::open(file).and_then(text_of).with_context(|| {
                 format!(
                     "cannot read the prompt `{given}`\n  hint: `@` names a file; pipe a text that begins with it to `--prompt -`"
                 )
@@ -52,6 +51,11 @@ impl Prompt {
     pub fn wants_text(&self, options: &cli::Generate) -> bool {
         matches!(self, Self::Text(_)) || options.tokenizer.is_some()
     }
+}
+
+fn text_of(from: impl Read) -> io::Result<String> {
+    String::from_utf8(read_small(from)?)
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 fn token(text: &str, vocab: usize) -> Result<u16, Request> {
@@ -106,7 +110,7 @@ mod tests {
     fn prompts_are_ids_text_or_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.txt");
-        fs::write(&path, "two\nlines\r\n").unwrap();
+        std::fs::write(&path, "two\nlines\r\n").unwrap();
         let read = |given: &str| match Prompt::read(given, 64).unwrap() {
             Prompt::Random => "random".to_owned(),
             Prompt::Ids(ids) => format!("{ids:?}"),

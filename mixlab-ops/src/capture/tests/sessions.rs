@@ -226,6 +226,14 @@ fn reading_data_is_an_error_that_says_so() {
     let by_data = capture(weight, |_, session| {
         session.input_float("x", [2]).into_data();
     });
+    let by_sort = capture(weight, |w, session| {
+        let x = session.input_float("x", [3, 4]).matmul(w.val()).exp();
+        session.output("y", x.sort(1));
+    });
+    let error = by_sort.unwrap_err().to_string();
+    for part in ["f32[3, 4]", "`exp` of f32[3, 4]", "`topk`"] {
+        assert!(error.contains(part), "{part} is missing: {error}");
+    }
     let by_value = capture(weight, |_, session| {
         let x = session.input_int("x", [2]);
         let x = if x.clone().max().into_scalar() > 0 { x } else { -x };

@@ -5,26 +5,29 @@ use std::io::{self, Read};
 /// Bytes that are read at once.
 const BLOCK: usize = 1 << 15;
 
-/// Reads UTF-16 behind its mark as UTF-8. Half a surrogate pair and half a unit at the end become
-/// U+FFFD.
+/// What no UTF-8 has: whoever reads on counts it and puts U+FFFD in its place.
+const BROKEN: u8 = 0xff;
+
+/// Reads UTF-16 behind its mark as UTF-8. Half a surrogate pair and half a unit at the end become a
+/// byte that is not UTF-8.
 pub(super) struct Utf16<R> {
     inner: R,
     little: bool,
     /// Bytes that are read and not yet converted: half a unit or half a pair.
     raw: Vec<u8>,
-    text: String,
+    text: Vec<u8>,
     /// How much of `text` was handed on.
     given: usize,
 }
 
 impl<R: Read> Utf16<R> {
     pub fn new(inner: R, little: bool) -> Self {
-        Self { inner, little, raw: Vec::new(), text: String::new(), given: 0 }
+        Self { inner, little, raw: Vec::new(), text: Vec::new(), given: 0 }
     }
 
     /// Converts the next block; at the end of the input `text` is left empty.
     fn convert(&mut self) -> io::Result<()> {
-        (self.given, self.text) = (0, String::new());
+        (self.given, self.text) = (0, Vec::new());
         let old = self.raw.len();
         self.raw.resize(old + BLOCK, 0);
         let read = self.inner.read(&mut self.raw[old..]);
@@ -36,9 +39,14 @@ impl<R: Read> Utf16<R> {
         let mut units: Vec<u16> = self.raw.as_chunks().0.iter().map(unit).collect();
         let half_pair = units.pop_if(|last| !end && (0xd800..0xdc00).contains(last));
         let mut used = 2 * units.len();
-        self.text.extend(char::decode_utf16(units).map(|c| c.unwrap_or('\u{fffd}')));
+        for c in char::decode_utf16(units) {
+            match c {
+                Ok(c) => self.text.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+                Err(_) => self.text.push(BROKEN),
+            }
+        }
         if end && self.raw.len() > used {
-            self.text.push('\u{fffd}');
+            self.text.push(BROKEN);
             used = self.raw.len();
         }
         self.raw.drain(..used);
@@ -55,7 +63,7 @@ impl<R: Read> Read for Utf16<R> {
         if self.given == self.text.len() {
             self.convert()?;
         }
-        let rest = &self.text.as_bytes()[self.given..];
+        let rest = &self.text[self.given..];
         let count = rest.len().min(out.len());
         out[..count].copy_from_slice(&rest[..count]);
         self.given += count;
@@ -77,11 +85,11 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8], little: bool) -> String {
-        let mut text = String::new();
-        Utf16::new(bytes, little).read_to_string(&mut text).unwrap();
-        let mut slow = String::new();
-        Utf16::new(Drops(bytes), little).read_to_string(&mut slow).unwrap();
+    fn read(bytes: &[u8], little: bool) -> Vec<u8> {
+        let mut text = Vec::new();
+        Utf16::new(bytes, little).read_to_end(&mut text).unwrap();
+        let mut slow = Vec::new();
+        Utf16::new(Drops(bytes), little).read_to_end(&mut slow).unwrap();
         assert_eq!(text, slow);
         text
     }
@@ -91,15 +99,15 @@ mod tests {
         let text = "añ 語 😀 end\n";
         let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
-        assert_eq!(read(&little, true), text);
-        assert_eq!(read(&big, false), text);
+        assert_eq!(read(&little, true), text.as_bytes());
+        assert_eq!(read(&big, false), text.as_bytes());
     }
 
     #[test]
-    fn halves_become_replacement_characters() {
-        assert_eq!(read(&[0x3d, 0xd8, b'a', 0], true), "\u{fffd}a");
-        assert_eq!(read(&[b'a', 0, 0x3d, 0xd8], true), "a\u{fffd}");
-        assert_eq!(read(&[b'a', 0, b'b'], true), "a\u{fffd}");
-        assert_eq!(read(&[], true), "");
+    fn halves_become_bytes_that_are_counted() {
+        assert_eq!(read(&[0x3d, 0xd8, b'a', 0], true), [BROKEN, b'a']);
+        assert_eq!(read(&[b'a', 0, 0x3d, 0xd8], true), [b'a', BROKEN]);
+        assert_eq!(read(&[b'a', 0, b'b'], true), [b'a', BROKEN]);
+        assert!(read(&[], true).is_empty());
     }
 }

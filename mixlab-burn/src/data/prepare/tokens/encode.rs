@@ -87,6 +87,7 @@ pub(in super::super) fn encode(
 ) -> Result<Encoded, PrepareError> {
     let (encoder, special) = (Encoder::new(tokens), Special::of(tokens));
     let mut writer = Writer::new(spool.join("ids"), tables, special.names.len())?;
+    tell(source.progress(Activity::Encoding { tokens: 0 }));
     thread::scope(|scope| {
         let (send, batches) = sync_channel(1);
         let reader = scope.spawn(|| Reader::read(source, &encoder, send));

@@ -1,6 +1,5 @@
 //! A `tokenizer.json` that somebody else made.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -9,12 +8,13 @@ use tokenizers::Tokenizer;
 use super::super::event::{Event, Finding, Listener};
 use super::super::guard::guarded;
 use super::{PrepareError, Tokens};
+use crate::files::read_small_file;
 
 /// Reads a tokenizer. What would lose text (truncation), add to it (padding) or give other tokens at
 /// every run (dropout) is left out, and special tokens are not looked for in the text.
 pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, PrepareError> {
     let wrong = |reason: String| PrepareError::TokenizerFile { path: path.to_owned(), reason };
-    let bytes = fs::read(path).map_err(PrepareError::io(path))?;
+    let bytes = read_small_file(path).map_err(PrepareError::io(path))?;
     // Some editors put a mark in front.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut json: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
@@ -70,6 +70,8 @@ fn first_number(base64: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use serde_json::json;
 

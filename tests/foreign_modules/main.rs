@@ -1,7 +1,11 @@
 //! Writes modules that are not of this project as ONNX files, beside what they compute:
 //! `tests/onnx/foreign.py` compares it with onnxruntime.
 //!
-//! An MLP, a convolution net, Burn's transformer encoder, and an op that only has a reference.
+//! An MLP, convolution nets, Burn's transformers, recurrent cells, an op that only has a reference, and Burn's
+//! operations one by one.
+
+mod nets;
+mod operations;
 
 use std::path::{Path, PathBuf};
 
@@ -163,13 +167,17 @@ fn main() {
     conv_net(folder);
     encoder(folder);
     swished(folder);
+    nets::images(folder);
+    nets::cells(folder);
+    nets::translator(folder);
+    operations::all(folder);
 }
 
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
 }
 
-/// Exports `module` as `name`, with what it makes of `values`, its inputs and outputs by name.
+/// Exports `module` to `path`, with `values`: its inputs and outputs by name.
 fn export<M, C>(
     path: PathBuf,
     axes: &[&str],
@@ -181,17 +189,38 @@ fn export<M, C>(
     M: Module<Flex>,
     C: Module<Capture>,
 {
-    let traced = trace(axes, build, forward).unwrap_or_else(|error| panic!("{error}"));
-    traced.write(module, &path, &Options::default()).unwrap_or_else(|error| panic!("{error}"));
-    let views = values.iter().map(|(name, data)| {
-        let dtype = match data.dtype {
-            burn::tensor::DType::F32 => Dtype::F32,
-            burn::tensor::DType::I64 => Dtype::I64,
-            _ => Dtype::BOOL,
-        };
-        (*name, TensorView::new(dtype, data.shape.to_vec(), data.as_bytes()).expect("fits"))
-    });
-    serialize_to_file(views, None, &path.with_extension("safetensors")).expect("written");
+    let values = values.into_iter().map(|(name, data)| (name.to_string(), data)).collect();
+    export_all(path, axes, module, build, forward, &[values]);
+}
+
+/// [`export`] with values of several sizes, in files `NAME.0.safetensors`, `NAME.1.safetensors` …
+fn export_all<M, C>(
+    path: PathBuf,
+    axes: &[&str],
+    module: &M,
+    build: impl Fn(&<Capture as burn::tensor::backend::BackendTypes>::Device) -> C,
+    forward: impl Fn(&C, &Trace<'_>),
+    values: &[Vec<(String, TensorData)>],
+) where
+    M: Module<Flex>,
+    C: Module<Capture>,
+{
+    let named = |error: &dyn std::fmt::Display| -> ! { panic!("{}: {error}", path.display()) };
+    let traced = trace(axes, build, forward).unwrap_or_else(|error| named(&error));
+    traced.write(module, &path, &Options::default()).unwrap_or_else(|error| named(&error));
+    for (index, values) in values.iter().enumerate() {
+        let views = values.iter().map(|(name, data)| {
+            let dtype = match data.dtype {
+                burn::tensor::DType::F32 => Dtype::F32,
+                burn::tensor::DType::I64 => Dtype::I64,
+                _ => Dtype::BOOL,
+            };
+            let view = TensorView::new(dtype, data.shape.to_vec(), data.as_bytes());
+            (name, view.expect("it has so many bytes"))
+        });
+        let path = path.with_extension(format!("{index}.safetensors"));
+        serialize_to_file(views, None, &path).expect("there is room");
+    }
 }
 
 fn mlp(folder: &Path) {
