@@ -86,7 +86,7 @@ impl Llama {
         let first = plan.steps.first().and_then(|step| plain(step.block.as_any()));
         plan.steps.iter().enumerate().find_map(|(index, step)| {
             let what = match plain(step.block.as_any()) {
-                None => "is none of attention and a feed-forward tail with silu",
+                None => "is no `plain` block, which is attention and a feed-forward tail with silu",
                 Some(block) => unlike(block, first?)?,
             };
             Some(format!("block {index} ({}) {what}", step.label))
