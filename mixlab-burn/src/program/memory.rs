@@ -27,7 +27,7 @@ pub struct Memory {
     /// operations need in between.
     pub peak: u64,
     /// What is taken for that on a GPU, where a buffer is kept for the next tensor of its size
-    /// ([`Session::reserved`]).
+    /// ([`Session::reserved`](mixlab_ops::capture::Session::reserved)).
     pub reserved: u64,
 }
 
