@@ -2,7 +2,8 @@
 //! as it lies in memory, and nothing of it is packed or copied.
 //!
 //! Sums have another order than in products of more rows; here as there the bits of a row do not
-//! depend on how many there are.
+//! depend on how many there are. So that a row of a small model has the same bits beside others as
+//! alone, several rows are taken only of matrices whose reading is what takes the time.
 
 use core::array;
 use core::ops::Range;
@@ -17,6 +18,9 @@ const ROWS: usize = 4;
 const TASK: usize = 1 << 18;
 /// Elements of the matrix that make a second task worth it.
 const SEVERAL: usize = 1 << 16;
+/// Elements of a matrix that is not read from a core's first cache, so that several rows share the
+/// time of one.
+const LARGE: usize = 1 << 16;
 /// Places of the matrix that are read side by side, row by row.
 const STREAMS: usize = 8;
 /// The same, column by column: more sums at a time do not fit the registers.
@@ -24,7 +28,8 @@ const PAIR: usize = 2;
 
 /// Whether [`multiply`] takes this product.
 pub(super) fn takes(a: Matrix<'_>, b: Matrix<'_>) -> bool {
-    a.rows <= ROWS && a.column_stride == 1 && (b.column_stride == 1 || b.row_stride == 1)
+    let few = a.rows == 1 || a.rows <= ROWS && b.rows * b.columns >= LARGE;
+    few && a.column_stride == 1 && (b.column_stride == 1 || b.row_stride == 1)
 }
 
 /// As [`super::multiply`], for sizes above zero that fit their slices.
@@ -251,7 +256,7 @@ mod tests {
                 Matrix { data: &data, rows: n, columns: k, row_stride: k + 2, column_stride: 1 };
             for (b, add) in [(rows, false), (columns.transposed(), true)] {
                 let a = Matrix { columns: k, ..Matrix::whole(&x, k + 1) };
-                assert!(takes(a, b));
+                assert_eq!(takes(a, b), rows_of_a == 1 || k * n >= LARGE);
                 let mut to = vec![1.0; rows_of_a * (n + 1)];
                 let product = Product { factor: 0.5, add, threads: true };
                 multiply(&mut to, n + 1, a, b, product);
