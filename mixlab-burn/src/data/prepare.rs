@@ -23,6 +23,7 @@ pub(super) use guard::guarded;
 pub use options::PrepareOptions;
 pub use output::{ShardReport, Split};
 use source::Source;
+pub use stage::BESIDE;
 use stage::Stage;
 pub(super) use tokens::load;
 use tokens::{Encoded, Tokens};

@@ -7,11 +7,10 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use ::safetensors::tensor::SafeTensors;
+use ::safetensors::tensor::{Metadata, SafeTensors};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use memmap2::Mmap;
-use serde_json::Value;
 
 use super::safetensors::{check, open, read};
 use super::{Weight, WeightError};
@@ -71,10 +70,10 @@ fn streamed(mut from: impl Read) -> io::Result<Vec<u8>> {
     let Some(length) = bytes.first_chunk() else { return Ok(bytes) };
     let length = u64::from_le_bytes(*length).min(HEADER);
     from.by_ref().take(length).read_to_end(&mut bytes)?;
-    let header: Value = serde_json::from_slice(&bytes[8..]).unwrap_or_default();
-    let tensors = header.as_object().into_iter().flat_map(|tensors| tensors.values());
-    let end = tensors.filter_map(|tensor| tensor["data_offsets"][1].as_u64()).max();
-    from.take(end.map_or(0, |end| end.saturating_add(1))).read_to_end(&mut bytes)?;
+    // What has no header that is one is refused by who reads it.
+    let header: Option<Metadata> = serde_json::from_slice(&bytes[8..]).ok();
+    let length = header.map_or(0, |header| (header.data_len() as u64).saturating_add(1));
+    from.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use mixlab_burn::blocks::Block;
+use mixlab_burn::data::prepare::BESIDE;
 use mixlab_burn::data::shard::Layout;
 use mixlab_burn::data::{LoaderConfig, demo, identity, pattern};
 use mixlab_burn::plan::Plan;
@@ -16,15 +17,6 @@ use crate::{cli, out};
 
 /// The name of the built-in source.
 pub const DEMO: &str = "demo";
-
-/// What `prepare` leaves beside shards.
-const BESIDE: [&str; 5] = [
-    "prepared.json",
-    "tokenizer.json",
-    "bytes_per_token.bin",
-    "has_leading_space.bin",
-    "is_boundary_token.bin",
-];
 
 /// Which shards there are.
 pub struct Sources {

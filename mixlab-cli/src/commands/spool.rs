@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use mixlab_burn::data::pattern;
-use mixlab_burn::data::shard::{Layout, Shard};
+use mixlab_burn::data::shard::{HEADER_BYTES, Layout, Shard};
 
 use crate::memory::bytes;
 use crate::out;
 
-/// Bytes of a shard's header, and the place of its token count.
-const HEADER: u64 = 1024;
-const COUNT: std::ops::Range<usize> = 8..12;
 /// Bytes between two looks at the clock.
 const BLOCK: u64 = 1 << 20;
 /// Between two lines of progress in a log.
@@ -87,17 +84,10 @@ fn copied(given: &str, layout: Layout, mut to: &File) -> io::Result<u64> {
     let wait = out::if_long(format!("waiting for the pipe `{given}`"));
     let from = File::open(given)?;
     let mut head = Vec::new();
-    (&from).take(HEADER).read_to_end(&mut head)?;
+    (&from).take(HEADER_BYTES as u64).read_to_end(&mut head)?;
     drop(wait);
     to.write_all(&head)?;
-    let mut left = match (layout, head.get(COUNT)) {
-        (Layout::Raw, _) => u64::MAX,
-        (Layout::Header, None) => 0,
-        (Layout::Header, Some(count)) => {
-            let count = i32::from_le_bytes(count.try_into().expect("four bytes"));
-            2 * u64::try_from(count).unwrap_or_default() + 1
-        }
-    };
+    let mut left = layout.counted(&head).map_or(u64::MAX, |bytes| bytes + 1);
     let (mut done, mut told, start) = (head.len() as u64, Instant::now(), Instant::now());
     while left > 0 {
         match io::copy(&mut (&from).take(BLOCK.min(left)), &mut to)? {

@@ -19,6 +19,9 @@ const SPOOL: &str = ".spool";
 const LOCK: &str = ".spool/lock";
 /// The tokenizer that was trained here.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// What `prepare` leaves beside shards.
+pub const BESIDE: [&str; 5] =
+    [TOKENIZER, prepared::NAME, bpb::NAMES[0], bpb::NAMES[1], bpb::NAMES[2]];
 
 /// A folder aside.
 pub(super) struct Stage {
@@ -129,7 +132,7 @@ fn is_ours(name: &OsStr) -> bool {
     let number = ["train_", "val_"].iter().find_map(|start| name.strip_prefix(start));
     let number = number.and_then(|rest| rest.strip_suffix(".bin")).unwrap_or_default();
     let shard = number.len() >= 5 && number.bytes().all(|digit| digit.is_ascii_digit());
-    shard || name == TOKENIZER || name == prepared::NAME || bpb::NAMES.contains(&name)
+    shard || BESIDE.contains(&name)
 }
 
 /// Removes the folders aside of processes that are no more. Returns whether one is still at work.

@@ -21,7 +21,8 @@ pub use error::ShardError;
 use super::MAX_VOCAB;
 use crate::files::replace_file;
 
-const HEADER_BYTES: usize = 1024;
+/// Bytes of the header of a shard.
+pub const HEADER_BYTES: usize = 1024;
 const MAGIC: i32 = 20_240_520;
 const VERSION: i32 = 1;
 
@@ -41,6 +42,13 @@ impl Layout {
             Self::Header => HEADER_BYTES,
             Self::Raw => 0,
         }
+    }
+
+    /// Bytes of the tokens that the header counts in `head`, the first [`HEADER_BYTES`] of a shard or
+    /// all that it has; `None` where there is no header, and only the end tells.
+    pub fn counted(self, head: &[u8]) -> Option<u64> {
+        let count = head.as_chunks().0.get(2).map_or(0, |word| i32::from_le_bytes(*word));
+        (self == Self::Header).then(|| 2 * u64::try_from(count).unwrap_or_default())
     }
 }
 

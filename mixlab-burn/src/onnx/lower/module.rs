@@ -36,17 +36,17 @@ impl Site<'_> {
             Op::Conv1d(op) => {
                 let o = &op.options;
                 let window = [&o.stride[..], &o.padding[..], &o.dilation[..]];
-                self.convolution(&op.x, &op.weight, op.bias.as_ref(), window, o.groups)
+                self.convolution([&op.x, &op.weight], op.bias.as_ref(), window, o.groups)
             }
             Op::Conv2d(op) => {
                 let o = &op.options;
                 let window = [&o.stride[..], &o.padding[..], &o.dilation[..]];
-                self.convolution(&op.x, &op.weight, op.bias.as_ref(), window, o.groups)
+                self.convolution([&op.x, &op.weight], op.bias.as_ref(), window, o.groups)
             }
             Op::Conv3d(op) => {
                 let o = &op.options;
                 let window = [&o.stride[..], &o.padding[..], &o.dilation[..]];
-                self.convolution(&op.x, &op.weight, op.bias.as_ref(), window, o.groups)
+                self.convolution([&op.x, &op.weight], op.bias.as_ref(), window, o.groups)
             }
             Op::ConvTranspose1d(op) => {
                 let o = &op.options;
@@ -104,31 +104,34 @@ impl Site<'_> {
 
     fn convolution(
         &mut self,
-        x: &TensorIr,
-        weight: &TensorIr,
+        operands: [&TensorIr; 2],
         bias: Option<&TensorIr>,
-        [stride, padding, dilation]: [&[usize]; 3],
+        window: [&[usize]; 3],
         groups: usize,
     ) -> Lowered {
-        let mut inputs = vec![self.input(x)?, self.input(weight)?];
-        if let Some(bias) = bias {
-            inputs.push(self.input(bias)?);
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let attributes = vec![
-            Attribute::Ints("strides", longs(stride)),
-            pads(padding),
-            Attribute::Ints("dilations", longs(dilation)),
-            Attribute::Int("group", groups as i64),
-        ];
-        Ok(self.graph.node("Conv", &inputs, attributes))
+        self.convolved("Conv", operands, bias, window, None, groups)
     }
 
     fn transposed_convolution(
         &mut self,
-        [x, weight]: [&TensorIr; 2],
+        operands: [&TensorIr; 2],
         bias: Option<&TensorIr>,
         [stride, padding, dilation, more]: [&[usize]; 4],
+        groups: usize,
+    ) -> Lowered {
+        let more = Attribute::Ints("output_padding", longs(more));
+        let window = [stride, padding, dilation];
+        self.convolved("ConvTranspose", operands, bias, window, Some(more), groups)
+    }
+
+    /// The node `name` on input and weight, with what it has besides a convolution's attributes.
+    fn convolved(
+        &mut self,
+        name: &str,
+        [x, weight]: [&TensorIr; 2],
+        bias: Option<&TensorIr>,
+        [stride, padding, dilation]: [&[usize]; 3],
+        besides: Option<Attribute>,
         groups: usize,
     ) -> Lowered {
         let mut inputs = vec![self.input(x)?, self.input(weight)?];
@@ -136,14 +139,14 @@ impl Site<'_> {
             inputs.push(self.input(bias)?);
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let attributes = vec![
+        let mut attributes = vec![
             Attribute::Ints("strides", longs(stride)),
             pads(padding),
             Attribute::Ints("dilations", longs(dilation)),
-            Attribute::Ints("output_padding", longs(more)),
-            Attribute::Int("group", groups as i64),
         ];
-        Ok(self.graph.node("ConvTranspose", &inputs, attributes))
+        attributes.extend(besides);
+        attributes.push(Attribute::Int("group", groups as i64));
+        Ok(self.graph.node(name, &inputs, attributes))
     }
 
     /// Images `[B, C, H, W]` of another size.

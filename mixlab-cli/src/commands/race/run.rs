@@ -334,11 +334,9 @@ fn outcome(ended: &Ended, taken: &Taken) -> Option<Outcome> {
         }
     };
     match ended.status.code() {
-        Some(0) => match events(taken, "end").last() {
-            Some(end) => match finished(end) {
-                Some(finished) => Some(Outcome::Done(finished)),
-                None => failed("its last loss is not a finite number".into(), false),
-            },
+        Some(0) => match events(taken, "end").last().map(finished) {
+            Some(Some(finished)) => Some(Outcome::Done(finished)),
+            Some(None) => failed("its last loss is not a finite number".into(), false),
             None => failed("its `metrics.jsonl` has no end: was its folder moved?".into(), false),
         },
         Some(code) => failed(reason(), code == 2),
