@@ -38,7 +38,7 @@ pub(super) struct Watch<B: Backend> {
 }
 
 /// What a look at the steps since the last one found.
-pub(super) enum Found {
+pub(super) enum Reading {
     /// The loss of the last step.
     Loss(f64),
     /// The loss of this step is NaN.
@@ -65,7 +65,7 @@ impl<B: Backend> Watch<B> {
     }
 
     /// Reads what was pushed since the last time, if anything was.
-    pub fn read(&mut self) -> Option<Found> {
+    pub fn read(&mut self) -> Option<Reading> {
         let losses = numbers(&std::mem::take(&mut self.losses));
         let mut broken = false;
         for step in numbers(&std::mem::take(&mut self.health)).chunks(2) {
@@ -81,9 +81,9 @@ impl<B: Backend> Watch<B> {
         self.first = self.first.or(losses.first().map(|loss| f64::from(*loss)));
         self.last = Some((self.read - 1, loss));
         Some(match losses.iter().position(|loss| loss.is_nan()) {
-            Some(at) => Found::NotANumber(first + at),
-            None if broken => Found::Broken,
-            None => Found::Loss(loss),
+            Some(at) => Reading::NotANumber(first + at),
+            None if broken => Reading::Broken,
+            None => Reading::Loss(loss),
         })
     }
 

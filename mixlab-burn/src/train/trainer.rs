@@ -7,7 +7,7 @@ use mixlab_ops::Backend;
 use std::time::Duration;
 
 use super::average::Averages;
-use super::health::{Found, Watch, blame, culprit};
+use super::health::{Reading, Watch, blame, culprit};
 use super::parameters::{self, Gradients, weights, with_weights};
 use super::patience::Best;
 use super::qat::fake_quantized;
@@ -252,17 +252,17 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         let Some(step) = self.steps.checked_sub(1) else { return Ok(None) };
         let loss = match self.watch.read() {
             None => return Ok(None),
-            Some(Found::Loss(loss)) => loss,
-            Some(Found::NotANumber(_) | Found::Broken) if self.watch.skipped == self.steps => {
+            Some(Reading::Loss(loss)) => loss,
+            Some(Reading::NotANumber(_) | Reading::Broken) if self.watch.skipped == self.steps => {
                 let loss = self.watch.last.map_or(f64::NAN, |(_, loss)| loss);
                 let (cause, hint) = blame(self.model());
                 return Err(TrainError::BrokenStart { step, loss, cause, hint });
             }
-            Some(Found::NotANumber(step)) => {
+            Some(Reading::NotANumber(step)) => {
                 let (last, loss) = before.unwrap_or((0, f64::NAN));
                 return Err(TrainError::NotANumber { step, last, loss });
             }
-            Some(Found::Broken) => {
+            Some(Reading::Broken) => {
                 return Err(TrainError::NotFinite { step, weight: self.culprit(step) });
             }
         };

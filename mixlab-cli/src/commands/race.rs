@@ -4,6 +4,7 @@
 //! memory or is killed is a row of the table, and the race goes on.
 
 mod entries;
+mod process;
 mod run;
 mod table;
 
