@@ -1,5 +1,6 @@
 //! One run of a race: `arch` as a process of its own, which holds the run's lock, and what it leaves.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -21,12 +22,15 @@ use crate::report::duration;
 const TRIAL: usize = 12;
 /// How the trial reports, and the beginnings of the arguments of a race that it does without.
 const OF_A_TRIAL: [&str; 2] = ["--log-every=1", "--val-every=1000000"];
-const OF_NO_TRIAL: [&str; 6] =
-    ["--log-every", "--val-every", "--eval", "--checkpoint", "--keep", "--quant"];
+const OF_NO_TRIAL: [&str; 7] =
+    ["--log-every", "--val-every", "--eval", "--checkpoint", "--keep", "--quant", WEIGHTS];
 
-/// The beginnings of the argument that names the folder of checkpoints, and of the one that names
-/// the weights that training begins with, which a run that goes on has no use for.
+/// The beginnings of the arguments that name what lies in the folder of a run: the folder of
+/// checkpoints, and the trained weights.
 const FOLDER: &str = "--checkpoint-dir=";
+const WEIGHTS: &str = "--safetensors=";
+/// The beginning of the one that names the weights that training begins with, which a run that goes
+/// on has no use for.
 const START: &str = "--safetensors-load=";
 
 /// A run, and who does it.
@@ -114,10 +118,14 @@ impl Run<'_> {
                 Err(None) => return Ok(Ending::Stopped),
             }
         }
-        let mut command = self.command(&taken, &more, &self.queue.settings().arguments)?;
-        if let Some(name) = self.options.safetensors.as_deref().and_then(|path| path.file_name()) {
-            command.arg("--safetensors").arg(taken.folder().join(name));
+        let mut arguments = self.queue.settings().arguments.clone();
+        if let Some(name) = self.options.weights() {
+            // Asked for now, whatever the race was made with.
+            arguments.retain(|argument| !argument.starts_with(WEIGHTS));
+            let name = name.to_str().context("a path is not UTF-8\n  hint: rename it")?;
+            arguments.push(format!("{WEIGHTS}{name}"));
         }
+        let command = self.command(&taken, &more, &arguments)?;
         let ended = watch(command, &taken.log(), self.shows())?;
         match outcome(&ended, &taken) {
             Some(outcome) => self.finish(taken, outcome),
@@ -164,9 +172,15 @@ impl Run<'_> {
             command.arg(format!("--set={set}"));
         }
         let checkpoints = self.checkpoints(taken)?;
+        let of_run = |argument: &str| {
+            let flag = [FOLDER, WEIGHTS].into_iter().find(|flag| argument.starts_with(flag))?;
+            let mut whole = OsString::from(flag);
+            whole.push(taken.folder().join(&argument[flag.len()..]));
+            Some(whole)
+        };
         for argument in arguments {
-            match argument.strip_prefix(FOLDER) {
-                Some(name) => command.arg("--checkpoint-dir").arg(taken.folder().join(name)),
+            match of_run(argument) {
+                Some(argument) => command.arg(argument),
                 None if checkpoints.is_some() && argument.starts_with(START) => &mut command,
                 None => command.arg(argument),
             };
