@@ -103,7 +103,7 @@ mod tests {
             assert!(!has("embed") && !has("scale") && !has("norm"), "{narrow:?}");
             let tokens = vec![3, 1, 4, 1, 5];
             let mut decoder = Decoder::new(&session, 1);
-            decoder.push(&[tokens.clone()]).unwrap();
+            decoder.push(std::slice::from_ref(&tokens)).unwrap();
             let drawn = decoder.logits().unwrap().into_data().to_vec::<f32>().unwrap();
             let batch = crate::data::Batch::from_tokens(&[&tokens[..], &[9]].concat(), 5).unwrap();
             let whole = session.logits(batch).unwrap().into_data().to_vec::<f32>().unwrap();
