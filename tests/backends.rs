@@ -22,25 +22,35 @@ fn losses_in(precision: &str, backend: &str, file: &str) -> Vec<f64> {
     steps(&metrics).iter().map(|step| step["loss"].as_f64().unwrap()).collect()
 }
 
-/// The losses of the original in the 20 steps of a golden case.
-fn traced(case: &str) -> Vec<f64> {
+/// The 20 steps of a golden case by the original.
+fn trace(case: &str) -> Value {
     let trace = format!("{}/golden/cases/{case}/trace.json", env!("CARGO_MANIFEST_DIR"));
-    let trace: Value = serde_json::from_str(&fs::read_to_string(trace).unwrap()).unwrap();
-    trace["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+    serde_json::from_str(&fs::read_to_string(trace).unwrap()).unwrap()
 }
 
-fn compare(backend: &str, case: &str, expected: &[f64]) {
+/// The losses in them.
+#[cfg(feature = "cuda")]
+fn traced(case: &str) -> Vec<f64> {
+    numbers(&trace(case)["losses"])
+}
+
+fn numbers(list: &Value) -> Vec<f64> {
+    list.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// Trains a golden case on `backend` and compares every loss with the original's: to 10⁻³, or as far as
+/// the original's own losses go apart when its first weights are changed by a millionth. With fake
+/// quantization that is more, as such a change moves weights from one level to the next.
+fn compare_with_the_original(backend: &str, case: &str) {
+    let trace = trace(case);
+    let bound = trace["max_abs_diff_perturbed_1e-6"].as_f64().unwrap_or_default().max(1e-3);
+    let expected = numbers(&trace["losses"]);
     let got = losses(backend, &format!("golden/cases/{case}/config.json"));
     assert_eq!(got.len(), expected.len(), "{backend}, {case}");
-    for (step, (got, expected)) in got.iter().zip(expected).enumerate() {
+    for (step, (got, expected)) in got.iter().zip(&expected).enumerate() {
         let error = (got - expected).abs();
-        assert!(error <= 1e-3, "{backend}, {case}, step {step}: off by {error:e}");
+        assert!(error <= bound, "{backend}, {case}, step {step}: off by {error:e}");
     }
-}
-
-/// Trains a golden case on `backend` and compares every loss with the original's.
-fn compare_with_the_original(backend: &str, case: &str) {
-    compare(backend, case, &traced(case));
 }
 
 /// Trains the config in `file` on `backend` and on the CPU, and compares every loss.

@@ -17,9 +17,10 @@ const SEED_MODULUS: i64 = (1 << 31) - 1;
 /// A seeded stream of random numbers; a clone continues from the same place.
 #[derive(Clone, Debug)]
 pub struct Generator {
-    words: [u64; WORDS],
-    tap: usize,
-    feed: usize,
+    /// The last draws there are, oldest first.
+    draws: [u64; WORDS],
+    /// How many of them have been given out. The others are the next.
+    given: usize,
 }
 
 impl Generator {
@@ -34,22 +35,42 @@ impl Generator {
 
     /// The stream that goes on where [`Generator::words`] were read.
     pub fn from_words(words: [u64; WORDS]) -> Self {
-        Self { words, tap: 0, feed: WORDS - SHORT_LAG }
+        Self { draws: std::array::from_fn(|k| words[slot(k as u64)]), given: WORDS }
     }
 
-    /// All of its state.
+    /// All of its state: the last 607 draws, the oldest in the place where the next one goes.
     pub fn words(&self) -> [u64; WORDS] {
-        let mut words = self.words;
-        words.rotate_left(self.tap);
+        let mut past = self.draws;
+        for i in (self.given..WORDS).rev() {
+            past[i] = past[i].wrapping_sub(past[shorter(i)]);
+        }
+        past.rotate_left(self.given);
+        let mut words = [0; WORDS];
+        (0..WORDS).for_each(|k| words[slot(k as u64)] = past[k]);
         words
     }
 
     fn uint64(&mut self) -> u64 {
-        self.tap = self.tap.checked_sub(1).unwrap_or(WORDS - 1);
-        self.feed = self.feed.checked_sub(1).unwrap_or(WORDS - 1);
-        let sum = self.words[self.feed].wrapping_add(self.words[self.tap]);
-        self.words[self.feed] = sum;
-        sum
+        if self.given == WORDS {
+            self.refill();
+        }
+        let draw = self.draws[self.given];
+        self.given += 1;
+        draw
+    }
+
+    /// Each draw is the sum of those 607 and 273 before it. In two loops without a turn of the ring:
+    /// both add vectors.
+    #[inline(never)]
+    fn refill(&mut self) {
+        let (first, rest) = self.draws.split_at_mut(SHORT_LAG);
+        for (draw, late) in first.iter_mut().zip(&rest[WORDS - 2 * SHORT_LAG..]) {
+            *draw = draw.wrapping_add(*late);
+        }
+        for i in SHORT_LAG..WORDS {
+            self.draws[i] = self.draws[i].wrapping_add(self.draws[i - SHORT_LAG]);
+        }
+        self.given = 0;
     }
 
     /// Uniform over the 63-bit integers.
@@ -123,6 +144,17 @@ impl PartialEq for Generator {
     fn eq(&self, other: &Self) -> bool {
         self.words() == other.words()
     }
+}
+
+/// Where the draw 273 before that at `i` lies when that at `i` is made.
+fn shorter(i: usize) -> usize {
+    if i < SHORT_LAG { i + WORDS - SHORT_LAG } else { i - SHORT_LAG }
+}
+
+/// Where the original keeps draw k − 607, if draw 0 is the next.
+fn slot(k: u64) -> usize {
+    let words = WORDS as u64;
+    ((words + 333 - k % words) % words) as usize
 }
 
 /// The seed as the congruential generator takes it: 1 … 2³¹ − 2.

@@ -63,8 +63,15 @@ fn told() -> MutexGuard<'static, bool> {
 fn kind(text: &str) -> Option<Kind> {
     let text = text.to_ascii_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
-    if says(&["out of memory", "outofmemory", "out_of_memory", "buffertoobig", "not enough memory"])
-    {
+    let full = [
+        "out of memory",
+        "outofmemory",
+        "out_of_memory",
+        "not enough memory",
+        "buffertoobig",
+        "can't allocate buffer",
+    ];
+    if says(&full) {
         return Some(Kind::Memory);
     }
     let lost = ["device lost", "devicelost", "device_lost", "device is lost", "cuda_error_"];
@@ -107,6 +114,10 @@ mod tests {
             ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", Some(Kind::Memory)),
             (
                 "called `Result::unwrap()` on an `Err` value: BufferTooBig { size: 1 }",
+                Some(Kind::Memory),
+            ),
+            (
+                "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 1073741824",
                 Some(Kind::Memory),
             ),
             ("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"…\")", Some(Kind::Lost)),

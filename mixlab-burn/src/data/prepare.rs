@@ -18,15 +18,15 @@ use std::io::Write;
 use std::path::PathBuf;
 
 pub use error::PrepareError;
-pub use event::{Activity, Event, Finding, LeftOut, Listener, Progress};
+pub use event::{Activity, Event, Finding, LeftOut, Listener, MoreThanText, Progress};
 pub(super) use guard::guarded;
 pub use options::PrepareOptions;
 pub use output::{ShardReport, Split};
 use source::Source;
 pub use stage::BESIDE;
 use stage::Stage;
-pub(super) use tokens::load;
-use tokens::{Encoded, Tokens};
+use tokens::Encoded;
+pub(super) use tokens::{Tokens, load};
 
 use super::bpb::ByteTables;
 use super::prepared::{Part, Prepared};

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::files::Replacement;
+use crate::weights::padded;
 
 /// A tensor of f32 with a name.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +80,7 @@ fn safetensors(tensors: &[Named], shape: &[usize]) -> Vec<u8> {
         (tensor.name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": place}))
     };
     let entries: Map<String, Value> = tensors.iter().enumerate().map(entry).collect();
-    let text = Value::Object(entries).to_string();
-    let text = format!("{text:<width$}", width = text.len().next_multiple_of(8));
+    let text = padded(Value::Object(entries).to_string());
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 

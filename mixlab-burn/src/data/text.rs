@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 use super::bpb::spelling::Spelling;
-use super::prepare::{PrepareError, guarded, load};
+use super::prepare::{PrepareError, Tokens, guarded, load};
 
 /// Why text and ids cannot be turned into each other.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,7 @@ pub enum TextError {
 
 /// A `tokenizer.json`.
 pub struct TextTokenizer {
-    tokenizer: Tokenizer,
-    path: PathBuf,
+    tokens: Tokens,
     /// The bytes of each id, if tokens are spelled with one character a byte.
     bytes: Option<HashMap<u32, Vec<u8>>>,
 }
@@ -52,15 +51,15 @@ impl TextTokenizer {
     /// # Errors
     /// If the file is no tokenizer.
     pub fn open(path: &Path) -> Result<Self, TextError> {
-        let tokenizer = load(path, &|_| ())?.tokenizer;
-        let byte_level = Spelling::of(&tokenizer).is_byte_level();
-        let bytes = byte_level.then(|| bytes_of(&tokenizer));
-        Ok(Self { tokenizer, path: path.to_owned(), bytes })
+        let tokens = load(path, &|_| ())?;
+        let byte_level = Spelling::of(&tokens.tokenizer).is_byte_level();
+        let bytes = byte_level.then(|| bytes_of(&tokens.tokenizer));
+        Ok(Self { tokens, bytes })
     }
 
     /// Its file.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.tokens.path
     }
 
     /// The ids of a text, all below `vocab_size`.
@@ -68,15 +67,17 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer fails, or an id is not below `vocab_size`.
     pub fn encode(&self, text: &str, vocab_size: usize) -> Result<Vec<u16>, TextError> {
-        let path = || self.path.clone();
-        let encoded = guarded(|| self.tokenizer.encode_fast(text, false));
-        let encoded = encoded
-            .map_err(|error| TextError::Encode { path: path(), reason: error.to_string() })?;
+        let path = || self.tokens.path.clone();
+        let failed = |error: tokenizers::Error| TextError::Encode {
+            path: path(),
+            reason: error.to_string(),
+        };
+        let ids = self.tokens.encode(text).map_err(failed)?;
         let known = |id: &u32| match u16::try_from(*id) {
             Ok(small) if usize::from(small) < vocab_size => Ok(small),
             _ => Err(TextError::Vocabulary { path: path(), id: *id, vocab_size }),
         };
-        encoded.get_ids().iter().map(known).collect()
+        ids.iter().map(known).collect()
     }
 
     /// A stream of text that begins with nothing.
@@ -93,7 +94,7 @@ impl TextTokenizer {
 
     /// What the library makes of `ids`, without special tokens.
     fn library(&self, ids: &[u32]) -> String {
-        guarded(|| self.tokenizer.decode(ids, true)).unwrap_or_default()
+        guarded(|| self.tokens.tokenizer.decode(ids, true)).unwrap_or_default()
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::HubError;
 use super::error::io as failed;
 use crate::files::replace_file;
-use crate::weights::Source;
+use crate::weights::{Source, padded};
 
 /// Elements that are made at a time.
 const PIECE: usize = 1 << 18;
@@ -176,8 +176,7 @@ fn write_file(file: &mut impl Write, tensors: &[Named], source: &mut dyn Source)
         header.insert(tensor.name.clone(), entry);
         at += tensor.bytes();
     }
-    let mut header = Value::Object(header).to_string();
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let header = padded(Value::Object(header).to_string());
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
     tensors.iter().try_for_each(|tensor| tensor.write(source, file))

@@ -38,14 +38,7 @@ impl Memory {
     /// # Errors
     /// If a block's forward reads values, which nothing can follow without computing.
     pub fn of<K: Block>(plan: &Arc<Plan<K>>, half: Option<DType>) -> Result<Self, CaptureError> {
-        watch(|session| {
-            let (mut run, model) = Run::new(session, plan, half);
-            // The first step makes the moments, and the second is like all others.
-            let (model, first) = run.step(model, 0);
-            let (_, second) = run.step(model, run.moments());
-            let reserved = session.reserved();
-            Self { peak: first.peak.max(second.peak), reserved, ..second }
-        })
+        watch(|session| Run::usual_step(session, plan, half).0)
     }
 
     /// Which fields of a config make most of it, for a hint.

@@ -22,7 +22,7 @@ pub use edges::{Edge, edges};
 #[cfg(feature = "train")]
 pub use memory::Memory;
 #[cfg(feature = "train")]
-pub use step::Work;
+pub use step::{Step, Work};
 
 /// Captures the forward of a plan's model on `[B, T]` tokens. Allocates no weights.
 ///

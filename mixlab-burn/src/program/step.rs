@@ -31,25 +31,25 @@ pub struct Work {
     pub bytes: u64,
 }
 
-impl Work {
-    /// Of a training step of the plan's model, by name. `half` as in [`Memory::of`].
+/// A training step: what it does and what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// What its operations do, by name.
+    pub work: Vec<Work>,
+    /// What it holds.
+    pub memory: Memory,
+}
+
+impl Step {
+    /// Of the plan's model. `half` as in [`Memory::of`].
     ///
     /// # Errors
     /// As [`Memory::of`].
-    pub fn of<K: Block>(
-        plan: &Arc<Plan<K>>,
-        half: Option<DType>,
-    ) -> Result<Vec<Self>, CaptureError> {
-        let (program, count) = watch_program(|session| {
-            let (mut run, model) = Run::new(session, plan, half);
-            // The first step makes the moments, and the second is like all others.
-            let (model, _) = run.step(model, 0);
-            let before = session.operations();
-            run.step(model, 0);
-            session.operations() - before
-        })?;
+    pub fn of<K: Block>(plan: &Arc<Plan<K>>, half: Option<DType>) -> Result<Self, CaptureError> {
+        let (program, (memory, count)) =
+            watch_program(|session| Run::usual_step(session, plan, half))?;
         let mut known = Known::default();
-        let mut works: BTreeMap<&str, Self> = BTreeMap::new();
+        let mut works: BTreeMap<&str, Work> = BTreeMap::new();
         for node in &program.nodes()[program.nodes().len() - count..] {
             let work = works.entry(&node.name).or_default();
             let bytes = program.bytes(node);
@@ -58,7 +58,8 @@ impl Work {
             work.flops = work.flops.saturating_add(known.flops(&program, node)?);
         }
         let moving = works.into_iter().filter(|(_, work)| work.count > 0);
-        Ok(moving.map(|(name, work)| Self { name: name.into(), ..work }).collect())
+        let work = moving.map(|(name, work)| Work { name: name.into(), ..work }).collect();
+        Ok(Self { work, memory })
     }
 }
 
@@ -76,8 +77,23 @@ pub(super) struct Run<'a, K: Block> {
 }
 
 impl<'a, K: Block> Run<'a, K> {
-    /// `half` as in [`Memory::of`].
-    pub(super) fn new(
+    /// What a step holds that is like all others, and how many operations it has. `half` as in
+    /// [`Memory::of`].
+    pub(super) fn usual_step(
+        session: &'a Session,
+        plan: &'a Arc<Plan<K>>,
+        half: Option<DType>,
+    ) -> (Memory, usize) {
+        let (mut run, model) = Self::new(session, plan, half);
+        // The first step makes the moments, and the second is like all others.
+        let (model, first) = run.step(model, 0);
+        let before = session.operations();
+        let (_, second) = run.step(model, run.moments());
+        let (peak, reserved) = (first.peak.max(second.peak), session.reserved());
+        (Memory { peak, reserved, ..second }, session.operations() - before)
+    }
+
+    fn new(
         session: &'a Session,
         plan: &'a Arc<Plan<K>>,
         half: Option<DType>,
@@ -90,16 +106,12 @@ impl<'a, K: Block> Run<'a, K> {
     }
 
     /// Bytes held beside the weights: between two steps those of the optimizer.
-    pub(super) fn moments(&self) -> u64 {
+    fn moments(&self) -> u64 {
         self.session.held().saturating_sub(self.weights)
     }
 
     /// One step of training, and what it holds beside `moments`.
-    pub(super) fn step(
-        &mut self,
-        model: Model<Recorded, K>,
-        moments: u64,
-    ) -> (Model<Recorded, K>, Memory) {
+    fn step(&mut self, model: Model<Recorded, K>, moments: u64) -> (Model<Recorded, K>, Memory) {
         let before = self.weights + moments;
         self.session.take_peak();
         let (tokens, targets) = self.batch();
@@ -150,8 +162,9 @@ mod tests {
             "training": {{"batch_tokens": 128, "optimizer": "{optimizer}"}}}}"#
         );
         let plan = Arc::new(Plan::<Builtin>::parse(&json, "c", &[]).unwrap().plan);
-        let works = Work::of(&plan, None).unwrap();
-        works.into_iter().map(|work| (work.name.clone(), work)).collect()
+        let step = Step::of(&plan, None).unwrap();
+        assert_eq!(step.memory, Memory::of(&plan, None).unwrap());
+        step.work.into_iter().map(|work| (work.name.clone(), work)).collect()
     }
 
     #[test]

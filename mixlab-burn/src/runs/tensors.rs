@@ -10,6 +10,7 @@ use mixlab_ops::Backend;
 use serde_json::{Map, Value, json};
 
 use crate::train::Held;
+use crate::weights::padded;
 
 /// The header of a file of `tensors` in their order, padded so that numbers lie at multiples of 8.
 pub fn header<B: Backend>(tensors: &[Held<B>]) -> String {
@@ -25,8 +26,7 @@ pub fn header<B: Backend>(tensors: &[Held<B>]) -> String {
         entries.insert(tensor.name.clone(), entry);
         offset = end;
     }
-    let text = Value::Object(entries).to_string();
-    format!("{text:<width$}", width = text.len().next_multiple_of(8))
+    padded(Value::Object(entries).to_string())
 }
 
 /// All tensors of the file at `path`.

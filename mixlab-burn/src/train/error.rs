@@ -14,20 +14,20 @@ pub enum TrainError {
     Saving(#[from] Box<dyn std::error::Error + Send + Sync>),
     /// The loss or all gradients are not finite, and no update has ever been made: it is not the
     /// training that does not work.
-    #[error("the loss is `{loss}` at step `{step}`, before any update: {cause}\n  hint: {hint}")]
+    #[error("{} at step `{step}`, before any update: {cause}\n  hint: {hint}", broken(*loss))]
     BrokenStart {
         /// The step at which this was found.
         step: usize,
         /// Its loss.
         loss: f64,
-        /// What is known of the weights.
+        /// What is known of it.
         cause: String,
         /// The way out.
-        hint: &'static str,
+        hint: String,
     },
     /// The loss is not a number.
     #[error(
-        "the loss is NaN at step `{step}` (it was last read at step `{last}`, as `{loss}`)\n  hint: lower `training.lr`, or set `training.grad_clip` to `1`"
+        "the loss is NaN at step `{step}` (it was last read at step `{last}`, as `{loss}`)\n  hint: {hint}"
     )]
     NotANumber {
         /// The step whose loss is NaN.
@@ -36,15 +36,28 @@ pub enum TrainError {
         last: usize,
         /// That loss.
         loss: f64,
+        /// The way out.
+        hint: String,
     },
     /// Gradients were infinite or NaN three times in a row; those updates were skipped.
     #[error(
-        "the gradients are not finite at step `{step}`, for the third time in a row; nearest to the loss: {weight}\n  hint: lower `training.lr`, set `training.grad_clip`, or train with `--precision f32`"
+        "the gradients are not finite at step `{step}`, for the third time in a row: {cause}\n  hint: {hint}"
     )]
     NotFinite {
         /// The step at which this was found.
         step: usize,
-        /// The weight nearest to the loss whose gradient is not finite.
-        weight: String,
+        /// What is known of it.
+        cause: String,
+        /// The way out.
+        hint: String,
     },
+}
+
+/// What is not finite if the loss of a step without an update is `loss`.
+fn broken(loss: f64) -> String {
+    if loss.is_finite() {
+        format!("the gradients are not finite (the loss is, with `{loss:.4}`)")
+    } else {
+        format!("the loss is `{loss}`")
+    }
 }

@@ -2,14 +2,9 @@
 //! the host learns of it when it reads the loss.
 
 use burn::tensor::{DType, Tensor, TensorData};
-use burn_backend::TensorMetadata;
-use burn_backend::tensor::FloatTensor;
-use mixlab_ops::{Backend, lift};
+use mixlab_ops::Backend;
 
-use super::{Gradients, Snapshot, State, StateError};
-use crate::blocks::Block;
-use crate::model::Model;
-use crate::weights::{layout, values};
+use super::{Snapshot, State, StateError};
 
 /// Multiplier of the gradients and their norm, `[factor, norm]`, on the device. A negative factor
 /// tells that the norm was not finite and nothing was updated.
@@ -133,42 +128,4 @@ fn numbers<B: Backend>(tensors: &[Tensor<B, 1>]) -> Vec<f32> {
     }
     let data = Tensor::cat(tensors.to_vec(), 0).into_data().convert::<f32>();
     data.to_vec().expect("converted to f32")
-}
-
-/// What in a model that was never updated makes its loss no number, and the way out.
-pub(super) fn blame<B: Backend, K: Block>(model: &Model<B, K>) -> (String, &'static str) {
-    /// Products of a few such numbers overflow.
-    const LARGE: f32 = 1e9;
-    let size = |values: &[f32]| {
-        let key = |value: f32| if value.is_nan() { f32::INFINITY } else { value.abs() };
-        values.iter().fold(0.0, |most: f32, value| most.max(key(*value)))
-    };
-    let sizes: Vec<f32> = values(model).iter().map(|values| size(values)).collect();
-    let largest = (0..sizes.len()).max_by(|a, b| sizes[*a].total_cmp(&sizes[*b]));
-    let Some(largest) = largest else {
-        return ("the model has no weights".into(), "look for a number in the config");
-    };
-    let (name, size) = (layout(model)[largest].file_name(largest), sizes[largest]);
-    if !size.is_finite() {
-        let cause = format!("the weight `{name}` is not finite");
-        return (cause, "begin with other weights, or with a smaller `training.weight_init_std`");
-    }
-    let cause = format!("weights are finite, the largest is `{size:e}` in `{name}`");
-    let hint = if size > LARGE {
-        "begin with smaller weights: other ones, or a smaller `training.weight_init_std`"
-    } else {
-        "look for an extreme number in the config, or train with `--precision f32`"
-    };
-    (cause, hint)
-}
-
-/// The weight nearest to the loss whose gradient is not finite: the backward pass met it first.
-pub(super) fn culprit<B: Backend>(gradients: &Gradients<B>) -> Option<&str> {
-    let finite = |grad: &FloatTensor<B>| {
-        let flat = B::float_reshape(grad.clone(), [grad.shape().num_elements()].into());
-        let numbers = lift::<B, 1>(flat).into_data().convert::<f32>();
-        numbers.iter::<f32>().all(|v| v.is_finite())
-    };
-    let broken = gradients.iter().filter(|(_, grad)| grad.as_ref().is_some_and(|g| !finite(g)));
-    broken.last().map(|(name, _)| name)
 }

@@ -34,6 +34,7 @@
 mod average;
 mod error;
 mod event;
+mod explain;
 mod health;
 mod optimizer;
 pub(crate) mod parameters;

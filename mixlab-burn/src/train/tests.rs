@@ -306,15 +306,19 @@ fn training_ends_when_validation_gets_no_better() {
     assert!(end.is_some(), "{losses:?}");
 }
 
-/// What `Trainer::read` says in the end of a run whose head begins as `value`.
-fn failed(value: f32) -> String {
-    let head = |_, weight: &Weight| (weight.name == "head").then(|| vec![value; weight.len()]);
-    let mut run = Trainer::new(fill(model(&plan("")), head), &Default::default());
+/// What `Trainer::read` says in the end of a run that breaks.
+fn ended(mut run: Trainer<Train, crate::blocks::Builtin>) -> String {
     let read = (0..STEPS).find_map(|number| {
         run.step(batch(number)).unwrap();
         run.read().err()
     });
     read.expect("the run breaks").to_string()
+}
+
+/// What it says if the head begins as `value`.
+fn failed(value: f32) -> String {
+    let head = |_, weight: &Weight| (weight.name == "head").then(|| vec![value; weight.len()]);
+    ended(Trainer::new(fill(model(&plan("")), head), &Default::default()))
 }
 
 #[test]
@@ -328,4 +332,44 @@ fn a_start_that_is_not_finite_is_the_fault_of_weights_and_not_of_the_learning_ra
         assert!(message.contains(part) && message.contains("before any update"), "{message}");
         assert!(!message.contains("training.lr"), "{message}");
     }
+}
+
+#[test]
+fn a_loss_whose_gradients_overflow_is_named_and_the_finite_loss_is_not_blamed() {
+    for weight in ["1e30", "3e38"] {
+        let message = ended(trainer(&plan(&format!(r#", "z_loss": {weight}"#))));
+        assert!(
+            message.starts_with("the gradients are not finite (the loss is, with `"),
+            "{message}"
+        );
+        let named =
+            format!("without `training.z_loss`, which is `{weight}`, the gradients are finite");
+        assert!(message.contains(&named), "{message}");
+        assert!(
+            message.ends_with("hint: lower `training.z_loss`; it is usually `1e-4`"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_run_that_breaks_is_the_fault_of_the_learning_rate_that_made_its_largest_weights() {
+    let message = |rates: &str| {
+        let json = format!(
+            r#"{{"model_dim": 16, "vocab_size": 29, "seq_len": 8,
+                "blocks": [{{"type": "plain", "heads": 2}}, {{"type": "swiglu"}}],
+                "training": {{"batch_tokens": 32, {rates}}}}}"#
+        );
+        ended(trainer(&Arc::new(Plan::parse(&json, "test.json", &[]).unwrap().plan)))
+    };
+    for group in ["embed", "matrix", "scalar", "head"] {
+        let message = message(&format!(r#""{group}_lr": 1e30"#));
+        assert!(message.contains(&format!("hint: lower `training.{group}_lr`")), "{message}");
+    }
+    assert!(
+        message(r#""lr": 1e30"#).contains("hint: lower `training.lr`, or set `training.grad_clip`")
+    );
+    let phases = message(r#""phases": [{"steps": 9, "lr": 1e30}], "grad_clip": 1"#);
+    assert!(phases.contains("hint: lower the `lr` of `training.phases`"), "{phases}");
+    assert!(!phases.contains("grad_clip"), "{phases}");
 }

@@ -7,7 +7,7 @@ use mixlab_ops::Backend;
 use std::time::Duration;
 
 use super::average::Averages;
-use super::health::{Found, Watch, blame, culprit};
+use super::health::{Found, Watch};
 use super::parameters::{self, Gradients, weights, with_weights};
 use super::patience::Best;
 use super::qat::fake_quantized;
@@ -19,6 +19,15 @@ use crate::blocks::{Block, DropoutKey};
 use crate::data::Batch;
 use crate::model::Model;
 use crate::plan::Qat;
+
+/// What a step minimizes: the loss of weights that may be rounded, and `z_loss` times the mean
+/// square of the logarithm of the softmax's denominator.
+pub(super) struct Aim {
+    /// The number of the step, by which dropout has its masks.
+    pub step: usize,
+    pub qat: Option<Qat>,
+    pub z_loss: Option<f32>,
+}
 
 /// A model in training: with its optimizer, its place in the schedule, and what is known of its
 /// losses.
@@ -169,8 +178,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     /// If the batch does not fit the model; it is then left out.
     pub fn step(&mut self, batch: Batch) -> Result<(), TrainError> {
         let lr = self.schedule.lr(self.steps);
-        let qat = self.model().plan().training.qat.filter(|qat| self.steps >= qat.start);
-        self.step_at(batch, lr, qat.as_ref())?;
+        self.step_at(batch, lr, self.aim(self.steps).qat)?;
         let step = self.steps - 1;
         if self.averages.as_ref().is_some_and(|averages| averages.is_due(step)) {
             let weights = weights::<A, _>(self.model());
@@ -184,12 +192,13 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         &mut self,
         batch: Batch,
         lr: f32,
-        qat: Option<&Qat>,
+        qat: Option<Qat>,
     ) -> Result<(), TrainError> {
         let plan = self.model().plan();
         batch.check(plan.seq_len, plan.vocab)?;
+        let aim = Aim { qat, ..self.aim(self.steps) };
         let model = self.model.take().expect("only away in here");
-        let (loss, gradients) = self.pass(&model, &batch, self.steps, qat);
+        let (loss, gradients) = self.pass(&model, &batch, &aim);
         // Between these two is the place of whatever treats gradients.
         let (model, health) = self.optimizer.apply(model, gradients, lr);
         self.model = Some(model);
@@ -200,22 +209,20 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         Ok(())
     }
 
-    /// Mean loss `[1]` of `batch` and its gradients, part by part, for the masks of `step`.
-    fn pass(
+    /// Mean loss `[1]` of `batch` and the gradients of what is minimized, part by part.
+    pub(super) fn pass(
         &self,
         model: &Model<A, K>,
         batch: &Batch,
-        step: usize,
-        qat: Option<&Qat>,
+        aim: &Aim,
     ) -> (Tensor<A::InnerBackend, 1>, Gradients<A::InnerBackend>) {
-        let rounded = qat.map(|qat| fake_quantized::<A, _>(model, qat));
+        let rounded = aim.qat.map(|qat| fake_quantized::<A, _>(model, &qat));
         let model = rounded.as_ref().unwrap_or(model);
-        let training = &model.plan().training;
         let part = |part: Batch, row: usize| {
             let (tokens, targets) = model.upload(part, &self.device);
-            let key = Some(DropoutKey { seed: self.seed, step, row });
+            let key = Some(DropoutKey { seed: self.seed, step: aim.step, row });
             parameters::join(model);
-            let (loss, minimized) = match training.z_loss {
+            let (loss, minimized) = match aim.z_loss {
                 None => (model.loss(tokens, targets, key), None),
                 Some(weight) => {
                     let (loss, z) = model.loss_and_z(tokens, targets, key);
@@ -226,7 +233,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
             let mut grads = minimized.unwrap_or_else(|| loss.clone()).backward();
             (loss.inner(), self.optimizer.gradients(model, &mut grads))
         };
-        let parts = batch.split(training.grad_accum_steps);
+        let parts = batch.split(model.plan().training.grad_accum_steps);
         if parts.len() == 1 {
             return part(batch.clone(), 0);
         }
@@ -255,16 +262,13 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
             Some(Found::Loss(loss)) => loss,
             Some(Found::NotANumber(_) | Found::Broken) if self.watch.skipped == self.steps => {
                 let loss = self.watch.last.map_or(f64::NAN, |(_, loss)| loss);
-                let (cause, hint) = blame(self.model());
-                return Err(TrainError::BrokenStart { step, loss, cause, hint });
+                return Err(self.broken_start(step, loss));
             }
             Some(Found::NotANumber(step)) => {
                 let (last, loss) = before.unwrap_or((0, f64::NAN));
-                return Err(TrainError::NotANumber { step, last, loss });
+                return Err(TrainError::NotANumber { step, last, loss, hint: self.slower() });
             }
-            Some(Found::Broken) => {
-                return Err(TrainError::NotFinite { step, weight: self.culprit(step) });
-            }
+            Some(Found::Broken) => return Err(self.broken_gradients(step)),
         };
         Ok(Some(Logged {
             step,
@@ -280,14 +284,16 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         }))
     }
 
-    /// The weight whose gradient was not finite in `step`, the last one, which changed no weight.
-    fn culprit(&self, step: usize) -> String {
-        let Some(last) = &self.last else {
-            return "unknown, for it was before the run was resumed".into();
-        };
-        let qat = self.model().plan().training.qat.filter(|qat| step >= qat.start);
-        let (_, gradients) = self.pass(self.model(), last, step, qat.as_ref());
-        culprit(&gradients).map_or("none in a second try".into(), |name| format!("`{name}`"))
+    /// What is minimized at `step`.
+    pub(super) fn aim(&self, step: usize) -> Aim {
+        let training = &self.model().plan().training;
+        let qat = training.qat.filter(|qat| step >= qat.start);
+        Aim { step, qat, z_loss: training.z_loss }
+    }
+
+    /// What the last step was trained on, unless that was before the run was resumed.
+    pub(super) fn last_batch(&self) -> Option<&Batch> {
+        self.last.as_ref()
     }
 
     /// Takes in a validation loss; whether the patience of the plan is at its end.

@@ -71,7 +71,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> TestTimeTrai
             TestTimeMode::Full => {
                 let losses = scored(self.trainer.model(), batch, self.trainer.device());
                 for _ in 0..self.rule.steps {
-                    self.trainer.step_at(batch.clone(), self.rule.lr, self.qat.as_ref())?;
+                    self.trainer.step_at(batch.clone(), self.rule.lr, self.qat)?;
                 }
                 self.trainer.read()?;
                 Ok(losses)

@@ -20,6 +20,7 @@ pub use quantize::{Clip, Levels, Quantization};
 pub use quantized::{Quantized, quantized, save_quantized, write_quantized};
 #[cfg(feature = "train")]
 pub(crate) use safetensors::header;
+pub(crate) use safetensors::padded;
 pub use safetensors::{Metadata, WeightError, load, reserve, save, write};
 pub use source::{Bytes, InModule, Source, WeightFile};
 pub use transfer::{Transfer, transfer};

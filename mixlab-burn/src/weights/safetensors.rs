@@ -194,6 +194,12 @@ pub(super) fn header_of(
     plain.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
+/// A header of safetensors, with spaces at its end up to a multiple of eight bytes.
+pub(crate) fn padded(mut header: String) -> String {
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    header
+}
+
 /// The tensors in the `bytes` of the file at `path`, or what is there in their place.
 pub(super) fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, WeightError> {
     if let Some(tensor) = repeated::name(bytes) {
@@ -312,4 +318,16 @@ fn dequantize(
     let columns = view.data().len() / rows.max(1);
     let quantized = view.data().chunks(columns.max(1)).zip(scales(file, name, rows)?);
     Ok(quantized.flat_map(|(row, s)| row.iter().map(move |q| f32::from(*q as i8) * s)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn headers_of_any_length_end_at_a_multiple_of_eight() {
+        for length in [0, 7, 8, 70_001] {
+            let header = super::padded("x".repeat(length));
+            assert_eq!(header.len(), length.next_multiple_of(8));
+            assert_eq!(header.trim_end().len(), length);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use mixlab_burn::data::shard::{Layout, Shard, check_vocabulary};
 use mixlab_burn::files;
 use mixlab_burn::ops::{Backend, Precision};
 use mixlab_burn::plan::{Plan, Planned};
-use mixlab_burn::program::{Counts, Memory, Work};
+use mixlab_burn::program::{Counts, Memory, Step, Work};
 use mixlab_burn::race;
 use serde_json::{Value, json};
 
@@ -166,7 +166,7 @@ struct Known {
     counts: Counts,
     memory: Memory,
     /// What a training step does, by operation; for `--json` alone.
-    step: Vec<Work>,
+    work: Vec<Work>,
     causal: bool,
     vocab: usize,
     tokens: usize,
@@ -188,11 +188,17 @@ impl Report {
         let plan = Arc::new(planned.plan);
         let [errors, more] = data.problems(plan.vocab, plan.training.batch_tokens);
         let warnings = planned.warnings.iter().map(Finding::to_string).chain(more).collect();
+        let half = half(&plan);
+        let Step { work, memory } = if json {
+            Step::of(&plan, half)?
+        } else {
+            Step { memory: Memory::of(&plan, half)?, work: Vec::new() }
+        };
         let known = Known {
             name: plan.name.clone(),
             counts: Counts::of(&plan)?,
-            memory: Memory::of(&plan, half(&plan))?,
-            step: if json { Work::of(&plan, half(&plan))? } else { Vec::new() },
+            memory,
+            work,
             causal: plan.is_causal(),
             vocab: plan.vocab,
             tokens: data.tokens,
@@ -226,7 +232,7 @@ impl Report {
             "warnings": self.warnings,
         });
         if let Some(known) = &self.known {
-            let Known { name, counts, memory, step, causal, vocab, tokens } = known;
+            let Known { name, counts, memory, work, causal, vocab, tokens } = known;
             report["name"] = json!(name);
             report["parameters"] = json!(counts.parameters);
             report["forward_flops"] = json!(counts.forward_flops);
@@ -242,11 +248,11 @@ impl Report {
                 "reserved": memory.reserved,
             });
             report["batch_tokens"] = json!(counts.tokens);
-            let work = |work: &Work| {
+            let one = |work: &Work| {
                 let Work { name, count, flops, bytes, .. } = work;
                 json!({ "name": name, "count": count, "flops": flops, "bytes": bytes })
             };
-            report["step"] = step.iter().map(work).collect();
+            report["step"] = work.iter().map(one).collect();
         }
         report
     }

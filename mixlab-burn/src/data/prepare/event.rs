@@ -76,6 +76,51 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
+/// What a file holds beside its text, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoreThanText {
+    /// Values parted by commas, and their quotes.
+    Commas,
+    /// Values parted by tabs.
+    Tabs,
+    /// Markup.
+    Tags,
+}
+
+impl MoreThanText {
+    /// By the letters after the last dot of a name.
+    pub(super) fn of(ending: &str) -> Option<Self> {
+        match ending {
+            "csv" => Some(Self::Commas),
+            "tsv" | "tab" => Some(Self::Tabs),
+            "html" | "htm" | "xhtml" | "xml" | "rtf" => Some(Self::Tags),
+            _ => None,
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Commas => "commas and quotes",
+            Self::Tabs => "tabs",
+            Self::Tags => "tags",
+        }
+    }
+
+    fn way_out(self) -> String {
+        let delimiter = match self {
+            Self::Tags => return "take the text out of it first".into(),
+            Self::Commas => "",
+            Self::Tabs => ", delimiter=\"\\t\"",
+        };
+        format!(
+            "make JSON lines of it and name the column with `--text-field`: \
+             python3 -c 'import csv, json, sys; csv.field_size_limit(2**31 - 1); \
+             [print(json.dumps(row)) for row in csv.DictReader(sys.stdin{delimiter})]' \
+             < TABLE > TABLE.jsonl"
+        )
+    }
+}
+
 /// What somebody who trains on these data should know.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Finding {
@@ -110,6 +155,14 @@ pub enum Finding {
         path: PathBuf,
         /// The text field.
         text_field: String,
+    },
+    /// A file is called a table or a document and is read as it is.
+    #[error("`{}` is read as plain text: its {} become training data\n  hint: {}", path.display(), more.what(), more.way_out())]
+    MoreThanText {
+        /// The file.
+        path: PathBuf,
+        /// What it holds beside its text.
+        more: MoreThanText,
     },
     /// Words were too long for training a tokenizer.
     #[error(

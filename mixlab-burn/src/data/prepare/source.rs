@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::event::{Activity, Event, Finding, LeftOut, Listener, Progress};
+use super::event::{Activity, Event, Finding, LeftOut, Listener, MoreThanText, Progress};
 use super::{PrepareError, PrepareOptions};
 use crate::data::format;
 use json::{Looks, Stop};
@@ -36,19 +36,23 @@ enum Name {
 }
 
 impl Name {
-    /// The letters after the last dot decide, in any case and without those of a packer.
     fn of(path: &Path) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let packers = [".gz", ".zst", ".zstd"];
-        let name = packers.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-        match name.rsplit_once('.').map(|(_, end)| end) {
-            Some("txt" | "text") => Self::Text,
-            Some("jsonl" | "ndjson" | "jsonlines" | "ldjson") => Self::Lines,
-            Some("parquet" | "pq") => Self::Parquet,
-            Some("json") => Self::Json,
+        match ending(path).as_str() {
+            "txt" | "text" => Self::Text,
+            "jsonl" | "ndjson" | "jsonlines" | "ldjson" => Self::Lines,
+            "parquet" | "pq" => Self::Parquet,
+            "json" => Self::Json,
             _ => Self::Other,
         }
     }
+}
+
+/// The letters after the last dot of a name, in lower case and without those of a packer.
+fn ending(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let packers = [".gz", ".zst", ".zstd"];
+    let name = packers.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    name.rsplit_once('.').map_or("", |(_, end)| end).to_owned()
 }
 
 /// What a reader of the source is given.
@@ -68,6 +72,7 @@ pub(super) struct Noticed {
     broken_files: usize,
     first_broken: Option<PathBuf>,
     looks_like_json: Option<PathBuf>,
+    more_than_text: Option<(PathBuf, MoreThanText)>,
 }
 
 /// The files with the text. They are read anew in each pass.
@@ -177,7 +182,12 @@ impl Source {
             },
         };
         match layout {
-            None => text(&mut all, take, path),
+            None => {
+                if let Some(more) = MoreThanText::of(&ending(path)) {
+                    noticed.more_than_text.get_or_insert_with(|| (path.clone(), more));
+                }
+                text(&mut all, take, path)
+            }
             Some(layout) => {
                 let read = json::each(&mut all, layout, &self.field, record(take));
                 read.map_err(|stop| match stop {
@@ -257,6 +267,9 @@ impl Noticed {
         if let Some(path) = self.looks_like_json {
             let text_field = field.to_owned();
             tell(Event::Finding(Finding::LooksLikeJson { path, text_field }));
+        }
+        if let Some((path, more)) = self.more_than_text {
+            tell(Event::Finding(Finding::MoreThanText { path, more }));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod cut;
 mod encode;
+mod growth;
 mod ids;
 mod load;
 mod special;
@@ -13,8 +14,10 @@ use std::path::PathBuf;
 use tokenizers::Tokenizer;
 
 use super::PrepareError;
+use super::guard::guarded;
 
 pub(super) use encode::{Encoded, encode};
+use growth::Growth;
 pub(in crate::data) use load::load;
 pub(super) use train::train;
 
@@ -25,9 +28,19 @@ pub(in crate::data) struct Tokens {
     pub path: PathBuf,
     /// The id that stands for whatever the tokenizer does not know.
     pub unknown: Option<u32>,
+    /// Its normalizers, if they might make too much of a text.
+    pub growth: Option<Growth>,
 }
 
 impl Tokens {
+    /// The ids of a text.
+    pub fn encode(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
+        guarded(|| {
+            self.growth.as_ref().map_or(Ok(()), |growth| growth.check(text))?;
+            Ok(self.tokenizer.encode_fast(text, false)?.get_ids().to_vec())
+        })
+    }
+
     /// The special tokens and their ids.
     pub fn special(&self) -> Vec<(u32, String)> {
         let added = self.tokenizer.get_added_tokens_decoder();

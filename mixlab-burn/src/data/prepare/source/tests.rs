@@ -138,6 +138,23 @@ fn packed_files_are_unpacked_whatever_they_are_called() {
 }
 
 #[test]
+fn tables_and_markup_are_read_as_they_are_with_the_way_to_their_text() {
+    let warned = |name: &str| {
+        let (found, findings) = file(name, b"id,text\n1,\"a\"\n").unwrap();
+        assert_eq!(found, [Some("id,text\n1,\"a\"\n".to_owned())]);
+        findings.iter().map(Finding::to_string).collect::<Vec<_>>().concat()
+    };
+    assert!(warned("x.CSV").contains("commas and quotes become training data\n  hint: make JSON"));
+    assert!(warned("x.tsv").contains("csv.DictReader(sys.stdin, delimiter=\"\\t\")]"));
+    assert!(warned("x.html").contains("its tags become training data"));
+    assert_eq!(warned("x.md"), "");
+    let (_, findings) = file("x.csv.gz", &gzip(b"id,text\n")).unwrap();
+    assert!(matches!(&findings[..], [Finding::MoreThanText { more: MoreThanText::Commas, .. }]));
+    // A name says nothing of JSON lines.
+    assert_eq!(texts("x.csv", LINES.as_bytes()), ["one", "two"]);
+}
+
+#[test]
 fn what_packers_add_is_passed_over_and_damage_is_no_fault_of_the_path() {
     let filled = [gzip(b"a text"), vec![0; 70_000]].concat();
     assert_eq!(texts("x.gz", &filled), ["a text"]);

@@ -4,9 +4,7 @@ use std::sync::Mutex;
 
 use ahash::AHashMap;
 use compact_str::CompactString;
-use tokenizers::Tokenizer;
 
-use super::super::guard::guarded;
 use super::{Tokens, words};
 
 /// Words that a thread remembers; it knows most of a text then.
@@ -19,21 +17,20 @@ type Memory = AHashMap<CompactString, Box<[u32]>>;
 
 /// Encodes texts on any number of threads.
 pub(super) struct Encoder<'a> {
-    tokenizer: &'a Tokenizer,
+    tokens: &'a Tokens,
     /// Where each word has ids of its own: those of the last words, for each thread.
     memories: Option<Vec<Mutex<Memory>>>,
 }
 
 impl<'a> Encoder<'a> {
     pub fn new(tokens: &'a Tokens) -> Self {
-        let tokenizer = &tokens.tokenizer;
         let memories = || (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect();
-        Self { tokenizer, memories: words::are_apart(tokenizer).then(memories) }
+        Self { tokens, memories: words::are_apart(&tokens.tokenizer).then(memories) }
     }
 
     /// The ids of a text.
     pub fn ids(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
-        let Some(memories) = &self.memories else { return guarded(|| self.encode(text)) };
+        let Some(memories) = &self.memories else { return self.tokens.encode(text) };
         // The last one is for threads that are not rayon's.
         let thread = rayon::current_thread_index().unwrap_or(memories.len() - 1);
         let mut memory = memories[thread].lock().expect("nothing panics with the lock");
@@ -43,7 +40,7 @@ impl<'a> Encoder<'a> {
                 ids.extend(known);
                 continue;
             }
-            let found = guarded(|| self.encode(word))?;
+            let found = self.tokens.encode(word)?;
             ids.extend(&found);
             if word.len() <= LONGEST {
                 if memory.len() >= REMEMBERED {
@@ -53,10 +50,6 @@ impl<'a> Encoder<'a> {
             }
         }
         Ok(ids)
-    }
-
-    fn encode(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
-        Ok(self.tokenizer.encode_fast(text, false)?.get_ids().to_vec())
     }
 
     /// Whether the ids of `text` are those of `text[..end]` and `text[next..]`.

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::Tokenizer;
+use tokenizers::normalizers::NormalizerWrapper;
 
 use super::super::event::{Event, Finding, Listener};
 use super::super::guard::guarded;
+use super::growth::{Growth, base64};
 use super::{PrepareError, Tokens};
 use crate::files::read_small_file;
 
@@ -31,6 +34,11 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     if file.get("normalizer").is_some_and(promises_too_much) {
         return Err(wrong("its `precompiled_charsmap` is cut off".to_owned()));
     }
+    if json.get("pre_tokenizer").map_or(0, byte_levels) > BYTE_LEVELS {
+        let reason = format!("its pre-tokenizer has more than {BYTE_LEVELS} parts `ByteLevel`");
+        return Err(wrong(format!("{reason}, and each doubles the text")));
+    }
+    let growth = growth(&json).map_err(|error| wrong(error.to_string()))?;
     let read = guarded(|| Tokenizer::from_bytes(json.to_string()));
     let mut tokenizer = read.map_err(|error| wrong(error.to_string()))?;
     tokenizer.set_encode_special_tokens(true);
@@ -40,7 +48,37 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     }
     let unknown = unknown.and_then(|id| u32::try_from(id).ok());
     let unknown = unknown.or_else(|| tokenizer.token_to_id(&unknown_token?));
-    Ok(Tokens { tokenizer, path: path.to_owned(), unknown })
+    Ok(Tokens { tokenizer, path: path.to_owned(), unknown, growth })
+}
+
+/// How many parts `ByteLevel` a pre-tokenizer may have. One has a sense.
+const BYTE_LEVELS: usize = 4;
+
+fn byte_levels(part: &Value) -> usize {
+    match part {
+        Value::Array(parts) => parts.iter().map(byte_levels).sum(),
+        Value::Object(fields) => {
+            let inner: usize = fields.values().map(byte_levels).sum();
+            inner + usize::from(part["type"] == "ByteLevel")
+        }
+        _ => 0,
+    }
+}
+
+/// What has to be looked at of the normalizer, which made little of the added tokens: the library
+/// normalizes them when it reads the file.
+fn growth(file: &Value) -> tokenizers::Result<Option<Growth>> {
+    let Some(normalizer) = file.get("normalizer").filter(|part| !part.is_null()) else {
+        return Ok(None);
+    };
+    guarded(|| {
+        let growth = Growth::of(NormalizerWrapper::deserialize(normalizer)?);
+        let added = file.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let mut added = added.filter_map(|token| token["content"].as_str());
+        let check = |growth: &Growth| added.try_for_each(|text| growth.check(text));
+        growth.as_ref().map_or(Ok(()), check)?;
+        Ok(growth)
+    })
 }
 
 /// Whether a character map in a normalizer says that it is longer than it is: the library takes the
@@ -59,13 +97,9 @@ fn promises_too_much(normalizer: &Value) -> bool {
 }
 
 /// The 32-bit little-endian number with which data in base64 begin.
-fn first_number(base64: &str) -> Option<u32> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = base64.as_bytes().first_chunk::<6>()?.iter();
-    let digit = |byte: &u8| DIGITS.iter().position(|digit| digit == byte);
-    // Of the 36 bits the last four belong to the fifth byte.
-    let bits = digits.map(digit).try_fold(0_u64, |bits, digit| Some(bits << 6 | digit? as u64))?;
-    Some(((bits >> 4) as u32).swap_bytes())
+fn first_number(text: &str) -> Option<u32> {
+    let bytes = base64(text.get(..6)?);
+    Some(u32::from_le_bytes(*bytes.first_chunk()?))
 }
 
 #[cfg(test)]
@@ -133,6 +167,32 @@ mod tests {
         let nested = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, long]});
         let error = read(&file(nested, Some("[UNK]")).to_string()).err().unwrap();
         assert!(error.contains("`precompiled_charsmap` is cut off"), "{error}");
+    }
+
+    #[test]
+    fn parts_that_multiply_the_text_are_refused() {
+        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false,
+                                "trim_offsets": true, "use_regex": false});
+        let mut file = file(json!(null), Some("[UNK]"));
+        let mut with = |parts: usize| {
+            file["pre_tokenizer"] =
+                json!({"type": "Sequence", "pretokenizers": vec![&byte_level; parts]});
+            read(&file.to_string())
+        };
+        assert!(with(4).is_ok());
+        assert!(with(5).err().unwrap().contains("each doubles the text"));
+    }
+
+    #[test]
+    fn added_tokens_of_which_the_normalizer_makes_a_book_are_refused() {
+        let page =
+            json!({"type": "Replace", "pattern": {"Regex": "."}, "content": "a".repeat(5000)});
+        let mut file = file(page, Some("[UNK]"));
+        assert!(read(&file.to_string()).is_ok());
+        file["added_tokens"] = json!([{"id": 9, "content": "x".repeat(100_000), "special": false,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": true}]);
+        let error = read(&file.to_string()).err().unwrap();
+        assert!(error.contains("makes more than 16 bytes of one"), "{error}");
     }
 
     #[test]

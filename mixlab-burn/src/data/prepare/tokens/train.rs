@@ -50,7 +50,8 @@ pub(in super::super) fn train(
     tokenizer.with_pre_tokenizer(Some(pre_tokenizer()));
     tokenizer.add_special_tokens(&special);
     tokenizer.set_encode_special_tokens(true);
-    Ok(Tokens { tokenizer, path: options.output.join(stage::TOKENIZER), unknown: None })
+    let path = options.output.join(stage::TOKENIZER);
+    Ok(Tokens { tokenizer, path, unknown: None, growth: None })
 }
 
 /// Words of the text and how often they occur.
