@@ -2,6 +2,7 @@
 //! numbers that cannot work. Each is told with its place and the way out, and costs no training.
 
 mod outputs;
+mod trained;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -110,7 +110,7 @@ fn a_run_of_a_race_goes_on_from_its_checkpoint_and_exports_small_integers() {
     fs::remove_file(run.join("result.json")).unwrap();
     fs::remove_file(run.join("w.st")).unwrap();
     fs::remove_file(run.join("checkpoints/step_000006.json")).unwrap();
-    assert!(race(&["--resume", names[1], "--safetensors", "w.st"]).status.success());
+    assert!(race(&["--resume", names[1]]).status.success());
     let log = fs::read_to_string(run.join("log.txt")).unwrap();
     assert_eq!(log.matches("resumed at step 4/6").count(), 1, "{log}");
     for key in ["first_loss", "last_loss", "steps"] {
@@ -150,8 +150,10 @@ fn one_run_ends_with_a_code_for_schedulers() {
     let (folder, queue) = (temporary.path().join("configs"), temporary.path().join("race"));
     configs(&folder);
     let names = [folder.to_str().unwrap(), queue.to_str().unwrap()];
-    let make = ["--configs", names[0], "--output", names[1], "--train", "no/such_train_*.bin"];
-    let failed = race(&make);
+    let weights = temporary.path().join("no-weights.st");
+    fs::write(&weights, "text").unwrap();
+    let make = ["--configs", names[0], "--output", names[1], "--train", TRAIN];
+    let failed = race(&[&make[..], &["--safetensors-load", weights.to_str().unwrap()]].concat());
     assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
     assert!(stderr(&failed).contains("every run failed"));
     let run = |n: usize| race(&["--run", queue.join(n.to_string()).to_str().unwrap()]);
@@ -164,6 +166,54 @@ fn one_run_ends_with_a_code_for_schedulers() {
     lock.lock().unwrap();
     let taken = run(2);
     assert_eq!(taken.status.code(), Some(75), "{}", stderr(&taken));
+}
+
+/// What cannot be is told before there is a folder, which would be in the way of the next try.
+#[test]
+fn a_race_that_cannot_begin_leaves_no_folder() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, queue) = (temporary.path().join("configs"), temporary.path().join("race"));
+    configs(&folder);
+    let (folder, name) = (folder.to_str().unwrap(), queue.to_str().unwrap());
+    let file = format!("{folder}/plain.json");
+    let make = ["--configs", folder, "--output", name];
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["--train", TRAIN, "--baseline", "palin"], 2, "its configs are `"),
+        (&["--train", "no/such_train_*.bin"], 1, "no file matches"),
+        (&["--train", TRAIN, "--val", "no/such_val_*.bin"], 1, "no file matches"),
+        (&["--train", TRAIN, "--safetensors-load", "no.st"], 1, "cannot read `no.st`"),
+        (&["--train", TRAIN, "--seeds", "-1"], 2, "'-1' for '--seeds <N>'"),
+    ];
+    for (more, code, words) in cases {
+        let refused = race(&[&make[..], more].concat());
+        assert_eq!(refused.status.code(), Some(code), "{more:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(words), "{more:?}: {}", stderr(&refused));
+        assert!(!queue.exists(), "{more:?}");
+    }
+    let refused = race(&["--configs", &file, "--output", name]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("`arch --config`"), "{}", stderr(&refused));
+}
+
+/// A scheduler does not try again what is wrong.
+#[test]
+fn a_race_of_configs_that_are_all_wrong_is_a_wrong_request() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, queue) = (temporary.path().join("configs"), temporary.path().join("race"));
+    configs(&folder);
+    let names = [folder.to_str().unwrap(), queue.to_str().unwrap()];
+    let make = ["--configs", names[0], "--output", names[1], "--train", TRAIN];
+    let wrong = race(&[&make[..], &["--set", "bogus=1"]].concat());
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+    assert!(stderr(&wrong).contains("every run failed"));
+    // What a race was made with stays: it would be ignored without a word.
+    for flag in
+        [["--set", "model_dim=8"], ["--seeds", "2"], ["--train", TRAIN], ["--budget", "tokens=9"]]
+    {
+        let again = race(&[&["--resume", names[1]][..], &flag].concat());
+        assert_eq!(again.status.code(), Some(2), "{flag:?}");
+        assert!(stderr(&again).contains("--resume"), "{flag:?}: {}", stderr(&again));
+    }
 }
 
 #[test]

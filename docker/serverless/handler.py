@@ -196,6 +196,8 @@ def flag(name, value):
 def write_config(job, folder):
     """The path of the config that mixlab reads, written if the job brings it along."""
     if job.get("config"):
+        if not isinstance(job["config"], str):
+            raise Wrong(f"config is {json.dumps(job['config'])[:80]}, not a path: an object is config_json")
         return job["config"]
     if job.get("config_json") is None:
         return None

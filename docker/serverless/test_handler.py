@@ -181,6 +181,7 @@ class Handler(unittest.TestCase):
             (dict(timeout=0), "timeout is 0"), (dict(timeout="long"), 'timeout is "long"'),
             (dict(setup="ls"), "setup"), (dict(post=[3]), "post[0] is 3"), (dict(setup=[[]]), "setup[0]"),
             (dict(mode="-x"), "mode"), (dict(config_json=[1]), "config_json is [1]"),
+            (dict(config={"model_dim": 8}), "an object is config_json"),
             (dict(train={"a": 1}), "train is an object"), (dict(args="x"), "args"), ({"a b": 1}, "a b"),
         ]:
             result, log, _ = self.do(**job)

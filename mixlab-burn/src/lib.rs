@@ -35,6 +35,8 @@
 //! operations that Burn lacks are made for it there. A backend of your own takes one line in the crate
 //! that defines its type: `impl mixlab_burn::ops::Backend for Mine {}`.
 #![warn(missing_docs)]
+// Pages of docs.rs say which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod blocks;
 pub mod config;

@@ -11,9 +11,10 @@ mod profiles;
 mod race;
 mod validate;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::backend::Compute;
 
@@ -39,6 +40,21 @@ pub struct Cli {
     pub command: Command,
     #[command(flatten)]
     pub profiles: Profiles,
+}
+
+impl Cli {
+    /// Reads a whole command line. What follows a flag that takes a value is its value, a negative
+    /// number too: if it does not fit, the value is what is wrong, not an argument `-1`.
+    pub fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let negative = |arg: Arg| {
+            let takes_value = arg.get_action().takes_values() && !arg.is_positional();
+            if takes_value { arg.allow_negative_numbers(true) } else { arg }
+        };
+        let command = Self::command()
+            .mut_subcommands(|command| command.mut_args(negative))
+            .mut_subcommand("arch_race", |race| race.mut_args(race::only_new));
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
 }
 
 #[derive(Subcommand)]

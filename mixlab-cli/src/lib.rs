@@ -80,7 +80,6 @@ mod trace;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mixlab_burn::blocks::{Block, Builtin};
 use mixlab_burn::config::{ConfigError, shortened};
@@ -123,7 +122,7 @@ pub fn run<K: Block>() -> ExitCode {
 
 fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
-    let cli = Cli::try_parse_from(arguments).map_err(refused)?;
+    let cli = Cli::parse_all(arguments).map_err(refused)?;
     let _profiles = if cli.profiles.any() {
         interrupt::end()?;
         Some(profile::start(&cli.profiles)?)

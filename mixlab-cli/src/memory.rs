@@ -78,7 +78,8 @@ pub fn bytes(n: u64) -> String {
     match n as f64 {
         x if x >= 1e3 * 1024f64.powi(3) => format!("{:.1} TiB", x / 1024f64.powi(4)),
         x if x >= 1e3 * 1024f64.powi(2) => format!("{:.1} GiB", x / 1024f64.powi(3)),
-        x => format!("{:.1} MiB", x / 1024f64.powi(2)),
+        x if x >= 1e3 * 1024.0 => format!("{:.1} MiB", x / 1024f64.powi(2)),
+        x => format!("{:.1} KiB", x / 1024.0),
     }
 }
 

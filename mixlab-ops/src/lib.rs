@@ -34,24 +34,26 @@
 //! Plain functions on Burn tensors; each page has equation, gradient, shapes and source. All but the
 //! updates can be differentiated, on any backend; ◆ has a gradient written by hand, ▲ kernels for GPUs.
 //!
-//! | function | what it is | shapes | |
-//! |---|---|---|---|
-//! | [`fn@attention`], [`full_attention`] | softmax attention with grouped heads, causal or not; no `T × T` scores are kept | `[B, H, Tq, hd]`, `[B, Hk, Tk, hd]` | ◆▲ |
-//! | [`retention`] | causal attention that fades with distance | the same, `[H]` | ◆▲ |
-//! | [`fn@rope`] | rotary position embedding | `[B, H, T, hd]` | ◆▲ |
-//! | [`fn@xsa`] | attention's output without its part along the own value | `[B, H, T, hd]` | ◆▲ |
-//! | [`fn@scan`], [`scan_tv`] | moving average along time, with constant or varying gates | `[B, T, D]`, `[D]` or `[B, T, D]` | ◆▲ |
-//! | [`matrix_scan`] | the same for states that are matrices | `[B, T, Da, Db]`, `[B, T, Da]` | ◆▲ |
-//! | [`scan_from`], [`scan_tv_from`], [`matrix_scan_from`] | scans that go on from a state | and `[B, D]` or `[B, Da, Db]` | ◆▲ |
-//! | [`fading_max`] | largest value so far, which fades | `[B, T, D]`, `[D]` | ◆▲ |
-//! | [`rms_norm`], [`rms_norm_to`] | root mean square norm | `[N, D]`, `[D]` | ◆▲ |
-//! | [`fn@linear`], [`linear_to`] | matrix product at a chosen [`Precision`] | `[N, K]`, `[K, M]` | ◆▲ |
-//! | [`activate`], [`gated`] | an [`Activation`], alone or as a gate | `[N, D]` | ◆▲ |
-//! | [`fn@embedding`] | rows of a table | `[V, D]`, `[N]` ids | ◆▲ |
-//! | [`fn@cross_entropy`], [`capped_cross_entropy`] | loss of each target; in training its gradient is written with it | `[N, V]`, `[N]` ids | ◆▲ |
-//! | [`fn@dropout`] | masks that are functions of seed, step and place | any | ◆▲ |
-//! | [`fn@insert`] | new steps in a buffer, in place where nobody else holds it | `[B, H, R, hd]` | |
-//! | [`fn@adamw`], [`momentum`], [`muon_step`], [`orthogonalize`], [`clip_factor`] | updates: AdamW, Muon, the norm of all gradients; several tensors a launch | any, or `[R, C]` | ▲ |
+//! | function | what it is | inputs → result | source | |
+//! |---|---|---|---|---|
+//! | [`fn@attention`], [`full_attention`] | softmax attention with grouped heads, causal or not; no `T × T` scores are kept | `[B, H, Tq, hd]`, `[B, Hk, Tk, hd]` twice → `[B, H, Tq, hd]` | Vaswani et al., 2017; Ainslie et al., 2023 | ◆▲ |
+//! | [`retention`] | causal attention that fades with distance, normalised by softmax | the same, decay `[H]` → `[B, H, Tq, hd]` | Sun et al., 2023 | ◆▲ |
+//! | [`fn@rope`] | rotary position embedding | `[B, H, T, hd]` → the same | Su et al., 2021 | ◆▲ |
+//! | [`fn@xsa`] | attention's output without its part along the own value | `[B, H, T, hd]`, `[B, Hk, T, hd]` → `[B, H, T, hd]` | exclusive self-attention of mixlab | ◆▲ |
+//! | [`fn@scan`], [`scan_from`] | moving average along time with constant gates, from zero or from a state | `[B, T, D]`, gate `[D]`, state `[B, D]` → `[B, T, D]` | Blelloch, 1990 | ◆▲ |
+//! | [`scan_tv`], [`scan_tv_from`] | the same with gates that vary | `[B, T, D]`, gate `[B, T, D]` → `[B, T, D]` | Feng et al., 2024, "Were RNNs All We Needed?" | ◆▲ |
+//! | [`matrix_scan`], [`matrix_scan_from`] | the same for states that are matrices | `[B, T, Da, Db]`, gate `[B, T, Da]` → `[B, T, Da, Db]` | Yang et al., 2024, gated linear attention | ◆▲ |
+//! | [`fading_max`] | largest value so far, which fades: keeps sums of exponentials in range | `[B, T, D]`, rate `[D]` → `[B, T, D]` | a constant in gradients | ▲ |
+//! | [`fn@rms_norm`], [`rms_norm_to`] | root mean square norm | `[N, D]`, scale `[D]` → `[N, D]` | Zhang and Sennrich, 2019 | ◆▲ |
+//! | [`fn@linear`], [`linear_to`] | matrix product at a chosen [`Precision`] | `[N, K]`, `[K, M]` → `[N, M]` | | ◆▲ |
+//! | [`activate`], [`gated`] | an [`Activation`] (sigmoid, SiLU, GELU, ReLU, leaky ReLU², softcap), alone or as a gate | `[N, D]`, or two → `[N, D]` | Shazeer, 2020, "GLU Variants Improve Transformer" | ◆▲ |
+//! | [`fn@embedding`] | rows of a table by number; sums in a fixed order | `[V, D]`, ids `[N]` → `[N, D]` | | ◆▲ |
+//! | [`fn@cross_entropy`], [`capped_cross_entropy`] | softmax cross-entropy of each target in nats; in training its gradient is written with it | `[N, V]`, ids `[N]` → `[N]` | | ◆▲ |
+//! | [`fn@dropout`] | masks that are functions of seed, step and place | `[…, C]` → the same | Srivastava et al., 2014; Salmon et al., 2011 | ◆▲ |
+//! | [`fn@insert`] | new steps in a buffer, in place where nobody else holds it | `[B, H, R, hd]`, `[B, H, T, hd]` → the buffer | keys and values of new tokens | |
+//! | [`clip_factor`] | factor that clips the norm of all gradients, and that norm; for updates | gradients of any shapes → `[2]` | Pascanu et al., 2013 | ▲ |
+//! | [`fn@adamw`] | updates; several tensors a launch | weights, gradients, moments → the new ones | Kingma and Ba, 2015; Loshchilov and Hutter, 2019 | ▲ |
+//! | [`momentum`], [`orthogonalize`], [`muon_step`] | the same of Muon | matrices of one shape `[S, R, C]` | Jordan et al., 2024 | ▲ |
 //!
 //! How fast they are, on which card, and by which command stands in `docs/performance.md` of the
 //! repository: in f32 on an H100 the scans, norms, rotations and losses move 80 to 105 % of the bytes
@@ -59,34 +61,6 @@
 //!
 //! Shapes use the letters of the field: `B` batch, `T` sequence, `N = B·T` rows, `D` width,
 //! `H` query heads, `Hk` key/value heads, `hd` head width, `V` vocabulary.
-//!
-//! # Operations
-//!
-//! Plain functions on tensors. Gradients are written by hand, unless the last column says otherwise.
-//!
-//! | function | inputs → result | source | gradient |
-//! |---|---|---|---|
-//! | [`fn@linear`], [`linear_to`] | `[N, K]`, `[K, M]` → `[N, M]` | matrix product with operands of a chosen [`Precision`] | |
-//! | [`activate`] | `[N, D]` → `[N, D]` | [`Activation`]: sigmoid, SiLU, GELU, ReLU, leaky ReLU², softcap | |
-//! | [`gated`] | gate `[N, D]`, `[N, D]` → `[N, D]` | Shazeer, 2020, "GLU Variants Improve Transformer" | |
-//! | [`fn@rms_norm`], [`rms_norm_to`] | `[N, D]`, scale `[D]` → `[N, D]` | Zhang and Sennrich, 2019 | |
-//! | [`fn@rope`] | `[B, H, T, hd]` → the same | Su et al., 2021 | |
-//! | [`fn@attention`], [`full_attention`] | `[B, H, Tq, hd]`, `[B, Hk, Tk, hd]` twice → `[B, H, Tq, hd]` | Vaswani et al., 2017; Ainslie et al., 2023; without stored weights | |
-//! | [`retention`] | as attention, decay `[H]` → `[B, H, Tq, hd]` | Sun et al., 2023, normalised by softmax | |
-//! | [`fn@xsa`] | `[B, H, T, hd]`, `[B, Hk, T, hd]` → `[B, H, T, hd]` | exclusive self-attention of mixlab | |
-//! | [`fn@scan`], [`scan_from`] | `[B, T, C]`, gate `[C]` → `[B, T, C]` | moving average; Blelloch, 1990 | |
-//! | [`scan_tv`], [`scan_tv_from`] | `[B, T, C]`, gate `[B, T, C]` → `[B, T, C]` | Feng et al., 2024, "Were RNNs All We Needed?" | |
-//! | [`matrix_scan`], [`matrix_scan_from`] | `[B, T, Da, Db]`, gate `[B, T, Da]` → `[B, T, Da, Db]` | Yang et al., 2024, gated linear attention | |
-//! | [`fading_max`] | `[B, T, C]`, rate `[C]` → `[B, T, C]` | keeps sums of exponentials in range | none: constant |
-//! | [`fn@embedding`] | table `[V, D]`, ids `[N]` → `[N, D]` | rows by number; sums in a fixed order | |
-//! | [`fn@insert`] | buffer `[B, H, R, hd]`, `[B, H, T, hd]` → the buffer | keys and values of new tokens | that of the reference |
-//! | [`fn@dropout`] | `[…, C]` → the same | Srivastava et al., 2014; Salmon et al., 2011 | |
-//! | [`fn@cross_entropy`], [`capped_cross_entropy`] | logits `[N, V]`, targets `[N]` → `[N]` | softmax cross-entropy in nats | |
-//! | [`clip_factor`] | gradients of any shapes → factor and norm `[2]` | Pascanu et al., 2013 | for updates |
-//! | [`fn@adamw`] | weights, gradients, moments → the new ones | Kingma and Ba, 2015; Loshchilov and Hutter, 2019 | for updates |
-//! | [`momentum`], [`orthogonalize`], [`muon_step`] | matrices of one shape `[S, R, C]` | Muon: Jordan et al., 2024 | for updates |
-//!
-//! How fast each is beside its limit on real hardware is in `docs/performance.md`.
 //!
 //! ```
 //! # #[cfg(feature = "cpu")] {
@@ -102,6 +76,8 @@
 //! # }
 //! ```
 #![warn(missing_docs)]
+// Pages of docs.rs say which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod capture;
 mod op;

@@ -91,7 +91,7 @@ impl<'a, B: mixlab_ops::Backend, K: Block> ContinuousBatch<'a, B, K> {
         let logits = match empty(self.session) {
             Some(memory) => {
                 let (tokens, _) = self.session.upload(batch(&rows, length))?;
-                let (hidden, memory) = self.session.model().advance(tokens, memory);
+                let (hidden, memory) = self.session.decoding().advance(tokens, memory);
                 self.memory = self.memory.take().map(|all| all.join(memory));
                 self.ends(hidden, length, rows.iter().map(Vec::len))
             }
@@ -153,16 +153,16 @@ impl<'a, B: mixlab_ops::Backend, K: Block> ContinuousBatch<'a, B, K> {
         let next = Batch { batch: x.len(), seq: 1, y: x.clone(), x, prev: last(2) };
         let (tokens, _) = self.session.upload(next)?;
         let memory = self.memory.take().expect("looked at above");
-        let (hidden, memory) = self.session.model().advance(tokens, memory);
+        let (hidden, memory) = self.session.decoding().advance(tokens, memory);
         self.memory = Some(memory);
-        Ok(self.session.model().logits(hidden))
+        Ok(self.session.decoding().logits(hidden))
     }
 
     /// Reads `rows` whole, with zeros after their end; the logits `[rows, V]` after them.
     fn replayed(&self, rows: &[Vec<i32>]) -> Result<Tensor<B, 2>, SessionError> {
         let seq = self.session.plan().seq_len;
         let (tokens, _) = self.session.upload(batch(rows, seq))?;
-        let hidden = self.session.model().hidden(tokens, None);
+        let hidden = self.session.decoding().hidden(tokens, None);
         Ok(self.ends(hidden, seq, rows.iter().map(Vec::len)))
     }
 
@@ -178,7 +178,7 @@ impl<'a, B: mixlab_ops::Backend, K: Block> ContinuousBatch<'a, B, K> {
             lengths.enumerate().map(|(row, length)| (row * seq + length - 1) as i64).collect();
         let count = [ends.len()];
         let ends = Tensor::<B, 1, Int>::from_data(TensorData::new(ends, count), &hidden.device());
-        self.session.model().logits(hidden.select(0, ends))
+        self.session.decoding().logits(hidden.select(0, ends))
     }
 }
 

@@ -91,7 +91,8 @@ impl<'a, B: mixlab_ops::Backend, K: Block> Decoder<'a, B, K> {
     /// # Errors
     /// If nothing was pushed, if rows are longer than the plan's, or if an id is unknown.
     pub fn logits(&mut self) -> Result<Tensor<B, 2>, SessionError> {
-        let (end, model, seq_len) = (self.len(), self.session.model(), self.session.plan().seq_len);
+        let (end, model, seq_len) =
+            (self.len(), self.session.decoding(), self.session.plan().seq_len);
         if end == self.unread {
             return Err(SessionError::Rows { rows: vec![0; self.rows.len()] });
         }

@@ -42,6 +42,7 @@ mod continuous;
 mod decode;
 mod error;
 mod generate;
+mod narrow;
 mod sample;
 mod session;
 mod stop;

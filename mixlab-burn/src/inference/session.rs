@@ -1,12 +1,13 @@
 //! A model that has been loaded once.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::SessionError;
+use super::narrow::narrowed;
 use crate::blocks::{Block, Builtin};
 use crate::data::Batch;
 use crate::eval::{Layout, Scored, score};
@@ -22,12 +23,14 @@ use crate::weights;
 pub struct Session<B: Backend, K: Block = Builtin> {
     model: Model<B, K>,
     device: B::Device,
+    /// The model that reads token by token.
+    decoding: OnceLock<Model<B, K>>,
 }
 
 impl<B: Backend, K: Block> Session<B, K> {
     /// A session with `model`, which is on `device`.
     pub fn new(model: Model<B, K>, device: &B::Device) -> Self {
-        Self { model: model.no_grad(), device: device.clone() }
+        Self { model: model.no_grad(), device: device.clone(), decoding: OnceLock::new() }
     }
 
     /// Loads a config and weights that were trained with it.
@@ -93,6 +96,11 @@ impl<B: Backend, K: Block> Session<B, K> {
 }
 
 impl<B: mixlab_ops::Backend, K: Block> Session<B, K> {
+    /// The model as rows are read with that come token by token.
+    pub(super) fn decoding(&self) -> &Model<B, K> {
+        self.decoding.get_or_init(|| narrowed(&self.model, &self.device))
+    }
+
     /// Mean loss of the targets of `batch` in nats.
     ///
     /// # Errors

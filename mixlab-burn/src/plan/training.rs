@@ -296,7 +296,10 @@ fn batch_tokens(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) ->
                 "training.batch_tokens",
                 format!("`{tokens}` is not a multiple of seq_len `{seq_len}`"),
             )
-            .hint(format!("use `{nearest}`, which is {} rows", nearest / seq_len));
+            .hint(match nearest / seq_len {
+                1 => format!("use `{nearest}`, which is one row"),
+                rows => format!("use `{nearest}`, which is {rows} rows"),
+            });
     }
     tokens
 }

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use super::RaceError;
 use super::queue::RACE;
 
+/// What `prepare` writes beside shards, and is no config.
+const OF_DATA: [&str; 2] = ["prepared.json", "tokenizer.json"];
+
 /// All files in `folder` and below whose names end in `.json`, in any case, sorted by path. Each
 /// folder is walked once, whatever links lead to it; folders of races are left out, for their
-/// configs are copies.
+/// configs are copies, and so is what [`prepare`](crate::data) writes beside shards.
 ///
 /// # Errors
 /// If a folder cannot be read, or there are no such files.
@@ -37,9 +40,10 @@ fn walk(
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+        let is_of_data = OF_DATA.iter().any(|name| path.ends_with(name));
         if path.is_dir() {
             walk(&path, found, seen)?;
-        } else if is_json && !is_endless(&path) {
+        } else if is_json && !is_of_data && !is_endless(&path) {
             found.push(path);
         }
     }
@@ -60,7 +64,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path();
         assert!(matches!(configs(folder), Err(RaceError::NoConfigs { .. })));
-        for path in ["b.json", "deep/a.JSON", "race-1/race.json", "race-1/1/config.json", "c.txt"] {
+        let others = ["race-1/race.json", "race-1/1/config.json", "data/tokenizer.json", "c.txt"];
+        for path in ["b.json", "deep/a.JSON"].into_iter().chain(others) {
             let path = folder.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "{}").unwrap();

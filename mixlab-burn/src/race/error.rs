@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum RaceError {
     /// A folder for a new race has something in it.
-    #[error(
-        "`{}` is not empty\n  hint: name a new folder, or go on with the race in this one: `--resume {}`",
-        folder.display(), folder.display()
-    )]
+    #[error("`{}` is not empty\n  hint: {}", folder.display(), way_out(folder))]
     NotEmpty {
         /// The folder.
         folder: PathBuf,
@@ -68,5 +65,15 @@ fn remedy(path: &Path) -> &'static str {
         "it cannot be mended; start a race in a new folder"
     } else {
         "delete it, and what it tells is done again"
+    }
+}
+
+/// What to do about a folder that is no new one.
+fn way_out(folder: &Path) -> String {
+    if folder.join(super::queue::RACE).exists() {
+        let folder = folder.display();
+        format!("name a new folder, or go on with the race in this one: `--resume {folder}`")
+    } else {
+        "name a new folder; what is in this one is no whole race".into()
     }
 }

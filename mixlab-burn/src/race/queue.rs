@@ -316,10 +316,16 @@ mod tests {
         let queue = race(folder.path());
         assert_eq!(Queue::open(folder.path()).unwrap().runs, queue.runs);
         let again = Queue::create(folder.path(), Settings::default(), Vec::new());
-        assert!(matches!(again, Err(RaceError::NotEmpty { .. })));
+        let error = again.unwrap_err();
+        assert!(matches!(error, RaceError::NotEmpty { .. }));
+        assert!(error.to_string().contains("`--resume "), "{error}");
         let elsewhere = Queue::open(&folder.path().join("1"));
         assert!(matches!(elsewhere, Err(RaceError::NoRace { .. })));
         fs::write(folder.path().join("1/result.json"), "{").unwrap();
         assert!(matches!(queue.take(1), Err(RaceError::Damaged { .. })));
+        // As if its making had been broken off.
+        fs::remove_file(folder.path().join(RACE)).unwrap();
+        let half = Queue::create(folder.path(), Settings::default(), Vec::new()).unwrap_err();
+        assert!(half.to_string().contains("no whole race"), "{half}");
     }
 }

@@ -8,10 +8,10 @@ use clap::Args;
 #[derive(Args)]
 pub struct Profiles {
     /// Write where processor time went, for pprof or speedscope
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Profiles")]
     pub cpuprofile: Option<PathBuf>,
     /// Write which calls took memory and which hold it at the end, for pprof or speedscope
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Profiles")]
     pub memprofile: Option<PathBuf>,
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Arg, Args};
 
 use super::{Every, Quantize, Saving, Training, positive};
 
@@ -23,10 +23,10 @@ pub struct Race {
     #[arg(long, value_name = "DIR/N")]
     pub run: Option<PathBuf>,
     /// Folder for the new race [default: race-1, or the next number that is free]
-    #[arg(long, value_name = "DIR", requires = "configs")]
+    #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Override a field in all configs; may be repeated
-    #[arg(long, value_name = "PATH=VALUE", requires = "configs")]
+    #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
     #[command(flatten)]
     pub training: Training,
@@ -37,7 +37,7 @@ pub struct Race {
     #[arg(long, value_name = "NAME")]
     pub baseline: Option<String>,
     /// Train each config on as much of this: tokens=…, flops=… or seconds=… [default: its own steps]
-    #[arg(long, value_name = "WHAT=N", requires = "configs")]
+    #[arg(long, value_name = "WHAT=N")]
     pub budget: Option<Budget>,
     /// Runs at once: one a device, or parts of the processor
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
@@ -63,12 +63,51 @@ pub struct Race {
     pub quiet: bool,
 }
 
+/// Flags of a whole race, which are written down when it is made.
+const OF_A_NEW_RACE: [&str; 21] = [
+    "output",
+    "set",
+    "seeds",
+    "budget",
+    "train",
+    "val",
+    "raw_u16",
+    "precision",
+    "eval",
+    "lut_dir",
+    "log_every",
+    "val_every",
+    "timing",
+    "force",
+    "quantize",
+    "quant_method",
+    "quant_layout",
+    "checkpoint_dir",
+    "checkpoint_every",
+    "keep",
+    "safetensors_load",
+];
+
+/// Refuses flags of a new race for one that there is: they would change nothing.
+pub fn only_new(arg: Arg) -> Arg {
+    if OF_A_NEW_RACE.contains(&arg.get_id().as_str()) {
+        arg.conflicts_with_all(["resume", "worker", "run"])
+    } else {
+        arg
+    }
+}
+
 impl Race {
     /// The folder of checkpoints in that of each run, if there are to be some.
     pub fn checkpoints(&self) -> Option<&OsStr> {
         let wanted = self.saving.checkpoint_every != Every::Never;
         let given = self.saving.checkpoint_dir.as_deref();
         given.and_then(Path::file_name).or(wanted.then_some(OsStr::new("checkpoints")))
+    }
+
+    /// The name of the trained weights in the folder of each run, if they are to be written.
+    pub fn weights(&self) -> Option<&OsStr> {
+        self.safetensors.as_deref().and_then(Path::file_name)
     }
 
     /// Whether stdout has more than the results.

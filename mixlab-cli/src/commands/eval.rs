@@ -16,7 +16,7 @@ use mixlab_burn::model::Model;
 use mixlab_burn::ops::Backend;
 use mixlab_burn::plan::{Plan, TestTimeMode};
 use mixlab_burn::train::{TestTimeTraining, Trainer};
-use mixlab_burn::weights;
+use mixlab_burn::weights::{self, Bytes, WeightFile};
 use serde_json::json;
 
 use super::full::{FullData, Teller};
@@ -117,6 +117,10 @@ impl<K: Block> Job for Evaluate<'_, K> {
         if !self.options.json {
             println!("{}", report::model(&self.plan));
         }
+        if files.len() > 1 {
+            // Before minutes are spent on the first.
+            self.check_files::<A>(&device)?;
+        }
         let mut outcomes = Vec::new();
         for path in files {
             outcomes.push(self.one(path, || fresh(path))?);
@@ -129,6 +133,16 @@ impl<K: Block> Job for Evaluate<'_, K> {
 }
 
 impl<K: Block> Evaluate<'_, K> {
+    /// Refuses files that have no such weights; what comes through a pipe can be read only once.
+    fn check_files<B: Backend>(&self, device: &B::Device) -> anyhow::Result<()> {
+        let weights = weights::layout(&Model::<B, K>::new(self.plan.clone(), device));
+        let files = self.options.safetensors_load.iter();
+        for path in files.filter(|path| path.is_file() || !path.exists()) {
+            WeightFile::new(path, &Bytes::open(path)?, weights.clone())?;
+        }
+        Ok(())
+    }
+
     /// What scores by the weights in the file at `path`.
     fn scorer<A>(&self, path: &Path, device: &A::Device) -> anyhow::Result<Box<dyn Scorer>>
     where

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::bail;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use mixlab_burn::blocks::Block;
@@ -15,10 +16,12 @@ use mixlab_burn::plan::Plan;
 use super::shards::Sources;
 use crate::backend::{self, Job, Place};
 use crate::cli::{self, Layers};
+use crate::memory::{self, bytes};
 use crate::{kernels, outputs};
 
 pub fn run<K: Block>(options: &cli::Hiddenstats) -> anyhow::Result<()> {
     let plan = super::trained::<K>(&options.model)?;
+    check_memory(options, &plan)?;
     let sources = Sources::find(&options.shards, plan.vocab)?;
     let inputs =
         [options.model.config.paths(), vec![options.safetensors_load.clone()], sources.paths()];
@@ -26,6 +29,22 @@ pub fn run<K: Block>(options: &cli::Hiddenstats) -> anyhow::Result<()> {
     let mut loader = Loader::new(&sources.loader(&plan, &sources.train))?;
     let batches = (0..options.batches).map(|_| loader.next_batch()).collect::<Result<_, _>>()?;
     backend::run(&options.model.machine.compute, Write { options, plan, batches, file })
+}
+
+/// Refuses more states than the machine has memory for: they are written when all are there.
+fn check_memory<K: Block>(options: &cli::Hiddenstats, plan: &Plan<K>) -> anyhow::Result<()> {
+    let states = names(plan, options.layers).count();
+    let sizes = [states, options.batches, plan.training.batch_tokens, plan.dim, size_of::<f32>()];
+    let needed = sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64));
+    let Some(available) = memory::of_the_machine().filter(|available| needed > *available) else {
+        return Ok(());
+    };
+    bail!(
+        "the hidden states of `{}` batches take {}, and this machine has {} of memory\n  hint: lower `--batches`",
+        options.batches,
+        bytes(needed),
+        bytes(available)
+    )
 }
 
 /// Batches whose states are written, ready to go to a backend.

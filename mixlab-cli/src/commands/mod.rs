@@ -22,7 +22,7 @@ pub mod validate;
 use std::sync::Arc;
 
 use mixlab_burn::blocks::Block;
-use mixlab_burn::config::ConfigError;
+use mixlab_burn::config::{ConfigError, Finding};
 use mixlab_burn::plan::{Plan, Planned};
 use sha2::{Digest, Sha256};
 
@@ -38,19 +38,28 @@ fn planned<K: Block>(
 ) -> Result<(Arc<Plan<K>>, serde_json::Value), ConfigError> {
     let overrides: Vec<String> = file.set.iter().cloned().chain(more).collect();
     let Planned { plan, warnings, config } = Plan::read(&file.config, &overrides)?;
+    warn(&warnings);
+    Ok((Arc::new(plan), config))
+}
+
+fn warn(warnings: &[Finding]) {
     for warning in warnings.iter().take(SHOWN_WARNINGS) {
         eprintln!("warning: {warning}");
     }
     if let Some(rest @ 1..) = warnings.len().checked_sub(SHOWN_WARNINGS) {
         eprintln!("warning: {rest} more like these");
     }
-    Ok((Arc::new(plan), config))
 }
 
-/// The plan of the config that a command names for trained weights.
+/// The plan of the config that a command names for trained weights. Warnings of how they are trained
+/// come too late here.
 fn trained<K: Block>(options: &Trained) -> Result<Arc<Plan<K>>, ConfigError> {
     let precision = options.machine.precision.map(|precision| precision.setting());
-    Ok(planned::<K>(&options.config, precision)?.0)
+    let overrides: Vec<String> = options.config.set.iter().cloned().chain(precision).collect();
+    let Planned { plan, mut warnings, .. } = Plan::read(&options.config.config, &overrides)?;
+    warnings.retain(|warning| !warning.problem.path.starts_with("training."));
+    warn(&warnings);
+    Ok(Arc::new(plan))
 }
 
 /// SHA-256 of `bytes` as hexadecimal digits, by which a config or a file is known again.

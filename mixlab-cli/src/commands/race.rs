@@ -4,9 +4,11 @@
 //! memory or is killed is a row of the table, and the race goes on.
 
 mod entries;
+mod process;
 mod run;
 mod table;
 
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -15,10 +17,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mixlab_burn::blocks::Block;
-use mixlab_burn::race::{Outcome, Queue, Ranking, Settings, Take};
+use mixlab_burn::data::pattern;
+use mixlab_burn::race::{Entry, Outcome, Queue, Ranking, Settings, Take};
 
 use crate::backend::BackendName;
 use crate::cli;
+use crate::commands::shards::DEMO;
 use crate::commands::spool::is_pipe;
 use crate::error::{Request, Stopped, printable};
 use crate::interrupt;
@@ -29,6 +33,9 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// The flag with the name of the folder of checkpoints in that of each run.
 const CHECKPOINTS: &str = "checkpoint-dir";
+
+/// The flag with the name of the file of trained weights in the folder of each run.
+const WEIGHTS: &str = "safetensors";
 
 /// Time between looks at what other workers have done.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,10 +55,9 @@ pub fn run<K: Block>(options: &cli::Race) -> anyhow::Result<()> {
         (None, Some(configs)) => create::<K>(options, configs)?,
         (None, None) => unreachable!("clap asks for one of them"),
     };
+    let baseline =
+        options.baseline.as_deref().map(|name| baseline(&entries(&queue), name)).transpose()?;
     let outcomes = queue.outcomes()?;
-    if let Some(name) = &options.baseline {
-        baseline(&queue, name)?;
-    }
     let done = outcomes.iter().flatten().count();
     if options.resume.is_some() && options.talks() {
         println!(
@@ -67,16 +73,23 @@ pub fn run<K: Block>(options: &cli::Race) -> anyhow::Result<()> {
     }
     let outcomes = queue.outcomes()?;
     let ranking = Ranking::of(queue.runs().map(|(_, run)| run).zip(outcomes.iter().cloned()));
-    let baseline = options.baseline.as_deref().map(|name| baseline(&queue, name)).transpose()?;
     table::print(options, &ranking, baseline.as_deref());
     if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Done(_))) {
-        Ok(())
-    } else {
-        anyhow::bail!(
-            "every run failed\n  hint: the table says why; logs lie in `{}`",
-            queue.folder().display()
-        )
+        return Ok(());
     }
+    let folder = queue.folder().display();
+    let message = format!("every run failed\n  hint: the table says why; logs lie in `{folder}`");
+    let wrong = |outcome: &Outcome| matches!(outcome, Outcome::Failed { config: true, .. });
+    if outcomes.iter().flatten().all(wrong) {
+        // Another try would end as this one did.
+        return Err(Request(message).into());
+    }
+    anyhow::bail!(message)
+}
+
+/// What there is to be run.
+fn entries(queue: &Queue) -> Vec<&Entry> {
+    queue.runs().map(|(_, entry)| entry).collect()
 }
 
 /// Reads the configs and makes the folder of their race.
@@ -89,7 +102,16 @@ fn create<K: Block>(options: &cli::Race, configs: &Path) -> anyhow::Result<Queue
         ))
         .into());
     }
+    if configs.is_file() {
+        let path = configs.display();
+        let hint = "name its folder; `arch --config` trains a single config";
+        return Err(Request(format!("`--configs {path}` is a file\n  hint: {hint}")).into());
+    }
     let entries = entries::of::<K>(options, configs)?;
+    if let Some(name) = &options.baseline {
+        baseline(&entries.runs.iter().map(|(entry, _)| entry).collect::<Vec<_>>(), name)?;
+    }
+    find_inputs(options)?;
     let folder = match &options.output {
         Some(folder) => folder.clone(),
         None => (1..)
@@ -116,6 +138,23 @@ fn create<K: Block>(options: &cli::Race, configs: &Path) -> anyhow::Result<Queue
     Ok(queue)
 }
 
+/// Refuses data and weights that no run would find.
+fn find_inputs(options: &cli::Race) -> anyhow::Result<()> {
+    let shards = &options.training.shards;
+    for (given, part) in [(&shards.train, "train"), (&shards.val, "val")] {
+        let shards: Vec<_> = given.iter().filter(|given| *given != DEMO).collect();
+        let patterns: Vec<_> = shards.iter().map(|given| pattern::in_folder(given, part)).collect();
+        if !patterns.is_empty() {
+            pattern::expand(&patterns)?;
+        }
+    }
+    if let Some(path) = &options.safetensors_load {
+        let failed = || format!("cannot read `{}`\n  hint: check the path", path.display());
+        std::fs::metadata(path).with_context(failed)?;
+    }
+    Ok(())
+}
+
 /// What each run is told beside its config.
 fn arguments(options: &cli::Race) -> anyhow::Result<Vec<String>> {
     let training = &options.training;
@@ -138,6 +177,9 @@ fn arguments(options: &cli::Race) -> anyhow::Result<Vec<String>> {
     if let Some(name) = options.checkpoints() {
         add(CHECKPOINTS, name.to_str().context("a path is not UTF-8\n  hint: rename it")?);
         add("checkpoint-every", &options.saving.checkpoint_every.to_string());
+    }
+    if let Some(name) = options.weights() {
+        add(WEIGHTS, name.to_str().context("a path is not UTF-8\n  hint: rename it")?);
     }
     if let Some(keep) = options.saving.keep {
         add("keep", &keep.to_string());
@@ -226,20 +268,24 @@ fn stopped(queue: &Queue) -> anyhow::Result<()> {
         .into())
 }
 
-/// The name of the config that `name` means: its name, its file, or its file without the ending.
-fn baseline(queue: &Queue, name: &str) -> anyhow::Result<String> {
+/// The name of the config of `entries` that `name` means: its name, its file, or its file without the
+/// ending.
+fn baseline(entries: &[&Entry], name: &str) -> anyhow::Result<String> {
     let means = |source: &str| {
         let path = Path::new(source);
         source == name
             || [path.file_name(), path.file_stem()].into_iter().flatten().any(|part| part == name)
     };
-    let entries: Vec<_> = queue.runs().map(|(_, entry)| entry).collect();
     let by_name = entries.iter().find(|entry| entry.name == name);
     let found = by_name.or_else(|| entries.iter().find(|entry| means(&entry.source)));
     let found = found.map(|entry| entry.name.clone());
     found.ok_or_else(|| {
-        let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-        names.dedup();
+        let mut seen = HashSet::new();
+        let names: Vec<&str> = entries
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .filter(|name| seen.insert(*name))
+            .collect();
         let message = format!(
             "`--baseline {name}` is no config of this race\n  hint: its configs are `{}`",
             names.join("`, `")

@@ -31,14 +31,14 @@ pub(crate) struct Heads {
 
 /// What the gradient reads besides the inputs: the outputs of the forward, and the gradient of the
 /// first of them.
-pub(crate) struct Outcome {
+pub(crate) struct Saved {
     y: View,
     log_sum_exp: FlexTensor,
     g: View,
 }
 
 /// The part of the gradient that one key/value head of one batch row makes up.
-struct Share {
+struct HeadGradient {
     /// One for each query head of the group.
     dq: Vec<Vec<f32>>,
     dk: Vec<f32>,
@@ -55,7 +55,7 @@ struct Block {
     keys: usize,
 }
 
-impl Outcome {
+impl Saved {
     pub fn new([y, log_sum_exp, g]: [&FlexTensor; 3]) -> Self {
         Self { y: View::new(y), log_sum_exp: log_sum_exp.to_contiguous(), g: View::new(g) }
     }
@@ -153,15 +153,15 @@ impl Heads {
     }
 
     /// Gradients of `q`, `k`, `v` and `decay`.
-    pub fn gradient(&self, outcome: &Outcome) -> [FlexTensor; 4] {
+    pub fn gradient(&self, saved: &Saved) -> [FlexTensor; 4] {
         let ([b, h, _, _], groups) = (self.q.dims, self.k.dims[1]);
         let tasks: Vec<_> = (0..b * groups).map(|n| (n / groups, n % groups)).collect();
-        let shares = parallel(tasks, |(batch, group)| self.share(outcome, batch, group));
-        let of = |part: fn(&Share) -> &[f32]| shares.iter().map(part).collect::<Vec<_>>();
-        let dq: Vec<&[f32]> = shares.iter().flat_map(|s| s.dq.iter().map(Vec::as_slice)).collect();
+        let heads = parallel(tasks, |(batch, group)| self.head_gradient(saved, batch, group));
+        let of = |part: fn(&HeadGradient) -> &[f32]| heads.iter().map(part).collect::<Vec<_>>();
+        let dq: Vec<&[f32]> = heads.iter().flat_map(|s| s.dq.iter().map(Vec::as_slice)).collect();
         let mut ddecay = vec![0.0; h];
-        for share in shares.chunks(groups) {
-            let terms = share.iter().flat_map(|s| &s.ddecay);
+        for batch in heads.chunks(groups) {
+            let terms = batch.iter().flat_map(|s| &s.ddecay);
             ddecay.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
         }
         [
@@ -172,10 +172,10 @@ impl Heads {
         ]
     }
 
-    fn share(&self, outcome: &Outcome, batch: usize, group: usize) -> Share {
+    fn head_gradient(&self, saved: &Saved, batch: usize, group: usize) -> HeadGradient {
         let ([_, h, queries, hd], [_, groups, keys, _]) = (self.q.dims, self.k.dims);
         let size = h / groups;
-        let mut share = Share {
+        let mut grads = HeadGradient {
             dq: vec![vec![0.0; queries * hd]; size],
             dk: vec![0.0; keys * hd],
             dv: vec![0.0; keys * hd],
@@ -183,48 +183,48 @@ impl Heads {
         };
         let mut buffers = [self.buffer(), self.buffer()];
         for block in (0..size).flat_map(|n| self.blocks(batch, group * size + n)) {
-            self.add_block(&mut share, outcome, &block, &mut buffers);
+            self.add_block(&mut grads, saved, &block, &mut buffers);
         }
-        share
+        grads
     }
 
     /// Adds what a block makes of the gradient.
     fn add_block(
         &self,
-        share: &mut Share,
-        outcome: &Outcome,
+        grads: &mut HeadGradient,
+        saved: &Saved,
         block: &Block,
         [p, ds]: &mut [Vec<f32>; 2],
     ) {
         let Block { batch, head, rows, keys } = block.clone();
         let (hd, group) = (self.q.dims[3], self.group(head));
-        let n = head - group * share.dq.len();
+        let n = head - group * grads.dq.len();
         let [k, v] = [&self.k, &self.v].map(|x| x.matrix(batch, group).rows(0..keys));
-        let [q, g] = [&self.q, &outcome.g].map(|x| x.matrix(batch, head).rows(rows.clone()));
+        let [q, g] = [&self.q, &saved.g].map(|x| x.matrix(batch, head).rows(rows.clone()));
         let p = self.scores(p, block);
         let ds = &mut ds[..p.len()];
         multiply(ds, keys, g, v.transposed(), Product::default());
-        share.ddecay[n] -= self.score_gradient([p, ds], outcome, block);
+        grads.ddecay[n] -= self.score_gradient([p, ds], saved, block);
         let [p, ds] = [&*p, &*ds].map(|x| Matrix::whole(x, keys));
         let add = Product { add: true, ..Product::default() };
         let scaled = Product { factor: self.scale, ..add };
-        multiply(&mut share.dv, hd, p.transposed(), g, add);
-        multiply(&mut share.dk, hd, ds.transposed(), q, scaled);
-        multiply(&mut share.dq[n][rows.start * hd..], hd, ds, k, Product { add: false, ..scaled });
+        multiply(&mut grads.dv, hd, p.transposed(), g, add);
+        multiply(&mut grads.dk, hd, ds.transposed(), q, scaled);
+        multiply(&mut grads.dq[n][rows.start * hd..], hd, ds, k, Product { add: false, ..scaled });
     }
 
     /// Turns scores `p` into probabilities, and `ds` from their gradient into that of the scores.
     /// Returns the sum of the latter, each times its distance, if scores fade.
-    fn score_gradient(&self, [p, ds]: [&mut [f32]; 2], outcome: &Outcome, block: &Block) -> f32 {
+    fn score_gradient(&self, [p, ds]: [&mut [f32]; 2], saved: &Saved, block: &Block) -> f32 {
         let Block { batch, head, rows, keys } = block.clone();
         let [_, h, t, hd] = self.q.dims;
-        let sums = &outcome.log_sum_exp.storage::<f32>()[(batch * h + head) * t..][..t];
+        let sums = &saved.log_sum_exp.storage::<f32>()[(batch * h + head) * t..][..t];
         let mut apart = 0.0;
         wide(
             #[inline(always)]
             || {
                 for (row, (p, ds)) in rows.zip(p.chunks_mut(keys).zip(ds.chunks_mut(keys))) {
-                    let [g, y] = [&outcome.g, &outcome.y].map(|x| x.row(batch, head, row));
+                    let [g, y] = [&saved.g, &saved.y].map(|x| x.row(batch, head, row));
                     let mean = sum(hd, |s, i| g[i].mul_add(y[i], s));
                     let (p, future) = p.split_at_mut(self.seen(row));
                     future.fill(0.0);

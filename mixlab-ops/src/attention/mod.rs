@@ -263,7 +263,7 @@ impl Op<6> for AttentionGradient {
     fn cpu(&self, inputs: &[FlexTensor; 6], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [q, k, v, y, log_sum_exp, g] = inputs;
         let heads = cpu::Heads::new([q, k, v], &self.of, vec![]);
-        let [dq, dk, dv, _] = heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g]));
+        let [dq, dk, dv, _] = heads.gradient(&cpu::Saved::new([y, log_sum_exp, g]));
         Some(vec![dq, dk, dv])
     }
 

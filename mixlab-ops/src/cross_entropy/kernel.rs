@@ -18,7 +18,7 @@ const LOADS: usize = 4;
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct How {
+pub(crate) struct KernelConfig {
     team: Team,
     /// Whether exponentials are approximate.
     fast: bool,
@@ -48,7 +48,7 @@ pub(super) fn losses<R: CubeRuntime>(
     }
     let (rows, size) = (z.meta.shape()[0], vector_size(&z));
     let columns = z.meta.shape()[1] / size;
-    let how = How {
+    let config = KernelConfig {
         team: Team::new(&z, columns, 2 * LOADS),
         fast: fast(&z),
         capped: op.softcap.is_some(),
@@ -58,7 +58,7 @@ pub(super) fn losses<R: CubeRuntime>(
     let (client, dtypes) = (z.client.clone(), [z.dtype, targets.dtype]);
     let mut outputs = vec![nll.clone()];
     let mut dz = SequenceArg::new();
-    if how.gradient {
+    if config.gradient {
         let (out, argument) = if z.can_mut() {
             (z.clone(), z.as_tensor_alias(0).into_array_arg())
         } else {
@@ -73,7 +73,7 @@ pub(super) fn losses<R: CubeRuntime>(
     unsafe {
         forward::cross_entropy_kernel::launch_unchecked::<R>(
             &client,
-            cubes(rows.div_ceil(how.team.count())),
+            cubes(rows.div_ceil(config.team.count())),
             CubeDim::new_1d(UNITS as u32),
             size,
             z.into_array_arg(),
@@ -83,7 +83,7 @@ pub(super) fn losses<R: CubeRuntime>(
             narrow(columns),
             op.softcap.unwrap_or_default(),
             op.ahead.unwrap_or_default(),
-            how,
+            config,
             dtypes[0].into(),
             dtypes[1].into(),
         );

@@ -23,7 +23,7 @@ const TILE: usize = 16;
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct How {
+struct KernelConfig {
     team: Team,
     /// Vectors that each unit holds.
     each: usize,
@@ -35,7 +35,7 @@ struct Layout {
     rows: usize,
     columns: usize,
     size: usize,
-    how: How,
+    config: KernelConfig,
 }
 
 impl Layout {
@@ -46,7 +46,12 @@ impl Layout {
         let size = vector_size(x).min(fitting);
         let columns = width / size;
         let team = Team::new(x, columns, held / size);
-        Self { rows, columns, size, how: How { team, each: columns.div_ceil(team.width).max(1) } }
+        Self {
+            rows,
+            columns,
+            size,
+            config: KernelConfig { team, each: columns.div_ceil(team.width).max(1) },
+        }
     }
 }
 
@@ -58,14 +63,14 @@ pub(super) fn normed<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let (x, scale) = (contiguous(x), contiguous(scale));
     let y = empty(&x, x.meta.shape().clone(), op.dtype.unwrap_or(x.dtype));
-    let Layout { rows, columns, size, how } = Layout::new(&x, [scale.dtype, y.dtype], HELD);
+    let Layout { rows, columns, size, config } = Layout::new(&x, [scale.dtype, y.dtype], HELD);
     let (client, inverse) = (x.client.clone(), 1.0 / (columns * size) as f32);
     let dtypes = [x.dtype, scale.dtype, y.dtype];
     // SAFETY: teams past the last row neither read nor write, others stay within their row.
     unsafe {
         forward::rms_norm_kernel::launch_unchecked::<R>(
             &client,
-            cubes(rows.div_ceil(how.team.count())),
+            cubes(rows.div_ceil(config.team.count())),
             CubeDim::new_1d(UNITS as u32),
             size,
             x.into_array_arg(),
@@ -75,7 +80,7 @@ pub(super) fn normed<R: CubeRuntime>(
             narrow(columns),
             inverse,
             op.eps,
-            how,
+            config,
             dtypes[0].into(),
             dtypes[1].into(),
             dtypes[2].into(),
@@ -94,8 +99,9 @@ fn parts<R: CubeRuntime>(x: &CubeTensor<R>, rows: usize, team: Team) -> usize {
 /// The gradients of `x` and of the scale.
 pub(super) fn gradient<R: CubeRuntime>(eps: f32, inputs: [CubeTensor<R>; 3]) -> Vec<CubeTensor<R>> {
     let [x, scale, g] = inputs.map(contiguous);
-    let Layout { rows, columns, size, how } = Layout::new(&x, [scale.dtype, g.dtype], HELD_THRICE);
-    let (width, parts) = (columns * size, parts(&x, rows, how.team));
+    let Layout { rows, columns, size, config } =
+        Layout::new(&x, [scale.dtype, g.dtype], HELD_THRICE);
+    let (width, parts) = (columns * size, parts(&x, rows, config.team));
     let dx = empty(&x, [rows, width], x.dtype);
     let partial = empty(&x, [parts, width], DType::F32);
     let dscale = empty(&x, [width], scale.dtype);
@@ -118,7 +124,7 @@ pub(super) fn gradient<R: CubeRuntime>(eps: f32, inputs: [CubeTensor<R>; 3]) -> 
             narrow(columns),
             1.0 / width as f32,
             eps,
-            how,
+            config,
             dtypes[0].into(),
             dtypes[1].into(),
             dtypes[2].into(),

@@ -91,7 +91,7 @@ pub enum PrepareError {
     },
     /// The supplied tokenizer cannot be read, or fails at the text.
     #[error(
-        "cannot use tokenizer `{}`: {}\n  hint: `--tokenizer-path` takes a whole `tokenizer.json` of the tokenizers library",
+        "cannot use tokenizer `{}`: {}\n  hint: name a whole `tokenizer.json` of the tokenizers library",
         path.display(), shortened(reason)
     )]
     TokenizerFile {

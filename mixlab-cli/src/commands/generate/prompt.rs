@@ -1,12 +1,14 @@
 //! What a row begins with, and which tokenizer turns text into tokens.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use mixlab_burn::data::demo::{self, DemoError};
+use mixlab_burn::data::pattern;
 use mixlab_burn::data::text::TextTokenizer;
-use mixlab_burn::data::{demo, pattern};
 use mixlab_burn::files::read_small;
 
 use crate::commands::shards::DEMO;
@@ -72,22 +74,29 @@ pub fn tokenizer(options: &cli::Generate, vocab: usize) -> anyhow::Result<TextTo
     if let Some(path) = &options.tokenizer {
         return Ok(TextTokenizer::open(path)?);
     }
-    let folder = |path: &Path| path.parent().map(|folder| folder.join("tokenizer.json"));
+    let beside = |path: &Path| path.parent().map(|folder| folder.join("tokenizer.json"));
     let is_demo = options.train.iter().any(|train| train == DEMO);
-    let mut places: Vec<PathBuf> = Vec::new();
+    let mut places = Vec::new();
     if !is_demo {
-        places.extend(pattern::expand(&options.train)?.iter().filter_map(|shard| folder(shard)));
+        let train: Vec<_> =
+            options.train.iter().map(|given| pattern::in_folder(given, "train")).collect();
+        places.extend(pattern::expand(&train)?.iter().filter_map(|shard| beside(shard)));
     }
-    places.extend(folder(&options.safetensors_load));
-    places.extend(folder(Path::new(&options.model.config.config)));
-    places.dedup();
+    places.extend(beside(&options.safetensors_load));
+    places.extend(beside(Path::new(&options.model.config.config)));
+    let mut seen = HashSet::new();
+    places.retain(|place| seen.insert(place.clone()));
     if let Some(path) = places.iter().find(|path| path.is_file()) {
         return Ok(TextTokenizer::open(path)?);
     }
     if !is_demo {
         return Err(missing(&places).into());
     }
-    let demo = demo::prepare(&demo::default_cache_root()?, vocab)?;
+    let demo = demo::prepare(&demo::default_cache_root()?, vocab).map_err(|error| match error {
+        // The stories have no tokenizer for this model, which others may have.
+        DemoError::SmallVocabulary { .. } => missing(&places).into(),
+        other => anyhow::Error::from(other),
+    })?;
     eprintln!(
         "note: text by the tokenizer of the built-in stories\n  hint: `--tokenizer FILE`, or `--train GLOB` with the shards, names that of other data"
     );

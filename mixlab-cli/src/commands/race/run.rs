@@ -1,10 +1,9 @@
 //! One run of a race: `arch` as a process of its own, which holds the run's lock, and what it leaves.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::ffi::OsString;
+use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,22 +13,24 @@ use mixlab_burn::runs::Writer;
 use serde_json::Value;
 
 use super::STOP;
+use super::process::{Ended, die_together, watch};
 use crate::cli;
 use crate::error::{Interrupted, printable};
 use crate::report::duration;
 
-/// Time between looks whether a process has ended.
-const POLL: Duration = Duration::from_millis(20);
 /// Steps of the trial that tells how long a step takes.
 const TRIAL: usize = 12;
 /// How the trial reports, and the beginnings of the arguments of a race that it does without.
 const OF_A_TRIAL: [&str; 2] = ["--log-every=1", "--val-every=1000000"];
-const OF_NO_TRIAL: [&str; 6] =
-    ["--log-every", "--val-every", "--eval", "--checkpoint", "--keep", "--quant"];
+const OF_NO_TRIAL: [&str; 7] =
+    ["--log-every", "--val-every", "--eval", "--checkpoint", "--keep", "--quant", WEIGHTS];
 
-/// The beginnings of the argument that names the folder of checkpoints, and of the one that names
-/// the weights that training begins with, which a run that goes on has no use for.
+/// The beginnings of the arguments that name what lies in the folder of a run: the folder of
+/// checkpoints, and the trained weights.
 const FOLDER: &str = "--checkpoint-dir=";
+const WEIGHTS: &str = "--safetensors=";
+/// The beginning of the one that names the weights that training begins with, which a run that goes
+/// on has no use for.
 const START: &str = "--safetensors-load=";
 
 /// A run, and who does it.
@@ -48,12 +49,6 @@ pub enum Ending {
     Known,
     /// It was stopped, and is open again.
     Stopped,
-}
-
-/// How a process ended, and what it said last.
-struct Ended {
-    status: ExitStatus,
-    error: String,
 }
 
 impl Run<'_> {
@@ -123,11 +118,15 @@ impl Run<'_> {
                 Err(None) => return Ok(Ending::Stopped),
             }
         }
-        let mut command = self.command(&taken, &more, &self.queue.settings().arguments)?;
-        if let Some(name) = self.options.safetensors.as_deref().and_then(|path| path.file_name()) {
-            command.arg("--safetensors").arg(taken.folder().join(name));
+        let mut arguments = self.queue.settings().arguments.clone();
+        if let Some(name) = self.options.weights() {
+            // Asked for now, whatever the race was made with.
+            arguments.retain(|argument| !argument.starts_with(WEIGHTS));
+            let name = name.to_str().context("a path is not UTF-8\n  hint: rename it")?;
+            arguments.push(format!("{WEIGHTS}{name}"));
         }
-        let ended = self.watch(command, &taken, self.shows())?;
+        let command = self.command(&taken, &more, &arguments)?;
+        let ended = watch(command, &taken.log(), self.shows())?;
         match outcome(&ended, &taken) {
             Some(outcome) => self.finish(taken, outcome),
             None => Ok(Ending::Stopped),
@@ -173,9 +172,15 @@ impl Run<'_> {
             command.arg(format!("--set={set}"));
         }
         let checkpoints = self.checkpoints(taken)?;
+        let of_run = |argument: &str| {
+            let flag = [FOLDER, WEIGHTS].into_iter().find(|flag| argument.starts_with(flag))?;
+            let mut whole = OsString::from(flag);
+            whole.push(taken.folder().join(&argument[flag.len()..]));
+            Some(whole)
+        };
         for argument in arguments {
-            match argument.strip_prefix(FOLDER) {
-                Some(name) => command.arg("--checkpoint-dir").arg(taken.folder().join(name)),
+            match of_run(argument) {
+                Some(argument) => command.arg(argument),
                 None if checkpoints.is_some() && argument.starts_with(START) => &mut command,
                 None => command.arg(argument),
             };
@@ -206,7 +211,7 @@ impl Run<'_> {
         let arguments = self.queue.settings().arguments.iter().filter(kept).cloned();
         let arguments: Vec<_> = arguments.chain(OF_A_TRIAL.map(String::from)).collect();
         let command = self.command(taken, &plain(TRIAL as u64), &arguments)?;
-        let ended = self.watch(command, taken, false)?;
+        let ended = watch(command, &taken.log(), false)?;
         if !ended.status.success() {
             return Ok(Err(outcome(&ended, taken)));
         }
@@ -218,106 +223,6 @@ impl Run<'_> {
         let step = step.filter(|step| *step > 0.0).context("a trial told no time of a step")?;
         Ok(Ok(plain((seconds / step).clamp(1.0, 1e12) as u64)))
     }
-
-    /// Runs `command` to its end; what it says goes to the log, and to the terminal if `shown`.
-    fn watch(&self, mut command: Command, taken: &Taken, shown: bool) -> anyhow::Result<Ended> {
-        let path = taken.log();
-        let log = File::options().create(true).append(true).open(&path);
-        let log = log.with_context(|| format!("cannot write `{}`", path.display()))?;
-        let log = Mutex::new(log);
-        let mut child = command.spawn().context("cannot start a process for the run")?;
-        // The command has a handle on the lock.
-        drop(command);
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut filter = Filter::default();
-                tee(out, &log, |line| {
-                    if let Some(lines) = filter.pass(line).filter(|_| shown) {
-                        // A closed stdout is no reason to stop training.
-                        let _ = std::io::stdout().write_all(lines.as_bytes());
-                    }
-                })
-            });
-            let said = scope.spawn(|| {
-                let mut said = String::new();
-                tee(err, &log, |line| {
-                    if shown && !line.starts_with("error: ") {
-                        let _ = std::io::stderr().write_all(line.as_bytes());
-                    }
-                    said += line;
-                });
-                said
-            });
-            let status = wait(&mut child)?;
-            let said = said.join().expect("reading does not panic");
-            let error = said.rfind("error: ").map_or("", |at| &said[at + "error: ".len()..]);
-            Ok(Ended { status, error: error.trim().into() })
-        })
-    }
-}
-
-/// Waits for `child`, and ends it when the race is stopped.
-fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
-    loop {
-        if let Some(status) = child.try_wait().context("cannot wait for the run")? {
-            return Ok(status);
-        }
-        if STOP.load(Ordering::Relaxed) {
-            let _ = child.kill();
-        }
-        std::thread::sleep(POLL);
-    }
-}
-
-/// Lets the system end the process with this one.
-fn die_together(command: &mut Command) {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::process::CommandExt;
-        // SAFETY: one call to the system, of those that are allowed between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = command;
-}
-
-/// Writes each line of `from` to the log and gives it to `line`.
-fn tee(from: Option<impl Read>, log: &Mutex<File>, mut line: impl FnMut(&str)) {
-    let Some(from) = from else { return };
-    let (mut from, mut bytes) = (BufReader::new(from), Vec::new());
-    while from.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        // The log is a convenience: training goes on without it.
-        let _ = log.lock().expect("nobody panics with it").write_all(text.as_bytes());
-        line(&text);
-        bytes.clear();
-    }
-}
-
-/// Leaves out what a single training says of its config and of its result.
-#[derive(Default)]
-struct Filter {
-    blank: bool,
-    over: bool,
-}
-
-impl Filter {
-    /// What is printed of `line`.
-    fn pass(&mut self, line: &str) -> Option<String> {
-        self.over |= line.starts_with("=== ARCH RESULT");
-        let config = line.starts_with("loaded config ") || line.starts_with("  training: ");
-        if self.over || config {
-            return None;
-        }
-        let blank = std::mem::replace(&mut self.blank, line.trim().is_empty());
-        if self.blank { None } else { Some(if blank { format!("\n{line}") } else { line.into() }) }
-    }
 }
 
 /// What came of a run whose process has ended; nothing if it was stopped.
@@ -326,33 +231,15 @@ fn outcome(ended: &Ended, taken: &Taken) -> Option<Outcome> {
     if STOP.load(Ordering::Relaxed) || ended.status.code() == Some(i32::from(Interrupted::CODE)) {
         return None;
     }
-    let reason = || {
-        if ended.error.is_empty() {
-            format!("it {}", how(&ended.status))
-        } else {
-            ended.error.clone()
-        }
-    };
     match ended.status.code() {
         Some(0) => match events(taken, "end").last().map(finished) {
             Some(Some(finished)) => Some(Outcome::Done(finished)),
             Some(None) => failed("its last loss is not a finite number".into(), false),
             None => failed("its `metrics.jsonl` has no end: was its folder moved?".into(), false),
         },
-        Some(code) => failed(reason(), code == 2),
-        None => failed(reason(), false),
+        Some(code) => failed(ended.reason(), code == 2),
+        None => failed(ended.reason(), false),
     }
-}
-
-/// How a process ended that said nothing.
-fn how(status: &ExitStatus) -> String {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(status) {
-        let memory =
-            if signal == libc::SIGKILL { ", as the system does when memory runs out" } else { "" };
-        return format!("was ended by signal `{signal}`{memory}");
-    }
-    format!("ended with {status}")
 }
 
 /// The events of a kind in the metrics of a run.
@@ -376,25 +263,4 @@ fn finished(end: &Value) -> Option<Finished> {
 /// The first line of a reason.
 pub fn first_line(reason: &str) -> &str {
     reason.lines().next().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_lines_of_the_training_are_shown() {
-        let lines = [
-            "loaded config \"a\": x\n",
-            "  training: y\n",
-            "  [a] step\n",
-            "a first\n",
-            "\n",
-            "=== ARCH RESULT ===\n",
-            "a first\n",
-        ];
-        let mut filter = Filter::default();
-        let shown: Vec<String> = lines.iter().filter_map(|line| filter.pass(line)).collect();
-        assert_eq!(shown, ["  [a] step\n", "a first\n"]);
-    }
 }

@@ -211,7 +211,7 @@ impl Op<7> for RetentionGradient {
     fn cpu(&self, inputs: &[FlexTensor; 7], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
         let [q, k, v, decay, y, log_sum_exp, g] = inputs;
         let heads = self.of.heads([q, k, v], decay);
-        Some(heads.gradient(&cpu::Outcome::new([y, log_sum_exp, g])).into())
+        Some(heads.gradient(&cpu::Saved::new([y, log_sum_exp, g])).into())
     }
 
     #[cfg(feature = "cube")]

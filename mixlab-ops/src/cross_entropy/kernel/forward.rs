@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{How, LOADS, logit};
+use super::{KernelConfig, LOADS, logit};
 use crate::plumbing::indices::known;
 use crate::plumbing::rows::{exp, lane, row, team_max, team_sum};
 
@@ -49,19 +49,19 @@ fn load<F: Float, N: Size>(
     cap: f32,
     values: &mut Array<Vector<f32, N>>,
     #[comptime] count: usize,
-    #[comptime] how: How,
+    #[comptime] config: KernelConfig,
 ) {
     #[unroll]
     for k in 0..count {
-        values[k] = Vector::cast_from(z[from + k * comptime!(how.team.width)]);
+        values[k] = Vector::cast_from(z[from + k * comptime!(config.team.width)]);
     }
-    if comptime!(how.capped) {
+    if comptime!(config.capped) {
         #[unroll]
         for k in 0..count {
             let mut v = values[k];
             #[unroll]
             for i in 0..N::value() {
-                v[i] = logit(v[i], cap, how.capped);
+                v[i] = logit(v[i], cap, config.capped);
             }
             values[k] = v;
         }
@@ -78,14 +78,14 @@ fn slope<F: Float, N: Size>(
     log_sum_exp: f32,
     g: f32,
     cap: f32,
-    #[comptime] how: How,
+    #[comptime] config: KernelConfig,
 ) -> Vector<F, N> {
     let mut out = Vector::<F, N>::empty();
     #[unroll]
     for i in 0..N::value() {
-        let z = logit(f32::cast_from(z[i]), cap, how.capped);
-        let mut d = exp(z - log_sum_exp, how.fast) - select(i == target, 1.0f32, 0.0f32);
-        if comptime!(how.capped) {
+        let z = logit(f32::cast_from(z[i]), cap, config.capped);
+        let mut d = exp(z - log_sum_exp, config.fast) - select(i == target, 1.0f32, 0.0f32);
+        if comptime!(config.capped) {
             let t = z / cap;
             d *= 1.0 - t * t;
         }
@@ -105,13 +105,13 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     columns: u32,
     cap: f32,
     g: f32,
-    #[comptime] how: How,
+    #[comptime] config: KernelConfig,
     #[define(F)] _float: StorageType,
     #[define(I)] _int: StorageType,
 ) {
-    let width = comptime!(how.team.width);
+    let width = comptime!(config.team.width);
     let columns = columns as usize;
-    let (lane, row) = (lane(how.team), row(how.team));
+    let (lane, row) = (lane(config.team), row(config.team));
     let live = row < nll.len();
     // A team past the end has no columns, but takes part in the sums.
     let end = select(live, columns, 0);
@@ -130,7 +130,7 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
         #[unroll]
         for i in 0..N::value() {
             if i == target % N::value() {
-                hit = logit(f32::cast_from(v[i]), cap, how.capped);
+                hit = logit(f32::cast_from(v[i]), cap, config.capped);
             }
         }
     }
@@ -140,32 +140,32 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
     let mut sum = 0.0f32;
     let mut values = Array::<Vector<f32, N>>::new(LOADS);
     let mut at = lane;
-    while at + comptime!((LOADS - 1) * how.team.width) < end {
-        load(z, base + at, cap, &mut values, LOADS, how);
+    while at + comptime!((LOADS - 1) * config.team.width) < end {
+        load(z, base + at, cap, &mut values, LOADS, config);
         let next = largest(&values, best, LOADS);
-        sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, LOADS, how.fast);
+        sum = sum * exp(best - next, config.fast) + sum_exp(&values, next, LOADS, config.fast);
         best = next;
-        at += comptime!(LOADS * how.team.width);
+        at += comptime!(LOADS * config.team.width);
     }
     while at < end {
-        load(z, base + at, cap, &mut values, 1usize, how);
+        load(z, base + at, cap, &mut values, 1usize, config);
         let next = largest(&values, best, 1usize);
-        sum = sum * exp(best - next, how.fast) + sum_exp(&values, next, 1usize, how.fast);
+        sum = sum * exp(best - next, config.fast) + sum_exp(&values, next, 1usize, config.fast);
         best = next;
         at += width;
     }
-    let all = team_max(best, how.team);
-    let total = all + f32::ln(team_sum(sum * exp(best - all, how.fast), how.team));
+    let all = team_max(best, config.team);
+    let total = all + f32::ln(team_sum(sum * exp(best - all, config.fast), config.team));
     if live && lane == owner {
         nll[row] = select(target < classes, total - hit, 0.0f32);
     }
 
-    if comptime!(how.gradient) {
+    if comptime!(config.gradient) {
         let g = select(target < classes, g, 0.0f32);
         let dz = gradient.index_mut(0usize);
         let mut values = Array::<Vector<F, N>>::new(LOADS);
         let mut at = lane;
-        while at + comptime!((LOADS - 1) * how.team.width) < end {
+        while at + comptime!((LOADS - 1) * config.team.width) < end {
             #[unroll]
             for k in 0..LOADS {
                 values[k] = z[base + at + k * width];
@@ -173,12 +173,13 @@ pub(super) fn cross_entropy_kernel<F: Float, I: Int, N: Size>(
             #[unroll]
             for k in 0..LOADS {
                 let here = at + k * width;
-                dz[base + here] = slope(values[k], target - here * N::value(), total, g, cap, how);
+                dz[base + here] =
+                    slope(values[k], target - here * N::value(), total, g, cap, config);
             }
-            at += comptime!(LOADS * how.team.width);
+            at += comptime!(LOADS * config.team.width);
         }
         while at < end {
-            dz[base + at] = slope(z[base + at], target - at * N::value(), total, g, cap, how);
+            dz[base + at] = slope(z[base + at], target - at * N::value(), total, g, cap, config);
             at += width;
         }
     }

@@ -4,13 +4,8 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::serde::{Deserialize, Serialize};
-use cubecl::cache::{Cache, CacheOption};
-use cubecl::compilation_cache::CompilationCache;
-use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cubecl::cuda::{CudaCompiler, CudaRuntime, install};
 use cubecl::device::DeviceId;
 use cubecl::hash::StableHash;
@@ -23,6 +18,7 @@ use cubecl_runtime::validation::{validate_cube_dim, validate_units};
 use cudarc::driver::sys::cuDriverGetVersion;
 use cudarc::nvrtc::{result, sys};
 
+use super::store::{Compiled, Store};
 use super::workers::Workers;
 use super::{Compile, Kernel, Kernels};
 use crate::plumbing::cuda::{capability_of, empty};
@@ -49,8 +45,8 @@ struct Card {
 pub struct CudaKernels {
     card: Card,
     properties: Arc<DeviceProperties>,
-    /// CubeCL's cache, and what was in it at the start.
-    cache: Option<(CacheOption, Cache<StableHash, String>)>,
+    /// Those on disk.
+    store: Option<Store>,
     /// Kernels that the server has, or finds in the cache, or gets when those under way are done: as
     /// they were asked for, and as they are called for this card.
     known: HashMap<KernelId, KernelId>,
@@ -105,16 +101,10 @@ impl Kernels<CudaRuntime> for CudaKernels {
         let mut driver = 0;
         // SAFETY: the driver was opened for the server; this writes one number.
         unsafe { cuDriverGetVersion(&mut driver) };
-        let config = CubeClRuntimeConfig::get();
-        // The place where CubeCL's server looks for them.
-        let cache = config.compilation.cache.as_ref().map(|cache| {
-            let option = CacheOption::default().name("cuda").root(cache.root());
-            (option.clone(), Cache::new("ptx/toc", option))
-        });
         Self {
             card: Card { capability: capability_of(device.index_id.into()), driver },
             properties: Arc::new(ComputeServer::utilities(server).properties.clone()),
-            cache,
+            store: Store::open(),
             known: HashMap::new(),
             options: None,
             under_way: None,
@@ -138,8 +128,7 @@ impl Kernels<CudaRuntime> for CudaKernels {
         let mut id = kernel.id();
         id.mode(mode);
         self.known.insert(asked, id.clone());
-        let stored = |(_, contents): &(_, Cache<_, _>)| contents.get(&id.stable_hash()).is_some();
-        let stored = self.cache.as_ref().map(stored);
+        let stored = self.store.as_ref().map(|store| store.has(id.stable_hash()));
         match stored {
             Some(true) => log::trace!("`{}` is in the PTX cache", kernel.name()),
             _ => log::trace!("Compiling `{}`", kernel.name()),
@@ -164,13 +153,8 @@ impl Kernels<CudaRuntime> for CudaKernels {
     fn finish(&mut self, server: &mut Server) {
         let Some((workers, stream)) = self.under_way.take() else { return };
         let compiled = workers.finish();
-        let Some((option, _)) = &self.cache else { return };
-        let store = || {
-            let mut cache = CompilationCache::new("ptx", option.clone());
-            compiled.into_iter().for_each(|(key, code)| drop(cache.insert(key, code)));
-        };
-        // What could not be stored is compiled by the server.
-        catch_unwind(AssertUnwindSafe(store)).ok();
+        let Some(store) = &mut self.store else { return };
+        store.add(compiled);
         // CubeCL looks for what others have stored when it stores a kernel of its own.
         ask(server, stream);
     }
@@ -178,15 +162,6 @@ impl Kernels<CudaRuntime> for CudaKernels {
 
 /// A compiled kernel, and what CubeCL's cache calls it.
 type Stored = (StableHash, Compiled);
-
-/// What CubeCL keeps of a compiled kernel.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(crate = "burn::serde")]
-struct Compiled {
-    entrypoint_name: String,
-    shared_mem_bytes: usize,
-    ptx: Vec<c_char>,
-}
 
 /// A kernel to compile.
 struct Job {

@@ -6,6 +6,7 @@
 //! asks for a result, all is there, and what was held is done.
 
 mod cuda;
+mod store;
 #[cfg(all(test, feature = "wgpu"))]
 mod tests;
 mod workers;

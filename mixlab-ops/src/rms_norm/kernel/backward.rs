@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 
 use super::forward::{held, total};
-use super::{How, TILE};
+use super::{KernelConfig, TILE};
 use crate::plumbing::rows::{UNITS, lane, team_sum};
 
 /// `dx = r·(u − x̂ · mean(u ⊙ x̂))` with `u = g ⊙ scale` and `x̂ = x · r`, and the sums of `g ⊙ x̂`
@@ -20,42 +20,42 @@ pub(super) fn rms_norm_gradient_kernel<F: Float, S: Float, G: Float, N: Size>(
     columns: u32,
     inverse: f32,
     eps: f32,
-    #[comptime] how: How,
+    #[comptime] config: KernelConfig,
     #[define(F)] _stream: StorageType,
     #[define(S)] _factor: StorageType,
     #[define(G)] _grad: StorageType,
 ) {
-    let lane = lane(how.team);
+    let lane = lane(config.team);
     let columns = columns as usize;
-    let mut sums = Array::<Vector<f32, N>>::new(how.each);
+    let mut sums = Array::<Vector<f32, N>>::new(config.each);
     #[unroll]
-    for k in 0..how.each {
+    for k in 0..config.each {
         sums[k] = Vector::new(0.0);
     }
     // The same number of rounds for every team: they all take part in the sums.
-    let mut first = CUBE_POS * comptime!(how.team.count());
+    let mut first = CUBE_POS * comptime!(config.team.count());
     while first < rows as usize {
-        let row = first + UNIT_POS as usize / comptime!(how.team.width);
+        let row = first + UNIT_POS as usize / comptime!(config.team.width);
         let base = row * columns;
         let end = select(row < rows as usize, columns, 0);
-        let values = held(x, base, end, how);
-        let grads = held(g, base, end, how);
+        let values = held(x, base, end, config);
+        let grads = held(g, base, end, config);
         let (mut squares, mut products) = (Vector::<f32, N>::new(0.0), Vector::<f32, N>::new(0.0));
         #[unroll]
-        for k in 0..how.each {
-            let at = lane + k * how.team.width;
+        for k in 0..config.each {
+            let at = lane + k * config.team.width;
             if at < end {
                 let u = grads[k] * Vector::cast_from(scale[at]);
                 squares += values[k] * values[k];
                 products += u * values[k];
             }
         }
-        let r = 1.0 / f32::sqrt(team_sum(total(squares), how.team) * inverse + eps);
-        let mean = team_sum(total(products), how.team) * inverse * r;
+        let r = 1.0 / f32::sqrt(team_sum(total(squares), config.team) * inverse + eps);
+        let mean = team_sum(total(products), config.team) * inverse * r;
         let (r, mean) = (Vector::<f32, N>::new(r), Vector::<f32, N>::new(mean));
         #[unroll]
-        for k in 0..how.each {
-            let at = lane + k * how.team.width;
+        for k in 0..config.each {
+            let at = lane + k * config.team.width;
             if at < end {
                 let u = grads[k] * Vector::cast_from(scale[at]);
                 let normed = values[k] * r;
@@ -63,19 +63,19 @@ pub(super) fn rms_norm_gradient_kernel<F: Float, S: Float, G: Float, N: Size>(
                 sums[k] += grads[k] * normed;
             }
         }
-        first += CUBE_COUNT * comptime!(how.team.count());
+        first += CUBE_COUNT * comptime!(config.team.count());
     }
 
     let mut shared = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS));
     #[unroll]
-    for k in 0..how.each {
+    for k in 0..config.each {
         shared[UNIT_POS as usize] = sums[k];
         sync_cube();
-        let at = lane + k * how.team.width;
+        let at = lane + k * config.team.width;
         if UNIT_POS as usize == lane && at < columns {
             let mut sum = shared[lane];
-            for team in 1..comptime!(how.team.count()) {
-                sum += shared[lane + team * how.team.width];
+            for team in 1..comptime!(config.team.count()) {
+                sum += shared[lane + team * config.team.width];
             }
             partial[CUBE_POS * columns + at] = sum;
         }

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::How;
+use super::KernelConfig;
 use crate::plumbing::rows::{lane, row, team_sum};
 
 /// The vectors of this unit's row that it holds, as f32; zeros past the end of the row, which has
@@ -12,13 +12,13 @@ pub(super) fn held<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     base: usize,
     columns: usize,
-    #[comptime] how: How,
+    #[comptime] config: KernelConfig,
 ) -> Array<Vector<f32, N>> {
-    let mut values = Array::<Vector<f32, N>>::new(how.each);
-    let lane = lane(how.team);
+    let mut values = Array::<Vector<f32, N>>::new(config.each);
+    let lane = lane(config.team);
     #[unroll]
-    for k in 0..how.each {
-        let at = lane + k * how.team.width;
+    for k in 0..config.each {
+        let at = lane + k * config.team.width;
         let mut v = Vector::<f32, N>::new(0.0);
         if at < columns {
             v = Vector::cast_from(x[base + at]);
@@ -49,27 +49,27 @@ pub(super) fn rms_norm_kernel<F: Float, S: Float, O: Float, N: Size>(
     columns: u32,
     inverse: f32,
     eps: f32,
-    #[comptime] how: How,
+    #[comptime] config: KernelConfig,
     #[define(F)] _stream: StorageType,
     #[define(S)] _factor: StorageType,
     #[define(O)] _out: StorageType,
 ) {
-    let (lane, row) = (lane(how.team), row(how.team));
+    let (lane, row) = (lane(config.team), row(config.team));
     let columns = columns as usize;
     let base = row * columns;
     // A team past the end has no columns, but takes part in the sums.
     let end = select(row < rows as usize, columns, 0);
-    let values = held(x, base, end, how);
+    let values = held(x, base, end, config);
     let mut squares = Vector::<f32, N>::new(0.0);
     #[unroll]
-    for k in 0..how.each {
+    for k in 0..config.each {
         squares += values[k] * values[k];
     }
-    let mean = team_sum(total(squares), how.team) * inverse;
+    let mean = team_sum(total(squares), config.team) * inverse;
     let r = Vector::<f32, N>::new(1.0 / f32::sqrt(mean + eps));
     #[unroll]
-    for k in 0..how.each {
-        let at = lane + k * how.team.width;
+    for k in 0..config.each {
+        let at = lane + k * config.team.width;
         if at < end {
             y[base + at] = Vector::cast_from(values[k] * r * Vector::cast_from(scale[at]));
         }
