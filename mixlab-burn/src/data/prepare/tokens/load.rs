@@ -39,6 +39,12 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     let patient = patient.map(|most| std::mem::replace(most, LONGEST_WORD.into()).to_string());
     let unknown = model.get("unk_id").and_then(Value::as_u64);
     let unknown_token = model.get("unk_token").and_then(Value::as_str).map(str::to_owned);
+    let longest = model.get("vocab").map_or(0, longest_piece);
+    if longest > LONGEST_PIECE {
+        let reason = format!("a token of its vocabulary has {longest} bytes");
+        let why = format!("Unigram compares each letter of a text with up to {LONGEST_PIECE}");
+        return Err(wrong(format!("{reason}, and {why}")));
+    }
     if file.get("normalizer").is_some_and(promises_too_much) {
         return Err(wrong("its `precompiled_charsmap` is cut off".to_owned()));
     }
@@ -61,6 +67,16 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     let unknown = unknown.and_then(|id| u32::try_from(id).ok());
     let unknown = unknown.or_else(|| tokenizer.token_to_id(&unknown_token?));
     Ok(Tokens { tokenizer, path: path.to_owned(), unknown, growth })
+}
+
+/// Bytes that a token of Unigram may have: at each letter of a text the library follows the longest
+/// token that begins like what follows.
+const LONGEST_PIECE: usize = 1024;
+
+/// Bytes of the longest token in the vocabulary of a Unigram, a list of tokens and scores.
+fn longest_piece(vocabulary: &Value) -> usize {
+    let pieces = vocabulary.as_array().into_iter().flatten();
+    pieces.filter_map(|piece| Some(piece.get(0)?.as_str()?.len())).max().unwrap_or(0)
 }
 
 /// How many parts `ByteLevel` a pre-tokenizer may have. One has a sense.
@@ -205,6 +221,19 @@ mod tests {
             "single_word": false, "lstrip": false, "rstrip": false, "normalized": true}]);
         let error = read(&file.to_string()).err().unwrap();
         assert!(error.contains("makes more than 16 bytes of one"), "{error}");
+    }
+
+    #[test]
+    fn a_unigram_with_a_token_of_a_page_is_refused() {
+        let unigram = |length: usize| {
+            let mut file = file(json!(null), None);
+            let pieces = json!([["<unk>", 0.0], ["a", -1.0], ["a".repeat(length), -2.0]]);
+            file["model"] = json!({"type": "Unigram", "unk_id": 0, "vocab": pieces});
+            read(&file.to_string())
+        };
+        assert!(unigram(1024).is_ok());
+        let error = unigram(1025).err().unwrap();
+        assert!(error.contains("a token of its vocabulary has 1025 bytes"), "{error}");
     }
 
     #[test]
