@@ -4,8 +4,12 @@
 //! An MLP, convolution nets, Burn's transformers, recurrent cells, an op that only has a reference, and Burn's
 //! operations one by one.
 
+mod further;
+mod layers;
+mod net;
 mod nets;
 mod operations;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +28,7 @@ use burn::nn::{
 use burn::tensor::activation::{log_softmax, relu, sigmoid};
 use burn::tensor::{Bool, Distribution, Int, Tensor, TensorData, backend::Backend};
 use burn_flex::Flex;
-use mixlab_burn::onnx::{Dim, Options, Trace, trace};
+use mixlab_burn::onnx::{Dim, Options, Profile, Trace, trace};
 use mixlab_burn::ops::capture::Capture;
 use mixlab_burn::ops::{self, Mismatch, Op, Spec, lift, lower};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
@@ -170,7 +174,10 @@ fn main() {
     nets::images(folder);
     nets::cells(folder);
     nets::translator(folder);
+    layers::all(folder);
+    windows::all(folder);
     operations::all(folder);
+    further::all(folder);
 }
 
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
@@ -193,8 +200,26 @@ fn export<M, C>(
     export_all(path, axes, module, build, forward, &[values]);
 }
 
-/// [`export`] with values of several sizes, in files `NAME.0.safetensors`, `NAME.1.safetensors` …
+/// [`export`] with values of several sizes.
 fn export_all<M, C>(
+    path: PathBuf,
+    axes: &[&str],
+    module: &M,
+    build: impl Fn(&<Capture as burn::tensor::backend::BackendTypes>::Device) -> C,
+    forward: impl Fn(&C, &Trace<'_>),
+    values: &[Vec<(String, TensorData)>],
+) where
+    M: Module<Flex>,
+    C: Module<Capture>,
+{
+    let profiles = [Profile::Portable, Profile::Modern];
+    export_to(&profiles, path, axes, module, build, forward, values);
+}
+
+/// Writes `PATH.PROFILE.onnx` for each of `profiles`, and `values` to `PATH.0.safetensors`,
+/// `PATH.1.safetensors` …
+fn export_to<M, C>(
+    profiles: &[Profile],
     path: PathBuf,
     axes: &[&str],
     module: &M,
@@ -207,7 +232,11 @@ fn export_all<M, C>(
 {
     let named = |error: &dyn std::fmt::Display| -> ! { panic!("{}: {error}", path.display()) };
     let traced = trace(axes, build, forward).unwrap_or_else(|error| named(&error));
-    traced.write(module, &path, &Options::default()).unwrap_or_else(|error| named(&error));
+    for profile in profiles {
+        let options = Options { profile: *profile, ..Options::default() };
+        let path = path.with_extension(format!("{}.onnx", profile.name()));
+        traced.write(module, &path, &options).unwrap_or_else(|error| named(&error));
+    }
     for (index, values) in values.iter().enumerate() {
         let views = values.iter().map(|(name, data)| {
             let dtype = match data.dtype {
@@ -232,7 +261,7 @@ fn mlp(folder: &Path) {
         trace.output("y", module.forward(x));
     };
     let values = vec![("x", x.into_data()), ("y", y.into_data())];
-    export(folder.join("mlp.onnx"), &["batch"], &module, Mlp::new, forward, values);
+    export(folder.join("mlp"), &["batch"], &module, Mlp::new, forward, values);
 }
 
 fn conv_net(folder: &Path) {
@@ -255,7 +284,7 @@ fn conv_net(folder: &Path) {
         trace.output("class", module.image(image));
         trace.output("smooth", module.signal(signal));
     };
-    let path = folder.join("conv_net.onnx");
+    let path = folder.join("conv_net");
     export(path, &["batch", "length"], &module, ConvNet::new, forward, values);
 }
 
@@ -278,7 +307,7 @@ fn encoder(folder: &Path) {
         let (ids, padding) = (trace.int("ids", dims()), trace.bool("padding", dims()));
         trace.output("y", module.forward(ids, padding));
     };
-    let path = folder.join("encoder.onnx");
+    let path = folder.join("encoder");
     export(path, &["batch", "sequence"], &module, Encoder::new, forward, values);
 }
 
@@ -294,5 +323,5 @@ fn swished(folder: &Path) {
         trace.output("y", module.forward(x));
     };
     let values = vec![("x", x.into_data()), ("y", y.into_data())];
-    export(folder.join("swished.onnx"), &["batch"], &module, new, forward, values);
+    export(folder.join("swished"), &["batch"], &module, new, forward, values);
 }

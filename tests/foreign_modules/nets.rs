@@ -162,7 +162,7 @@ pub fn images(folder: &Path) {
             trace.output(&name, y);
         }
     };
-    export(folder.join("images.onnx"), &["batch"], &module, Images::new, forward, values);
+    export(folder.join("images"), &["batch"], &module, Images::new, forward, values);
 }
 
 /// Rows `[B, 6, 5]` of a fixed length, which the cells read one after the other.
@@ -205,7 +205,7 @@ pub fn cells(folder: &Path) {
             trace.output(name, y);
         }
     };
-    export(folder.join("cells.onnx"), &["batch"], &module, Cells::new, forward, values);
+    export(folder.join("cells"), &["batch"], &module, Cells::new, forward, values);
 }
 
 /// Ids `[B, S]`, some of them padding, and ids `[B, T]` to `[B, T, 16]`.
@@ -264,6 +264,6 @@ pub fn translator(folder: &Path) {
         let target = trace.int("target", dims("to"));
         trace.output("y", module.forward(source, padding, target));
     };
-    let (path, axes) = (folder.join("translator.onnx"), ["batch", "from", "to"]);
+    let (path, axes) = (folder.join("translator"), ["batch", "from", "to"]);
     export_all(path, &axes, &module, Translator::new, forward, &values);
 }

@@ -16,10 +16,12 @@ use std::path::Path;
 use super::export_all;
 
 /// Where results go: their data, or the outputs of a graph.
-trait Sink<B: Backend> {
+pub trait Sink<B: Backend> {
     fn float<const D: usize>(&mut self, name: &str, x: Tensor<B, D>);
     fn int<const D: usize>(&mut self, name: &str, x: Tensor<B, D, Int>);
     fn bool<const D: usize>(&mut self, name: &str, x: Tensor<B, D, Bool>);
+    /// Where the two largest elements are along axis 1, which burn-flex does not tell.
+    fn two_largest(&self, x: Tensor<B, 3>) -> Tensor<B, 3, Int>;
 }
 
 impl Sink<Flex> for Vec<(String, TensorData)> {
@@ -33,6 +35,10 @@ impl Sink<Flex> for Vec<(String, TensorData)> {
 
     fn bool<const D: usize>(&mut self, name: &str, x: Tensor<Flex, D, Bool>) {
         self.push((name.into(), x.into_data()));
+    }
+
+    fn two_largest(&self, x: Tensor<Flex, 3>) -> Tensor<Flex, 3, Int> {
+        x.argsort_descending(1).narrow(1, 0, 2)
     }
 }
 
@@ -48,25 +54,29 @@ impl Sink<Capture> for &Trace<'_> {
     fn bool<const D: usize>(&mut self, name: &str, x: Tensor<Capture, D, Bool>) {
         self.output(name, x);
     }
+
+    fn two_largest(&self, x: Tensor<Capture, 3>) -> Tensor<Capture, 3, Int> {
+        x.argtopk(2, 1)
+    }
 }
 
 /// What all operations are tried on.
 #[derive(Clone)]
-struct Given<B: Backend> {
+pub struct Given<B: Backend> {
     /// Floats `[B, 4, T]`.
-    x: Tensor<B, 3>,
+    pub x: Tensor<B, 3>,
     /// Floats `[B, 4, T]`, none of which is near 0.
-    y: Tensor<B, 3>,
+    pub y: Tensor<B, 3>,
     /// 0 to 3, `[B, T]`.
-    ids: Tensor<B, 2, Int>,
+    pub ids: Tensor<B, 2, Int>,
     /// Integers `[B, T]` of both signs, none of which is 0.
-    whole: Tensor<B, 2, Int>,
+    pub whole: Tensor<B, 2, Int>,
     /// `[B, T]`.
-    mask: Tensor<B, 2, Bool>,
+    pub mask: Tensor<B, 2, Bool>,
 }
 
 /// An operation family on what is given.
-trait Family {
+pub trait Family {
     const NAME: &'static str;
 
     fn run<B: Backend>(given: Given<B>, out: &mut impl Sink<B>);
@@ -317,7 +327,8 @@ pub fn all(folder: &Path) {
     family::<Places>(folder);
 }
 
-fn family<F: Family>(folder: &Path) {
+/// Writes the results of a family, and the file that computes them.
+pub fn family<F: Family>(folder: &Path) {
     let dims = || [Dim::from("batch"), Dim::from("length")];
     let forward = |_: &Gelu, trace: &Trace<'_>| {
         let floats = || [Dim::from("batch"), 4.into(), "length".into()];
@@ -342,7 +353,7 @@ fn family<F: Family>(folder: &Path) {
         Sink::<Flex>::bool(&mut found, "mask", mask);
         found
     });
-    let path = folder.join(format!("{}.onnx", F::NAME));
+    let path = folder.join(F::NAME);
     export_all(path, &["batch", "length"], &Gelu::new(), |_| Gelu::new(), forward, &values);
 }
 

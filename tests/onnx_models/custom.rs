@@ -47,7 +47,7 @@ impl Draft {
 type Piece = fn(&mut Draft, &mut Chance);
 
 /// All pieces, and how they are called.
-const PIECES: [(&str, Piece); 15] = [
+const PIECES: [(&str, Piece); 18] = [
     ("elementwise", elementwise),
     ("two values", two_values),
     ("comparison", comparison),
@@ -60,6 +60,9 @@ const PIECES: [(&str, Piece); 15] = [
     ("matrix_scan", matrix_scan),
     ("conv1d", conv1d),
     ("attention", attention),
+    ("own attention", own_attention),
+    ("looked up", looked_up),
+    ("doubled", doubled),
     ("cumsum", cumsum),
     ("shift", shift),
     ("whole row", whole_row),
@@ -117,7 +120,11 @@ fn one_by_one(d: &mut Draft, chance: &mut Chance) {
             d.plain("softplus", &["h"], "h");
             d.op("pow", &["h"], "h", json!({"exponent": 1.5}));
         }
-        "clamp" => d.op("clamp", &["h"], "h", json!({"min": -0.5, "max": 0.25})),
+        "clamp" => {
+            let bounds =
+                [json!({"min": -0.5, "max": 0.25}), json!({"max": 0.3}), json!({"min": 0.1})];
+            d.op("clamp", &["h"], "h", chance.of(&bounds));
+        }
         "scalar_mul" => d.op("scalar_mul", &["h"], "h", json!({"scalar": -1.5})),
         simple => d.plain(simple, &["h"], "h"),
     }
@@ -230,6 +237,44 @@ fn attention(d: &mut Draft, chance: &mut Chance) {
     d.plain("attention", &["q", key, "k"], "y");
     d.transpose("y", &[0, 2, 1, 3]);
     d.reshape("y", "h", &["BT", "D"]);
+}
+
+/// Attention in its single operations.
+fn own_attention(d: &mut Draft, _: &mut Chance) {
+    for name in ["q", "k"] {
+        d.product("D", name);
+        d.reshape(name, name, &["B", "T", "H", "HD"]);
+    }
+    d.op("transpose", &["q"], "v", json!({"axes": [0, 2, 1, 3]}));
+    d.transpose("q", &[0, 2, 1, 3]);
+    d.transpose("k", &[0, 2, 3, 1]);
+    d.plain("matmul", &["q", "k"], "scores");
+    d.plain("causal_mask", &["scores"], "scores");
+    d.op("softmax", &["scores"], "scores", json!({"axis": -1}));
+    d.plain("matmul", &["scores", "v"], "y");
+    d.transpose("y", &[0, 2, 1, 3]);
+    d.reshape("y", "h", &["BT", "D"]);
+}
+
+/// A row of a table for each position, of which there may be more than rows.
+fn looked_up(d: &mut Draft, chance: &mut Chance) {
+    let table = d.weight(&["10", "D"]);
+    let start = chance.of(&[0, -3]);
+    d.op("arange", &[], "places", json!({"start": start, "end": "T"}));
+    if start < 0 {
+        d.op("slice", &["places"], "places", json!({"axis": 0, "start": 3}));
+    }
+    d.plain("embed", &[&table, "places"], "at");
+    d.reshape("h", "rows", &["B", "T", "D"]);
+    d.plain("add", &["rows", "at"], "rows");
+    d.reshape("rows", "h", &["BT", "D"]);
+}
+
+/// Twice as much where the value is equal to itself.
+fn doubled(d: &mut Draft, _: &mut Chance) {
+    d.plain("equal", &["h", "h"], "same");
+    d.plain("add", &["same", "h"], "h");
+    d.op("dropout", &["h"], "h", json!({"rate": 0.5}));
 }
 
 fn cumsum(d: &mut Draft, _: &mut Chance) {

@@ -49,8 +49,8 @@ impl Chance {
 
 /// A config that may break a rule across fields: who plans it finds out.
 pub fn config(chance: &mut Chance, name: &str) -> Value {
-    let heads = chance.of(&[1, 2, 4]);
-    let width = chance.of(&[4, 6, 8]);
+    let heads = chance.of(&[1, 2, 3, 4]);
+    let width = chance.of(&[2, 4, 6, 8]);
     let parallel = chance.once_in(8);
     let count = chance.of(&[1, 2, 2, 3, 3, 4, 6]);
     let mut blocks: Vec<Value> = Vec::new();
@@ -68,8 +68,8 @@ pub fn config(chance: &mut Chance, name: &str) -> Value {
     let mut config = json!({
         "name": name,
         "model_dim": heads * width,
-        "vocab_size": chance.of(&[11, 32, 50]),
-        "seq_len": chance.of(&[8, 12, 19]),
+        "vocab_size": chance.of(&[2, 11, 32, 50]),
+        "seq_len": chance.of(&[1, 2, 8, 12, 19]),
         "mlp_mult": chance.of(&[1.0, 2.0, 2.67]),
         "parallel_residual": parallel,
         "blocks": blocks,
@@ -97,15 +97,17 @@ pub fn config(chance: &mut Chance, name: &str) -> Value {
 /// Lets blocks have the weights of others.
 fn share(chance: &mut Chance, config: &mut Map<String, Value>) {
     let blocks = config["blocks"].as_array_mut().expect("a config has blocks");
+    let count = blocks.len();
     if chance.once_in(6) {
-        let copy = blocks[0].clone();
-        blocks.push(copy);
-        let last = blocks.len() - 1;
-        let owners = (0..last).chain([0]).collect::<Vec<_>>();
+        // All blocks once more, or the first.
+        let again = chance.of(&[1, count]);
+        blocks.extend_from_within(..again);
+        let owners = (0..count).chain(0..again).collect::<Vec<_>>();
         config.insert("recurrence".into(), json!(owners));
     } else if chance.once_in(6) {
-        blocks[0]["weight_group"] = json!("g");
-        let copy = blocks[0].clone();
+        let shared = chance.of(&(0..count).collect::<Vec<_>>());
+        blocks[shared]["weight_group"] = json!("g");
+        let copy = blocks[shared].clone();
         blocks.push(copy);
     }
 }
@@ -126,6 +128,10 @@ fn block(chance: &mut Chance, kind: &str, heads: usize, width: usize) -> Value {
     let mut block = json!({"type": kind});
     match kind {
         "plain" => plain(chance, &mut block, heads, width),
+        "retnet" if chance.once_in(2) => {
+            block["heads"] = json!(heads);
+            block["initial_decay"] = json!(chance.of(&[0.4, 0.99]));
+        }
         "retnet" | "perceiver" | "bottleneck" => block["heads"] = json!(heads),
         "mamba" | "mamba3" if chance.once_in(2) => block["inner_dim"] = json!(10),
         "mlp" => {
@@ -143,7 +149,7 @@ fn block(chance: &mut Chance, kind: &str, heads: usize, width: usize) -> Value {
 fn plain(chance: &mut Chance, block: &mut Value, heads: usize, width: usize) {
     block["heads"] = json!(heads);
     if chance.once_in(2) {
-        block["kv_heads"] = json!(chance.of(&[1, 2]));
+        block["kv_heads"] = json!(chance.of(&[1, 2, 3]));
     }
     if chance.once_in(3) {
         block["rope_dims"] = json!(chance.of(&[2, width]));

@@ -13,10 +13,36 @@ pub enum OnnxError {
     /// The forward could not be captured.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The forward could not be captured at these sizes of the dynamic axes.
+    #[error(
+        "where {sizes}: {source}\n  \
+         hint: dynamic axes are captured at lengths up to 37, and where that fails at lengths up to 8; \
+         make an axis a fixed size that cannot have these"
+    )]
+    Sizes {
+        /// The sizes.
+        sizes: String,
+        /// Why not.
+        source: CaptureError,
+    },
+    /// More dynamic axes than there are lengths to tell them apart by.
+    #[error(
+        "{0} dynamic axes are too many: at most {1} can be told apart\n  hint: fix some of them"
+    )]
+    Axes(usize, usize),
+    /// Two values of the graph have the same name.
+    #[error("the {} and the {} are both called `{name}`\n  hint: give one of them another name", .roles[0], .roles[1])]
+    Name {
+        /// The name.
+        name: String,
+        /// What they are: `input`, `output` or `parameter`.
+        roles: [&'static str; 2],
+    },
     /// The forward does something else for other sizes.
     #[error(
         "the forward takes another course where {sizes}: there it has {found}, and elsewhere {expected}\n  \
-         hint: a graph has one course; make the axis a fixed size, or let the forward not branch on it"
+         hint: a graph has one course; make the axis a fixed size, or let the forward neither branch on it \
+         nor loop over it"
     )]
     Structure {
         /// The sizes at which it does.

@@ -1,7 +1,7 @@
 //! Lengths as functions of the dynamic axes.
 //!
-//! A length that was seen at several sizes of the axes is solved as a sum of products of at most two
-//! of them with whole factors, such as `T`, `B·T`, `P + T` or `4·T`. There are two sizes more than
+//! A length that was seen at several sizes of the axes is solved as a sum of products of at most two or
+//! three of them with whole factors, such as `T`, `B·T`, `P + T` or `4·T`. There are two sizes more than
 //! factors, so that a form which only happens to fit is found out.
 
 /// `c₀ + Σ cᵢ mᵢ` over the products `mᵢ` of a [`Basis`].
@@ -39,7 +39,7 @@ impl Extent {
 /// The sizes of the axes to capture at, and the products that lengths are made of.
 pub(super) struct Basis {
     axes: usize,
-    /// The axes of each product: none, one or two.
+    /// The axes of each product, in order; none for the constant.
     products: Vec<Vec<usize>>,
     /// One size for each axis, for each capture.
     pub sizes: Vec<Vec<usize>>,
@@ -48,24 +48,44 @@ pub(super) struct Basis {
 }
 
 /// Lengths that rarely are those of a module.
-const LENGTHS: [usize; 11] = [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37];
+pub(super) const LENGTHS: [usize; 11] = [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37];
+/// Lengths for modules that take no longer ones.
+pub(super) const SHORT: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
 
 impl Basis {
-    /// Of so many dynamic axes.
-    pub fn new(axes: usize) -> Self {
+    /// Products of at most `degree` of so many dynamic axes, which are captured at some of `lengths`; none
+    /// if there are more axes than lengths.
+    pub fn new(axes: usize, degree: usize, lengths: &[usize]) -> Option<Self> {
+        if axes > lengths.len() {
+            return None;
+        }
         let mut products = vec![vec![]];
-        products.extend((0..axes).map(|a| vec![a]));
-        products.extend((0..axes).flat_map(|a| (a..axes).map(move |b| vec![a, b])));
+        let mut last = products.clone();
+        for _ in 0..degree {
+            let longer = |product: &Vec<usize>| {
+                let first = product.last().copied().unwrap_or(0);
+                let product = product.clone();
+                (first..axes).map(move |axis| [&product[..], &[axis]].concat())
+            };
+            last = last.iter().flat_map(longer).collect();
+            products.extend(last.clone());
+        }
         let mut basis = Self { axes, products, sizes: Vec::new(), inverse: Vec::new() };
         let mut state = 1u64;
         loop {
             let count = basis.products.len() + if axes == 0 { 0 } else { 2 };
-            basis.sizes = (0..count).map(|_| distinct(axes, &mut state)).collect();
+            basis.sizes.clear();
+            while basis.sizes.len() < count {
+                let sizes = distinct(axes, lengths, &mut state);
+                if !basis.sizes.contains(&sizes) {
+                    basis.sizes.push(sizes);
+                }
+            }
             let rows = basis.sizes[..basis.products.len()].iter();
             let rows = rows.map(|sizes| basis.row(sizes)).collect();
             if let Some(inverse) = inverse(rows) {
                 basis.inverse = inverse;
-                return basis;
+                return Some(basis);
             }
         }
     }
@@ -113,9 +133,9 @@ impl Basis {
     }
 }
 
-/// Different lengths for so many axes.
-fn distinct(axes: usize, state: &mut u64) -> Vec<usize> {
-    let mut left = LENGTHS.to_vec();
+/// Different ones of `lengths` for so many axes.
+fn distinct(axes: usize, lengths: &[usize], state: &mut u64) -> Vec<usize> {
+    let mut left = lengths.to_vec();
     let mut draw = |_| {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         left.remove((*state >> 33) as usize % left.len())
@@ -159,7 +179,7 @@ mod tests {
     #[test]
     fn lengths_are_solved_for_any_number_of_axes() {
         for axes in 0..=4 {
-            let basis = Basis::new(axes);
+            let basis = Basis::new(axes, 2, &LENGTHS).unwrap();
             let fixed = basis.solve(&values(&basis, |_| 12)).unwrap();
             assert_eq!(fixed.constant(), Some(12));
             for axis in 0..axes {
@@ -172,7 +192,7 @@ mod tests {
 
     #[test]
     fn sums_and_products_are_solved() {
-        let basis = Basis::new(3);
+        let basis = Basis::new(3, 2, &LENGTHS).unwrap();
         let found = basis.solve(&values(&basis, |s| 4 * s[0] * s[1] + s[2] + 7)).unwrap();
         let (constant, terms) = found.terms();
         let terms: Vec<_> = terms.map(|(place, c)| (basis.product(place).to_vec(), c)).collect();
@@ -180,8 +200,31 @@ mod tests {
     }
 
     #[test]
+    fn products_of_three_are_solved_with_a_larger_basis() {
+        let image = |s: &[usize]| 2 * s[0] * s[1] * s[2];
+        let basis = Basis::new(3, 2, &LENGTHS).unwrap();
+        assert_eq!(basis.solve(&values(&basis, image)), None);
+        let basis = Basis::new(3, 3, &LENGTHS).unwrap();
+        let found = basis.solve(&values(&basis, image)).unwrap();
+        let terms = found.terms().1.map(|(place, c)| (basis.product(place).to_vec(), c));
+        assert_eq!(terms.collect::<Vec<_>>(), [(vec![0, 1, 2], 2)]);
+    }
+
+    #[test]
+    fn no_lengths_are_captured_twice() {
+        for axes in 1..=4 {
+            let basis = Basis::new(axes, 2, &SHORT).unwrap();
+            let mut sizes = basis.sizes.clone();
+            sizes.sort();
+            sizes.dedup();
+            assert_eq!(sizes.len(), basis.sizes.len());
+        }
+        assert!(Basis::new(12, 2, &LENGTHS).is_none());
+    }
+
+    #[test]
     fn halves_and_powers_of_three_are_no_sums_of_products() {
-        let basis = Basis::new(2);
+        let basis = Basis::new(2, 2, &LENGTHS).unwrap();
         assert_eq!(basis.solve(&values(&basis, |s| s[1] / 2)), None);
         assert_eq!(basis.solve(&values(&basis, |s| s[1].pow(3))), None);
         assert_eq!(basis.solve(&values(&basis, |s| s[1].next_power_of_two())), None);

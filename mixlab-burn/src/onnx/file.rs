@@ -18,7 +18,7 @@ use super::OnnxError;
 use super::extent::Extent;
 use super::functions::{DOMAIN, Outlined, opset, outline};
 use super::graph::{Place, Placed, data_type, node_proto, rename};
-use super::initializers::{Kept, Taker, Target, Wanted, property};
+use super::initializers::{Kept, Taker, Target, Wanted, Weight, property};
 use super::lower::lower;
 use super::profile::Profile;
 use super::trace::Traced;
@@ -145,11 +145,12 @@ impl Traced {
         Wanted::new(self.parameters(), &nodes, options.weights).rounded(module)
     }
 
-    /// Name and shape of all parameters.
-    fn parameters(&self) -> HashMap<String, Vec<usize>> {
+    /// All parameters by name.
+    fn parameters(&self) -> HashMap<String, Weight> {
         let one = |parameter: &Parameter| {
-            let shape = self.program().value(parameter.value).shape.to_vec();
-            (parameter.paths[0].clone(), shape)
+            let value = self.program().value(parameter.value);
+            let weight = Weight { shape: value.shape.to_vec(), dtype: value.dtype };
+            (parameter.paths[0].clone(), weight)
         };
         self.program().parameters().iter().map(one).collect()
     }

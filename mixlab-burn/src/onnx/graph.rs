@@ -147,9 +147,24 @@ impl Graph {
             Place::Prologue => "shared/".into(),
         };
         let stem = format!("{prefix}{hint}");
-        let count = self.used.entry(stem.clone()).or_insert(0);
-        *count += 1;
-        if *count == 1 { stem } else { format!("{stem}_{}", *count - 1) }
+        loop {
+            let count = self.used.entry(stem.clone()).or_insert(0);
+            *count += 1;
+            let name = if *count == 1 { stem.clone() } else { format!("{stem}_{}", *count - 1) };
+            // A value of the caller may have it.
+            if name == stem || !self.used.contains_key(&name) {
+                return name;
+            }
+        }
+    }
+
+    /// A name for the body of a loop: `hint`, unless a value of the caller has it.
+    pub fn inner(&self, hint: &str) -> String {
+        let mut name = hint.to_string();
+        while self.used.contains_key(&name) {
+            name.push('_');
+        }
+        name
     }
 
     /// Takes `name` for a value of the caller.

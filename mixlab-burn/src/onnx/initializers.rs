@@ -20,46 +20,57 @@ use crate::weights::Source;
 /// Weights beside the file begin at multiples of this, so that they can be mapped.
 const ALIGNMENT: usize = 64;
 
+/// A weight as it was traced.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Weight {
+    pub shape: Vec<usize>,
+    pub dtype: DType,
+}
+
+impl Weight {
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
 /// The weights that a graph reads.
 pub(super) struct Wanted {
-    /// Shapes by name.
-    pub shapes: HashMap<String, Vec<usize>>,
+    /// All of them by name.
+    weights: HashMap<String, Weight>,
     /// How those are stored that do not stay as they are.
     pub formats: HashMap<String, Format>,
 }
 
 impl Wanted {
     /// Of all `parameters`, those that `nodes` read, as `kind` stores them.
-    pub fn new(
-        parameters: HashMap<String, Vec<usize>>,
-        nodes: &[Placed],
-        kind: WeightType,
-    ) -> Self {
+    pub fn new(parameters: HashMap<String, Weight>, nodes: &[Placed], kind: WeightType) -> Self {
         let read = read_by(nodes);
         let tables = nodes.iter().map(|placed| &placed.node).filter(|node| looks_up(node));
         let tables = tables.map(|node| &node.input[0]);
         let looked_up: HashSet<&String> = tables.collect();
-        let mut shapes = parameters;
-        shapes.retain(|name, _| read.contains(name));
-        let format = |(name, shape): (&String, &Vec<usize>)| {
-            Some((name.clone(), kind.format(shape, looked_up.contains(name))?))
+        let mut weights = parameters;
+        weights.retain(|name, _| read.contains(name));
+        let format = |(name, weight): (&String, &Weight)| {
+            let format = kind.format(&weight.shape, looked_up.contains(name));
+            Some((name.clone(), format.filter(|_| weight.dtype == DType::F32)?))
         };
-        let formats = shapes.iter().filter_map(format).collect();
-        Self { shapes, formats }
+        let formats = weights.iter().filter_map(format).collect();
+        Self { weights, formats }
     }
 
     /// Elements of all of them.
     pub fn elements(&self) -> usize {
-        self.shapes.values().map(|shape| shape.iter().product::<usize>()).sum()
+        self.weights.values().map(Weight::elements).sum()
     }
 
-    /// Bytes that they take, up to what integers and booleans of other widths take.
+    /// Bytes that they take.
     pub fn bytes(&self) -> usize {
-        let one = |(name, shape): (&String, &Vec<usize>)| {
-            let elements = shape.iter().product();
-            self.formats.get(name).map_or(4 * elements, |format| format.bytes(elements))
+        let one = |(name, weight): (&String, &Weight)| {
+            let elements = weight.elements();
+            let plain = weight.dtype.size() * elements;
+            self.formats.get(name).map_or(plain, |format| format.bytes(elements))
         };
-        self.shapes.iter().map(one).sum()
+        self.weights.iter().map(one).sum()
     }
 
     /// `nodes` with the operations that make weights of what is stored. Of a table that is looked up only
@@ -181,7 +192,7 @@ pub(super) struct Kept {
 /// Takes the parameters of a module, each by its path, until one fails.
 pub(super) struct Taker<'a, 's> {
     path: Vec<String>,
-    left: HashMap<String, Vec<usize>>,
+    left: HashMap<String, Weight>,
     formats: &'a HashMap<String, Format>,
     /// What has the floats, if it is not the module.
     source: Option<&'s mut dyn Source>,
@@ -196,7 +207,7 @@ impl<'a, 's> Taker<'a, 's> {
     pub fn new(wanted: &'a Wanted, source: Option<&'s mut dyn Source>, place: Target<'a>) -> Self {
         Self {
             path: Vec::new(),
-            left: wanted.shapes.clone(),
+            left: wanted.weights.clone(),
             formats: &wanted.formats,
             source,
             next: 0,
@@ -228,11 +239,16 @@ impl<'a, 's> Taker<'a, 's> {
         data: impl FnOnce(&mut Self) -> Result<TensorData, OnnxError>,
     ) {
         let path = self.path.join(".");
-        if self.failed.is_some() || self.left.get(&path).is_none_or(|traced| traced != shape) {
+        if self.failed.is_some() || self.left.get(&path).is_none_or(|traced| traced.shape != shape)
+        {
             return;
         }
-        self.left.remove(&path);
-        let put = data(self).and_then(|data| self.put(path, &data));
+        let Weight { dtype, .. } = self.left.remove(&path).expect("it was found");
+        let typed = |data: TensorData| match dtype {
+            DType::Bool(_) => data,
+            _ => data.convert_dtype(dtype),
+        };
+        let put = data(self).and_then(|data| self.put(path, &typed(data)));
         self.failed = put.err();
     }
 
@@ -241,7 +257,7 @@ impl<'a, 's> Taker<'a, 's> {
             let kind = data_type(data.dtype).expect("the traced types are types of ONNX");
             return self.store(path, kind, &data.shape, |sink| sink(data.as_bytes()));
         };
-        let values = data.as_slice::<f32>().expect("only floats have a format");
+        let values = data.as_slice::<f32>().expect("only floats of 32 bits have a format");
         let stored = Stored::new(values, format).map_err(|problem| unfit(&path, problem))?;
         let [lost, all] = stored.squares();
         self.kept.squares[0] += lost;
@@ -286,13 +302,12 @@ impl<B: Backend> ModuleVisitor<B> for Taker<'_, '_> {
         self.next += 1;
         self.one(&shape, |taker| match &mut taker.source {
             Some(source) => Ok(TensorData::new(source.read(index)?, shape.clone())),
-            None => Ok(param.val().into_data().convert_dtype(DType::F32)),
+            None => Ok(param.val().into_data()),
         });
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<B, D, Int>>) {
-        let data = |_: &mut Self| Ok(param.val().into_data().convert_dtype(DType::I64));
-        self.one(&param.lazy_shape().to_vec(), data);
+        self.one(&param.lazy_shape().to_vec(), |_| Ok(param.val().into_data()));
     }
 
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<B, D, Bool>>) {

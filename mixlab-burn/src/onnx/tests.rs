@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::s;
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn_flex::Flex;
 use onnx_protobuf::{Message, ModelProto};
 
@@ -18,7 +20,7 @@ struct Inner<B: Backend> {
     up: Linear<B>,
 }
 
-/// Changes every second number of what `inner` computes, which no lowering is written for.
+/// Resizes what `inner` computes in a way that ONNX has not.
 #[derive(Module, Debug)]
 struct Outer<B: Backend> {
     inner: Inner<B>,
@@ -31,8 +33,9 @@ fn traced() -> Traced {
         |module, trace| {
             let x = trace.float("x", [Dim::from("batch"), Dim::from(3)]);
             let y = module.inner.up.forward(x);
-            let half = y.clone().slice(s![.., 0..2]);
-            trace.output("y", y.slice_assign(s![.., 0..4;2], half));
+            let rows = y.dims()[0];
+            let lanczos = InterpolateOptions::new(InterpolateMode::Lanczos3);
+            trace.output("y", interpolate(y.reshape([rows, 1, 2, 2]), [3, 3], lanczos));
         },
     );
     traced.unwrap()
@@ -50,7 +53,7 @@ fn an_operation_without_counterpart_is_named_with_its_shapes_and_the_weight_befo
     let error = traced().write(&module(), &file, &Options::default()).unwrap_err();
     assert!(matches!(error, OnnxError::Unsupported { .. }));
     let message = error.to_string();
-    for part in ["slice_assign", ", 4], f32[", ", 2] to f32[", "`inner.up.", "hint: "] {
+    for part in ["interpolate", ", 1, 2, 2] to f32[", ", 1, 3, 3]", "`inner.up.", "hint: "] {
         assert!(message.contains(part), "{part} is missing: {message}");
     }
     assert!(!file.exists());
@@ -87,6 +90,81 @@ fn a_forward_that_sorts_is_told_which_tensor_it_reads() {
     for part in ["sort", "the result of `exp` of f32[", "after the weight `up.", "hint: "] {
         assert!(message.contains(part), "{part} is missing: {message}");
     }
+}
+
+#[test]
+fn values_of_one_name_are_told_by_their_roles() {
+    let named = |input: &'static str, output: &'static str| {
+        let traced = trace(
+            &["batch"],
+            |device| Inner { up: LinearConfig::new(3, 4).init(device) },
+            move |module, trace| {
+                let x = trace.float(input, [Dim::from("batch"), Dim::from(3)]);
+                trace.output(output, module.up.forward(x));
+            },
+        );
+        traced.err().map(|error| error.to_string())
+    };
+    assert_eq!(named("x", "y"), None);
+    let twice = named("x", "x").expect("both are x");
+    assert!(twice.starts_with("the input and the output are both called `x`"), "{twice}");
+    let weight = named("x", "up.bias").expect("both are up.bias");
+    assert!(weight.starts_with("the output and the parameter are both called"), "{weight}");
+}
+
+#[test]
+fn the_bodies_of_loops_have_no_names_of_values_around_them() {
+    fn build<B: Backend>(device: &B::Device) -> Inner<B> {
+        Inner { up: LinearConfig::new(3, 4).init(device) }
+    }
+    let traced = trace(&["batch"], build, |module, trace| {
+        let x = trace.float("h", [Dim::from("batch"), Dim::from(3)]);
+        trace
+            .output("add_1", module.up.forward(x).cumprod(1).add_scalar(1.0).exp().add_scalar(2.0));
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.onnx");
+    let inner = build::<Flex>(&Default::default());
+    traced.unwrap().write(&inner, &file, &Options::default()).unwrap();
+    let model = ModelProto::parse_from_bytes(&std::fs::read(file).unwrap()).unwrap();
+    let scan = model.graph.node.iter().find(|node| node.op_type == "Scan").unwrap();
+    let body = scan.attribute.iter().find_map(|attribute| attribute.g.as_ref()).unwrap();
+    assert!(body.input.iter().all(|port| port.name != "h"), "{body:?}");
+    let mut names: Vec<&String> = model.graph.node.iter().flat_map(|node| &node.output).collect();
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}
+
+#[test]
+fn what_takes_few_positions_is_captured_at_short_lengths() {
+    let up_to = |most: usize| {
+        trace(
+            &["batch", "sequence"],
+            |device| Inner { up: LinearConfig::new(3, most).init(device) },
+            |module, trace| {
+                let x = trace.float("x", [Dim::from("batch"), Dim::from("sequence")]);
+                let table: Tensor<_, 2> = module.up.weight.val();
+                let length = x.dims()[1];
+                trace.output("y", x + table.narrow(0, 0, 1).narrow(1, 0, length));
+            },
+        )
+    };
+    assert!(up_to(40).is_ok() && up_to(8).is_ok());
+    let message = up_to(7).err().expect("it takes fewer").to_string();
+    for part in ["where batch = ", "sequence = ", "panicked", "hint: "] {
+        assert!(message.contains(part), "{part} is missing: {message}");
+    }
+}
+
+#[test]
+fn dynamic_axes_that_cannot_be_told_apart_are_too_many() {
+    let axes: Vec<String> = (0..12).map(|axis| format!("axis{axis}")).collect();
+    let axes: Vec<&str> = axes.iter().map(String::as_str).collect();
+    let build = |device: &_| Inner { up: LinearConfig::new(3, 4).init(device) };
+    let error = trace(&axes, build, |_, _| ()).err().expect("eleven are the most");
+    assert!(error.to_string().starts_with("12 dynamic axes are too many"), "{error}");
 }
 
 #[test]

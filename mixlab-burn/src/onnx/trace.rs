@@ -1,11 +1,15 @@
 //! From a module to captures of its forward at several sizes.
 
+use std::collections::HashMap;
+
 use burn::module::Module;
 use burn::tensor::{Bool, Int, Tensor};
-use mixlab_ops::capture::{Capture, CaptureDevice, Program, Session, ValueId, capture};
+use mixlab_ops::capture::{
+    Capture, CaptureDevice, CaptureError, Port, Program, Session, ValueId, capture,
+};
 
 use super::OnnxError;
-use super::extent::{Basis, Extent};
+use super::extent::{Basis, Extent, LENGTHS, SHORT};
 use super::lower::{is_known, lower};
 use super::place::{difference, place};
 use super::profile::Profile;
@@ -104,42 +108,93 @@ pub struct Traced {
 /// Captures the forward of a module, for which the lengths of the axes named `axes` stay open.
 ///
 /// `build` makes the module, whose weights do not matter; `forward` makes the inputs, runs the
-/// module and names the outputs. Both run several times.
+/// module and names the outputs. Both run several times, at lengths up to 37; if the forward panics there,
+/// as one does whose table of positions is shorter, at lengths up to 8.
 ///
 /// # Errors
-/// If the forward cannot be captured ([`CaptureError`](mixlab_ops::capture::CaptureError)), does
-/// something else at other sizes, or has lengths that are no sums of products of the axes.
+/// If the forward cannot be captured ([`CaptureError`]), does something else at other sizes, or has lengths
+/// that are no sums of products of the axes; and if two of its values have the same name.
 pub fn trace<M: Module<Capture>>(
     axes: &[&str],
     build: impl Fn(&CaptureDevice) -> M,
     forward: impl Fn(&M, &Trace<'_>),
 ) -> Result<Traced, OnnxError> {
     let axes: Vec<String> = axes.iter().map(|axis| axis.to_string()).collect();
-    let basis = Basis::new(axes.len());
-    let one = |sizes: &Vec<usize>| -> Result<Program, OnnxError> {
-        let run = |module: &M, session: &Session| {
-            forward(module, &Trace { session, axes: &axes, sizes });
-        };
-        let whole = capture(&build, run)?.without_dead_nodes();
-        Ok(whole.expanded_where(|node| !is_known(node))?)
+    let run = |basis: Basis| Traced::capture(axes.clone(), basis, &build, &forward);
+    let basis = |degree: usize, lengths: &[usize]| {
+        let basis = Basis::new(axes.len(), degree, lengths);
+        basis.ok_or(OnnxError::Axes(axes.len(), lengths.len()))
     };
-    let programs = basis.sizes.iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    if let Some(other) = programs.iter().position(|p| !p.same_structure(&programs[0])) {
-        let [expected, found] = difference(&programs[0], &programs[other]);
-        let sizes = basis.describe(&axes, other);
-        return Err(OnnxError::Structure { sizes, found, expected });
-    }
-    let mut traced = Traced { axes, basis, programs, extents: Vec::new(), labels: Vec::new() };
-    for index in 0..traced.program().values().len() {
-        let rank = traced.program().values()[index].shape.num_dims();
-        let of = |axis: usize| {
-            let length = |program: &Program| program.values()[index].shape[axis] as i64;
-            traced.solve(length).map_err(|found| traced.misfit(index, axis, found))
+    let traced = match run(basis(2, &LENGTHS)?) {
+        Err(error @ OnnxError::Sizes { source: CaptureError::Panicked { .. }, .. }) => {
+            let short = basis(2, &SHORT).and_then(run);
+            short.map_err(|_| error)
+        }
+        Err(error @ OnnxError::Extent { .. }) if axes.len() > 2 => {
+            basis(3, &LENGTHS).and_then(run).map_err(|_| error)
+        }
+        traced => traced,
+    }?;
+    traced.named()
+}
+
+impl Traced {
+    /// Captures a forward at the sizes of `basis`.
+    fn capture<M: Module<Capture>>(
+        axes: Vec<String>,
+        basis: Basis,
+        build: impl Fn(&CaptureDevice) -> M,
+        forward: impl Fn(&M, &Trace<'_>),
+    ) -> Result<Self, OnnxError> {
+        let one = |(at, sizes): (usize, &Vec<usize>)| -> Result<Program, OnnxError> {
+            let run = |module: &M, session: &Session| {
+                forward(module, &Trace { session, axes: &axes, sizes });
+            };
+            let whole = capture(&build, run).and_then(|whole| {
+                whole.without_dead_nodes().expanded_where(|node| !is_known(node))
+            });
+            whole.map_err(|source| match source {
+                CaptureError::Panicked { .. } if !axes.is_empty() => {
+                    OnnxError::Sizes { sizes: basis.describe(&axes, at), source }
+                }
+                source => source.into(),
+            })
         };
-        let extents = (0..rank).map(of).collect::<Result<_, _>>()?;
-        traced.extents.push(extents);
+        let programs = basis.sizes.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
+        if let Some(other) = programs.iter().position(|p| !p.same_structure(&programs[0])) {
+            let [expected, found] = difference(&programs[0], &programs[other]);
+            let sizes = basis.describe(&axes, other);
+            return Err(OnnxError::Structure { sizes, found, expected });
+        }
+        let mut traced = Self { axes, basis, programs, extents: Vec::new(), labels: Vec::new() };
+        for index in 0..traced.program().values().len() {
+            let rank = traced.program().values()[index].shape.num_dims();
+            let of = |axis: usize| {
+                let length = |program: &Program| program.values()[index].shape[axis] as i64;
+                traced.solve(length).map_err(|found| traced.misfit(index, axis, found))
+            };
+            let extents = (0..rank).map(of).collect::<Result<_, _>>()?;
+            traced.extents.push(extents);
+        }
+        Ok(traced)
     }
-    Ok(traced)
+
+    /// Itself, if no two of inputs, outputs and parameters have the same name.
+    fn named(self) -> Result<Self, OnnxError> {
+        let program = self.program();
+        let ports = |role, ports: &[Port]| -> Vec<(&'static str, String)> {
+            ports.iter().map(|port| (role, port.name.clone())).collect()
+        };
+        let parameters = program.parameters().iter().map(|one| ("parameter", one.paths[0].clone()));
+        let mut taken: HashMap<String, &'static str> = HashMap::new();
+        let all = ports("input", program.inputs()).into_iter();
+        for (role, name) in all.chain(ports("output", program.outputs())).chain(parameters) {
+            if let Some(other) = taken.insert(name.clone(), role) {
+                return Err(OnnxError::Name { name, roles: [other, role] });
+            }
+        }
+        Ok(self)
+    }
 }
 
 impl Traced {

@@ -1,12 +1,10 @@
 //! Operations that move elements.
 
-use burn::tensor::{Slice, TensorData};
-use burn_ir::{BaseOperationIr, OperationIr, SliceAssignOpIr, SliceOpIr, TensorIr};
-use mixlab_ops::capture::Node;
+use burn::tensor::TensorData;
+use burn_ir::{BaseOperationIr, OperationIr, TensorIr};
 
-use super::super::extent::Extent;
 use super::super::graph::Attribute;
-use super::shape::{length, lengths, position, reshape};
+use super::shape::{lengths, reshape};
 use super::{Lowered, Site};
 
 impl Site<'_> {
@@ -122,123 +120,4 @@ impl Site<'_> {
         let times = lengths(self.traced, self.graph, &times)?;
         Ok(self.op("Tile", &[&x, &times]))
     }
-
-    fn slice(&mut self, op: &SliceOpIr) -> Lowered {
-        let x = self.input(&op.tensor)?;
-        let whole = self.extents(&op.tensor);
-        let (mut starts, mut ends, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
-        for (axis, length) in whole.iter().enumerate().take(op.ranges.len()) {
-            let [start, end, step] = [
-                self.extent("the start", |node| bounds(node, axis)[0])?,
-                self.extent("the end", |node| bounds(node, axis)[1])?,
-                self.extent("the step", |node| bounds(node, axis)[2])?,
-            ];
-            if start.constant() == Some(0) && end == *length && step.constant() == Some(1) {
-                continue;
-            }
-            let step = match step.constant() {
-                Some(step) if step != 0 => step,
-                _ => return Err(self.unsupported("only steps of a fixed size are")),
-            };
-            // Back from the last to the first, and to before the first of all.
-            let back = |at: &Extent| at.minus(&self.traced.basis.fixed(1));
-            let [from, to] = if step > 0 { [start, end] } else { [back(&end), back(&start)] };
-            starts.push(position(self.traced, self.graph, &from, length)?);
-            ends.push(match to.constant() {
-                Some(..0) => self.graph.ints(&[i64::MIN]),
-                _ => position(self.traced, self.graph, &to, length)?,
-            });
-            axes.push(axis as i64);
-            steps.push(step);
-        }
-        if axes.is_empty() {
-            return Ok(x);
-        }
-        let [starts, ends] = [starts, ends].map(|parts| self.joined(parts));
-        let [axes, steps] = [axes, steps].map(|values| self.graph.ints(&values));
-        Ok(self.op("Slice", &[&x, &starts, &ends, &axes, &steps]))
-    }
-
-    /// Tensors `[1]` as one.
-    fn joined(&mut self, parts: Vec<String>) -> String {
-        match parts.as_slice() {
-            [one] => one.clone(),
-            _ => {
-                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                self.graph.node("Concat", &parts, vec![Attribute::Int("axis", 0)])
-            }
-        }
-    }
-
-    /// Along the first axis where the new part is not the whole: what is before it, it, what is after.
-    /// Where there is another such axis, the same happens within the part.
-    fn slice_assign(&mut self, op: &SliceAssignOpIr) -> Lowered {
-        let (x, value) = (self.input(&op.tensor)?, self.input(&op.value)?);
-        let mut partial = Vec::new();
-        for (axis, length) in self.extents(&op.tensor).into_iter().enumerate().take(op.ranges.len())
-        {
-            let start = self.extent("the start", |node| bounds(node, axis)[0])?;
-            let end = self.extent("the end", |node| bounds(node, axis)[1])?;
-            if op.ranges[axis].step != 1 {
-                return Err(self.unsupported("only assignments without steps are"));
-            }
-            if start.constant() != Some(0) || end != length {
-                partial.push(Part { axis, start, end, length });
-            }
-        }
-        self.assigned(&x, value, &partial)
-    }
-
-    /// `x` with `value` at `parts`.
-    fn assigned(&mut self, x: &str, value: String, parts: &[Part]) -> Lowered {
-        let [Part { axis, start, end, length: whole }, rest @ ..] = parts else { return Ok(value) };
-        let axes = self.graph.ints(&[*axis as i64]);
-        let at_start = length(self.traced, self.graph, start)?;
-        let at_end = length(self.traced, self.graph, end)?;
-        let slice = |site: &mut Self, from: &str, to: &str| site.op("Slice", &[x, from, to, &axes]);
-        let mut joined = Vec::new();
-        if start.constant() != Some(0) {
-            let zero = self.graph.ints(&[0]);
-            joined.push(slice(self, &zero, &at_start));
-        }
-        if rest.is_empty() {
-            joined.push(value);
-        } else {
-            let part = slice(self, &at_start, &at_end);
-            joined.push(self.assigned(&part, value, rest)?);
-        }
-        if end != whole {
-            let last = self.graph.ints(&[i64::MAX]);
-            joined.push(slice(self, &at_end, &last));
-        }
-        let joined: Vec<&str> = joined.iter().map(String::as_str).collect();
-        Ok(self.graph.node("Concat", &joined, vec![Attribute::Int("axis", *axis as i64)]))
-    }
-}
-
-/// A part of an axis that is assigned to.
-struct Part {
-    axis: usize,
-    start: Extent,
-    end: Extent,
-    /// Of the axis.
-    length: Extent,
-}
-
-/// Start, end and step of the slice along `axis` of a slice or an assignment to one.
-fn bounds(node: &Node, axis: usize) -> [i64; 3] {
-    let (OperationIr::BaseFloat(op) | OperationIr::BaseInt(op) | OperationIr::BaseBool(op)) =
-        &node.operation
-    else {
-        unreachable!("all captures have the same operations")
-    };
-    let (slice, length): (&Slice, usize) = match op {
-        BaseOperationIr::Slice(op) => (&op.ranges[axis], op.tensor.shape[axis]),
-        BaseOperationIr::SliceAssign(op) => (&op.ranges[axis], op.tensor.shape[axis]),
-        _ => unreachable!("all captures have the same operations"),
-    };
-    let length = length as i64;
-    let from_front = |at: isize| if at < 0 { at as i64 + length } else { at as i64 };
-    let end = slice.end.map_or(length, from_front);
-    [from_front(slice.start), end.min(length), slice.step as i64]
 }

@@ -8,7 +8,7 @@ use super::super::extent::Extent;
 use super::super::graph::{Attribute, Graph, data_type, tensor_proto};
 use super::super::place::place;
 use super::super::trace::Traced;
-use super::shape::{counted, lengths};
+use super::shape::{counted, length, lengths};
 
 /// Elements of a constant that is written where it is read.
 const SMALL: usize = 64;
@@ -39,17 +39,28 @@ pub(super) fn lower(traced: &Traced, id: ValueId, graph: &mut Graph) -> Result<S
         let value = vec![Attribute::Tensor("value", tensor_proto("", &element))];
         return Ok(graph.node("ConstantOfShape", &[&shape], value));
     }
-    let reason = "its data depend on sizes and are no range of integers";
-    let range = range(traced, &all).ok_or_else(|| varies(traced, id, reason))?;
-    let [start, end, step] = range;
-    if step.constant() != Some(1) {
+    let Some(Range { start, count, step }) = range(traced, &all) else {
+        let reason = "its data depend on sizes, and do not count up or down by whole numbers";
         return Err(varies(traced, id, reason));
-    }
-    let range = counted(traced, graph, &start, &end)?;
-    let key = format!("cast {range} {:?}", all[0].dtype);
-    let dtype = i64::from(data_type(all[0].dtype).expect("ranges are of integers"));
+    };
+    let dtype = i64::from(data_type(all[0].dtype).expect("ranges are of types that ONNX has"));
     let to = vec![Attribute::Int("to", dtype)];
-    Ok(graph.shared("positions", key, |graph| graph.node("Cast", &[&range], to)))
+    if step == 1 {
+        let places = counted(traced, graph, &start, &start.plus(&count))?;
+        let key = format!("cast {places} {dtype}");
+        return Ok(graph.shared("positions", key, |graph| graph.node("Cast", &[&places], to)));
+    }
+    if step == 0 {
+        let (value, shape) =
+            (length(traced, graph, &start)?, lengths(traced, graph, traced.extents(id))?);
+        let value = graph.node("Cast", &[&value], to);
+        return Ok(graph.node("Expand", &[&value, &shape], vec![]));
+    }
+    let places = counted(traced, graph, &traced.basis.fixed(0), &count)?;
+    let (step, start) = (graph.ints(&[step]), length(traced, graph, &start)?);
+    let apart = graph.node("Mul", &[&places, &step], vec![]);
+    let places = graph.node("Add", &[&apart, &start], vec![]);
+    Ok(graph.node("Cast", &[&places], to))
 }
 
 fn varies(traced: &Traced, id: ValueId, reason: &str) -> OnnxError {
@@ -71,18 +82,41 @@ fn element(data: &[TensorData]) -> Option<TensorData> {
     same.then(|| TensorData::from_bytes_vec(first.to_vec(), [1], data[0].dtype))
 }
 
-/// Start, end and step of one-dimensional `data` that count, as forms.
-fn range(traced: &Traced, data: &[TensorData]) -> Option<[Extent; 3]> {
-    let integers = |data: &TensorData| -> Option<[i64; 3]> {
-        let integral = matches!(data.dtype, DType::I64 | DType::I32);
-        let values: Vec<i64> = data.iter::<i64>().collect();
-        let step = values.get(1)? - values[0];
+/// Numbers `start`, `start + step` … as forms of the axes.
+struct Range {
+    start: Extent,
+    count: Extent,
+    step: i64,
+}
+
+/// The numbers that `data` count through at each size, along one axis if they are several.
+fn range(traced: &Traced, data: &[TensorData]) -> Option<Range> {
+    let counting = |data: &TensorData| -> Option<[i64; 3]> {
+        let values = whole(data)?;
+        let first = *values.first()?;
+        let step = values.get(1).map_or(0, |second| second - first);
         let counts = values.windows(2).all(|pair| pair[1] - pair[0] == step);
-        let one_axis = data.shape.len() == 1;
-        let end = values[0] + step * values.len() as i64;
-        (integral && one_axis && counts && step != 0).then_some([values[0], end, step])
+        // All of one number may have any shape.
+        (counts && (step == 0 || data.shape.len() == 1)).then_some([
+            first,
+            values.len() as i64,
+            step,
+        ])
     };
-    let all: Vec<[i64; 3]> = data.iter().map(integers).collect::<Option<_>>()?;
+    let all: Vec<[i64; 3]> = data.iter().map(counting).collect::<Option<_>>()?;
     let form = |i: usize| traced.basis.solve(&all.iter().map(|of| of[i]).collect::<Vec<_>>());
-    Some([form(0)?, form(1)?, form(2)?])
+    Some(Range { start: form(0)?, count: form(1)?, step: form(2)?.constant()? })
+}
+
+/// The elements of `data`, if they are whole numbers; those of floats only as far as these count by ones.
+fn whole(data: &TensorData) -> Option<Vec<i64>> {
+    match data.dtype {
+        DType::I64 | DType::I32 => Some(data.iter::<i64>().collect()),
+        DType::F32 => {
+            let values: Vec<f32> = data.iter::<f32>().collect();
+            let whole = |value: &f32| value.fract() == 0.0 && value.abs() < 16_777_216.0;
+            values.iter().all(whole).then(|| values.iter().map(|value| *value as i64).collect())
+        }
+        _ => None,
+    }
 }

@@ -95,12 +95,14 @@ impl Site<'_> {
             }
             Op::Recip(op) => self.unary("Reciprocal", op),
             Op::IsNan(op) => self.unary("IsNaN", op),
-            Op::IsInf(op) => self.unary("IsInf", op),
+            Op::IsInf(op) => {
+                let x = self.input(&op.input)?;
+                self.is_infinite(&x, op.input.dtype)
+            }
             Op::Powf(op) => self.binary("Pow", op),
             Op::PowfScalar(op) => self.with_number("Pow", op),
             Op::ArcTan2(op) => self.arc_tan2(op),
             Op::Cross(op) => self.cross(op),
-            Op::GridSample2d(op) => self.grid_sample(op),
             Op::Matmul(op) => self.product(&op.lhs, &op.rhs),
             Op::IntoInt(op) => {
                 let x = self.input(&op.input)?;
@@ -191,9 +193,17 @@ impl Site<'_> {
         let ratio = self.op("Div", &[&x, &apart]);
         let scaled = self.op("Mul", &[&log, &ratio]);
         // Where that would be 0 / 0, or ∞ / ∞.
-        let (none, endless) = (self.op("Equal", &[&u, &one]), self.op("IsInf", &[&x]));
+        let (none, endless) =
+            (self.op("Equal", &[&u, &one]), self.is_infinite(&x, op.input.dtype)?);
         let finite = self.op("Where", &[&none, &x, &scaled]);
         Ok(self.op("Where", &[&endless, &log, &finite]))
+    }
+
+    /// Opset 18 asks this of floats of 32 and 64 bits only.
+    fn is_infinite(&mut self, x: &str, dtype: DType) -> Lowered {
+        let wide = matches!(dtype, DType::F32 | DType::F64);
+        let x = if wide { x.into() } else { self.cast(x, DType::F32)? };
+        Ok(self.op("IsInf", &[&x]))
     }
 
     /// The angle of `(x, y)`: the arc tangent of `y / x`, half a turn further where `x` is negative.

@@ -158,11 +158,18 @@ impl Site<'_> {
         Ok([column, columns])
     }
 
+    /// Which keys are later than a query, `[Tq, Tk]`.
+    fn future(&mut self, q: &TensorIr, k: &TensorIr) -> Lowered {
+        let [rows, columns] = self.positions(q, k)?;
+        Ok(self.graph.shared("future", format!("{rows} {columns}"), |graph| {
+            graph.node("Greater", &[&columns, &rows], vec![])
+        }))
+    }
+
     /// What to add to scores `[…, Tq, Tk]` so that no query sees later keys.
     fn mask(&mut self, q: &TensorIr, k: &TensorIr) -> Lowered {
-        let [rows, columns] = self.positions(q, k)?;
-        Ok(self.graph.shared("mask", format!("{rows} {columns}"), |graph| {
-            let future = graph.node("Greater", &[&columns, &rows], vec![]);
+        let future = self.future(q, k)?;
+        Ok(self.graph.shared("mask", future.clone(), |graph| {
             let [hidden, seen] = [HIDDEN as f32, 0.0]
                 .map(|x| graph.constant(&TensorData::new(vec![x], Vec::<usize>::new())));
             graph.node("Where", &[&future, &hidden, &seen], vec![])
@@ -275,19 +282,26 @@ impl Site<'_> {
             let bounded = self.op("Tanh", &[&ratio]);
             scores = self.op("Mul", &[&bounded, &cap]);
         }
+        let none = self.scalar(f64::NEG_INFINITY, q.dtype);
         if let Some(mask) = &op.mask {
-            let (mask, none) = (self.input(mask)?, self.scalar(f64::NEG_INFINITY, q.dtype));
+            let mask = self.input(mask)?;
             scores = self.op("Where", &[&mask, &none, &scores]);
         }
         if op.options.is_causal {
-            let mask = self.mask(q, k)?;
-            scores = self.op("Add", &[&scores, &mask]);
+            let future = self.future(q, k)?;
+            scores = self.op("Where", &[&future, &none, &scores]);
         }
         if let Some(bias) = &op.attn_bias {
             let bias = self.input(bias)?;
             scores = self.op("Add", &[&scores, &bias]);
         }
-        let weights = self.graph.node("Softmax", &[&scores], vec![Attribute::Int("axis", -1)]);
+        let mut weights = self.graph.node("Softmax", &[&scores], vec![Attribute::Int("axis", -1)]);
+        let all_see = op.options.is_causal && self.extents(q)[2] == self.extents(k)[2];
+        if op.mask.is_some() || op.attn_bias.is_some() || op.options.is_causal && !all_see {
+            // A query that sees nothing has nothing, not 0 / 0.
+            let (lost, zero) = (self.op("IsNaN", &[&weights]), self.scalar(0.0, q.dtype));
+            weights = self.op("Where", &[&lost, &zero, &weights]);
+        }
         Ok(self.op("MatMul", &[&weights, &xv]))
     }
 }

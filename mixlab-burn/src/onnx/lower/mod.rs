@@ -11,6 +11,7 @@ mod reduce;
 mod scan;
 mod scatter;
 mod shape;
+mod slice;
 
 use burn::tensor::{DType, TensorData};
 use burn_ir::{OperationIr, TensorIr};

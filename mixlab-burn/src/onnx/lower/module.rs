@@ -1,13 +1,11 @@
 //! Operations that Burn has for its modules.
 
 use burn::tensor::{DType, Shape, TensorData};
-use burn_ir::{
-    GridSample2dOpIr, GridSamplePaddingModeIr, InterpolateModeIr, InterpolateOpIr,
-    ModuleOperationIr, TensorIr,
-};
+use burn_ir::{DeformConv2dOpIr, InterpolateModeIr, InterpolateOpIr, ModuleOperationIr, TensorIr};
+use mixlab_ops::capture::ValueId;
 
 use super::super::graph::Attribute;
-use super::shape::lengths;
+use super::shape::{length, lengths};
 use super::{Lowered, Site};
 
 fn longs(values: &[usize]) -> Vec<i64> {
@@ -19,14 +17,25 @@ fn pads(padding: &[usize]) -> Attribute {
     Attribute::Ints("pads", longs(&[padding, padding].concat()))
 }
 
+/// Windows of the lengths `kernel`, as attributes; `more` is one that the operation has besides.
+fn window_of(
+    [kernel, stride, padding]: [&[usize]; 3],
+    ceil: bool,
+    more: Attribute,
+) -> Vec<Attribute> {
+    vec![
+        Attribute::Ints("kernel_shape", longs(kernel)),
+        Attribute::Ints("strides", longs(stride)),
+        pads(padding),
+        Attribute::Int("ceil_mode", i64::from(ceil)),
+        more,
+    ]
+}
+
 impl Site<'_> {
     pub(super) fn module(&mut self, op: &ModuleOperationIr) -> Lowered {
         use ModuleOperationIr as Op;
         match op {
-            Op::Embedding(op) => {
-                let (table, ids) = (self.input(&op.weights)?, self.input(&op.indices)?);
-                Ok(self.op("Gather", &[&table, &ids]))
-            }
             Op::Linear(op) => {
                 let y = self.product(&op.x, &op.weight)?;
                 let Some(bias) = &op.bias else { return Ok(y) };
@@ -63,6 +72,7 @@ impl Site<'_> {
                 let window = [&o.stride[..], &o.padding, &o.dilation, &o.padding_out];
                 self.transposed_convolution([&op.x, &op.weight], op.bias.as_ref(), window, o.groups)
             }
+            Op::DeformableConv2d(op) => self.deformed_convolution(op),
             Op::Interpolate(op) => self.interpolate(op),
             Op::MaxPool1d(op) => {
                 let dilation = Attribute::Ints("dilations", longs(&[op.dilation]));
@@ -74,16 +84,17 @@ impl Site<'_> {
                 let window = [&op.kernel_size[..], &op.stride, &op.padding];
                 self.pool("MaxPool", &op.x, window, op.ceil_mode, dilation)
             }
-            // ONNX counts places through all images: a forward that reads them is refused where it does.
             Op::MaxPool1dWithIndices(op) => {
                 let dilation = Attribute::Ints("dilations", longs(&[op.dilation]));
                 let window = [&[op.kernel_size][..], &[op.stride], &[op.padding]];
-                self.pool("MaxPool", &op.x, window, op.ceil_mode, dilation)
+                let attributes = window_of(window, op.ceil_mode, dilation);
+                self.pool_with_places(&op.x, &op.out_indices, attributes)
             }
             Op::MaxPool2dWithIndices(op) => {
                 let dilation = Attribute::Ints("dilations", longs(&op.dilation));
                 let window = [&op.kernel_size[..], &op.stride, &op.padding];
-                self.pool("MaxPool", &op.x, window, op.ceil_mode, dilation)
+                let attributes = window_of(window, op.ceil_mode, dilation);
+                self.pool_with_places(&op.x, &op.out_indices, attributes)
             }
             Op::AvgPool1d(op) => {
                 let padded = Attribute::Int("count_include_pad", i64::from(op.count_include_pad));
@@ -149,6 +160,27 @@ impl Site<'_> {
         Ok(self.graph.node(name, &inputs, attributes))
     }
 
+    /// A convolution whose taps are where `offset` says, which ONNX has since opset 19.
+    fn deformed_convolution(&mut self, op: &DeformConv2dOpIr) -> Lowered {
+        if self.profile.opset() < 19 {
+            return Err(self.unsupported("it needs opset 19, which the profile `modern` has"));
+        }
+        let mut inputs = vec![self.input(&op.x)?, self.input(&op.weight)?, self.input(&op.offset)?];
+        for optional in [&op.bias, &op.mask] {
+            inputs.push(optional.as_ref().map_or(Ok(String::new()), |one| self.input(one))?);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let o = &op.options;
+        let attributes = vec![
+            Attribute::Ints("strides", longs(&o.stride)),
+            pads(&o.padding),
+            Attribute::Ints("dilations", longs(&o.dilation)),
+            Attribute::Int("group", o.weight_groups as i64),
+            Attribute::Int("offset_group", o.offset_groups as i64),
+        ];
+        Ok(self.graph.node("DeformConv", &inputs, attributes))
+    }
+
     /// Images `[B, C, H, W]` of another size.
     fn interpolate(&mut self, op: &InterpolateOpIr) -> Lowered {
         use InterpolateModeIr as Mode;
@@ -173,51 +205,39 @@ impl Site<'_> {
         Ok(self.graph.node("Resize", &[&x, "", "", &sizes], attributes))
     }
 
-    /// Images `[B, C, H, W]` at places from −1 to 1 `[B, H', W', 2]`.
-    pub(super) fn grid_sample(&mut self, op: &GridSample2dOpIr) -> Lowered {
-        use InterpolateModeIr as Mode;
-        // Renamed with opset 20.
-        let renamed = self.profile.opset() >= 20;
-        let mode = match op.options.mode {
-            Mode::Nearest => "nearest",
-            Mode::Bilinear if renamed => "linear",
-            Mode::Bilinear => "bilinear",
-            Mode::Bicubic if renamed => "cubic",
-            Mode::Bicubic => "bicubic",
-            Mode::Lanczos3 => return Err(self.unsupported("ONNX has no Lanczos resampling")),
-        };
-        let padding = match op.options.padding_mode {
-            GridSamplePaddingModeIr::Zeros => "zeros",
-            GridSamplePaddingModeIr::Border => "border",
-            GridSamplePaddingModeIr::Reflection => "reflection",
-        };
-        let attributes = vec![
-            Attribute::Text("mode", mode),
-            Attribute::Text("padding_mode", padding),
-            Attribute::Int("align_corners", i64::from(op.options.align_corners)),
-        ];
-        let (x, grid) = (self.input(&op.tensor)?, self.input(&op.grid)?);
-        Ok(self.graph.node("GridSample", &[&x, &grid], attributes))
-    }
-
-    /// `op` over windows of the lengths `kernel`; `more` is the attribute that it has besides.
+    /// `op` over windows; `more` is the attribute that it has besides.
     fn pool(
         &mut self,
         op: &str,
         x: &TensorIr,
-        [kernel, stride, padding]: [&[usize]; 3],
+        window: [&[usize]; 3],
         ceil: bool,
         more: Attribute,
     ) -> Lowered {
         let x = self.input(x)?;
-        let attributes = vec![
-            Attribute::Ints("kernel_shape", longs(kernel)),
-            Attribute::Ints("strides", longs(stride)),
-            pads(padding),
-            Attribute::Int("ceil_mode", i64::from(ceil)),
-            more,
-        ];
-        Ok(self.graph.node(op, &[&x], attributes))
+        Ok(self.graph.node(op, &[&x], window_of(window, ceil, more)))
+    }
+
+    /// The largest elements of windows, and which element of its image each is: ONNX counts them through
+    /// all images.
+    fn pool_with_places(
+        &mut self,
+        x: &TensorIr,
+        places: &TensorIr,
+        attributes: Vec<Attribute>,
+    ) -> Lowered {
+        let name = self.input(x)?;
+        let mut found = self.graph.outputs("MaxPool", &[&name], attributes, 2).into_iter();
+        let (largest, mut at) = (found.next().expect("two"), found.next().expect("two"));
+        let mut image = self.graph.ints(&[1]);
+        for extent in &self.extents(x)[2..] {
+            let length = length(self.traced, self.graph, extent)?;
+            image = self.op("Mul", &[&image, &length]);
+        }
+        at = self.op("Mod", &[&at, &image]);
+        let at = if places.dtype == DType::I64 { at } else { self.cast(&at, places.dtype)? };
+        self.names[ValueId::from(places).index()] = Some(at);
+        Ok(largest)
     }
 
     /// Averages over windows of almost one size that together are the input: over all of it, of one

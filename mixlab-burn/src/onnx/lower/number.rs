@@ -9,25 +9,48 @@ use burn_ir::{
 use super::shape::length;
 use super::{Lowered, Site};
 
+/// From a number to the whole one that it is made of, and back in the graph.
+type Form = (fn(f64) -> f64, fn(&mut Site<'_>, &str, DType) -> String);
+
+/// What modules make of lengths.
+const FORMS: [Form; 6] = [
+    (|x| x, |_, x, _| x.into()),
+    (|x| 1.0 / x, |site, x, _| site.op("Reciprocal", &[x])),
+    (
+        |x| 2.0 * x,
+        |site, x, dtype| {
+            let half = site.scalar(0.5, dtype);
+            site.op("Mul", &[x, &half])
+        },
+    ),
+    (|x| x * x, |site, x, _| site.op("Sqrt", &[x])),
+    (
+        |x| 1.0 / (x * x),
+        |site, x, _| {
+            let root = site.op("Sqrt", &[x]);
+            site.op("Reciprocal", &[&root])
+        },
+    ),
+    (f64::exp, |site, x, _| site.op("Log", &[x])),
+];
+
 impl Site<'_> {
     /// The `place`-th number of this operation as a scalar of type `dtype`.
     pub(super) fn number(&mut self, place: usize, dtype: DType) -> Lowered {
         if let Some(value) = self.fixed_number(place) {
             return Ok(self.constant(&value, dtype));
         }
-        let all = self.numbers(place);
-        let floats: Vec<f64> = all.iter().map(float_of).collect();
-        if let Some(counted) = self.counted_by(&floats, dtype) {
-            return counted;
-        }
-        let inverse: Vec<f64> = floats.iter().map(|value| 1.0 / value).collect();
-        if let Some(counted) = self.counted_by(&inverse, dtype) {
-            let counted = counted?;
-            return Ok(self.op("Reciprocal", &[&counted]));
+        let floats: Vec<f64> = self.numbers(place).iter().map(float_of).collect();
+        for (undone, done) in FORMS {
+            let whole: Vec<f64> = floats.iter().map(|value| undone(*value)).collect();
+            if let Some(counted) = self.counted_by(&whole, dtype) {
+                let counted = counted?;
+                return Ok(done(self, &counted, dtype));
+            }
         }
         let reason = format!(
             "a number of it is {floats:?} at several sizes, which is no sum of products of axes, \
-             and not one over it"
+             and not half of one, one over it, its root or its logarithm"
         );
         Err(self.unsupported(reason))
     }
@@ -45,7 +68,7 @@ impl Site<'_> {
 
     /// Numbers that are a form of the axes, computed.
     fn counted_by(&mut self, values: &[f64], dtype: DType) -> Option<Lowered> {
-        // What 32 bits make of one over a length is not quite one over it.
+        // What 32 bits make of one over a length, say, is not quite one over it.
         let whole = |value: &f64| (value - value.round()).abs() <= 1e-5 * value.abs();
         if !values.iter().all(whole) {
             return None;

@@ -6,6 +6,7 @@ use mixlab_ops::capture::ValueId;
 
 use super::super::OnnxError;
 use super::super::graph::Attribute;
+use super::shape::length;
 use super::{Lowered, Site};
 
 impl Site<'_> {
@@ -106,9 +107,8 @@ impl Site<'_> {
 
     /// The largest elements along an axis, from the largest on, and where they are.
     fn top(&mut self, op: &ReduceDimOpIr) -> Result<(String, String), OnnxError> {
-        let count = self.extents(&op.out)[op.axis].constant();
-        let count = count.ok_or_else(|| self.unsupported("only a fixed number of elements is"))?;
-        let (x, count) = (self.input(&op.input)?, self.graph.ints(&[count]));
+        let count = self.extents(&op.out)[op.axis].clone();
+        let (x, count) = (self.input(&op.input)?, length(self.traced, self.graph, &count)?);
         let axis = vec![Attribute::Int("axis", op.axis as i64)];
         let [values, at] =
             self.graph.outputs("TopK", &[&x, &count], axis, 2).try_into().expect("two");

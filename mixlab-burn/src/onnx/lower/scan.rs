@@ -117,7 +117,7 @@ impl Site<'_> {
         out: &TensorIr,
     ) -> String {
         let varying = step == Step::Varying;
-        let body = body(step, gate, out);
+        let body = body(step, gate, out, |name| self.graph.inner(name));
         let inputs = if varying { vec![state, x, gate] } else { vec![state, x] };
         let count = inputs.len() - 1;
         let attributes = vec![
@@ -133,23 +133,25 @@ impl Site<'_> {
 }
 
 /// One step to states like those in `out`; a gate that does not vary is read from the graph around it.
-fn body(step: Step, gate: &str, out: &TensorIr) -> GraphProto {
+/// `named` makes names of its own that nothing around it has.
+fn body(step: Step, gate: &str, out: &TensorIr, named: impl Fn(&str) -> String) -> GraphProto {
+    let [h, x, a, kept, next, y] = ["h", "x_t", "a_t", "kept", "h_t", "y_t"].map(named);
     let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
         output: vec![output.into()],
         ..node_proto(op, output.into(), inputs)
     };
-    let gate = if step == Step::Varying { "a_t" } else { gate };
+    let gate = if step == Step::Varying { &a } else { gate };
     let mut nodes = match step {
         Step::Maximum => {
-            vec![node("Add", &["h", gate], "kept"), node("Max", &["kept", "x_t"], "h_t")]
+            vec![node("Add", &[&h, gate], &kept), node("Max", &[&kept, &x], &next)]
         }
-        Step::Fold(op) => vec![node(op, &["h", "x_t"], "h_t")],
+        Step::Fold(op) => vec![node(op, &[&h, &x], &next)],
         Step::Varying | Step::Constant => {
-            vec![node("Mul", &["h", gate], "kept"), node("Add", &["kept", "x_t"], "h_t")]
+            vec![node("Mul", &[&h, gate], &kept), node("Add", &[&kept, &x], &next)]
         }
     };
-    nodes.push(node("Identity", &["h_t"], "y_t"));
-    let value = |name: &str| {
+    nodes.push(node("Identity", &[&next], &y));
+    let value = |name: &String| {
         // Lengths are not said, but how many there are.
         let dim = vec![Dimension::new(); out.shape.num_dims() - 1];
         let tensor = type_proto::Tensor {
@@ -161,13 +163,12 @@ fn body(step: Step, gate: &str, out: &TensorIr) -> GraphProto {
         kind.set_tensor_type(tensor);
         ValueInfoProto { name: name.into(), type_: Some(kind).into(), ..ValueInfoProto::new() }
     };
-    let inputs = ["h", "x_t", "a_t"];
     let count = if step == Step::Varying { 3 } else { 2 };
     GraphProto {
         name: "step".into(),
         node: nodes,
-        input: inputs[..count].iter().map(|name| value(name)).collect(),
-        output: vec![value("h_t"), value("y_t")],
+        input: [&h, &x, &a][..count].iter().map(|name| value(name)).collect(),
+        output: vec![value(&next), value(&y)],
         ..GraphProto::new()
     }
 }

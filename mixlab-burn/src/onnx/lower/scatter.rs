@@ -3,7 +3,6 @@
 use burn::tensor::{DType, IndexingUpdateOp};
 use burn_ir::{GatherNdOpIr, ScatterNdOpIr, ScatterOpIr, SelectAssignOpIr, TensorIr, UnfoldOpIr};
 
-use super::super::OnnxError;
 use super::super::graph::Attribute;
 use super::shape::{counted, lengths};
 use super::{Lowered, Site};
@@ -29,9 +28,7 @@ impl Site<'_> {
 
     /// Whole slices along an axis, put at `indices`.
     pub(super) fn select_assign(&mut self, op: &SelectAssignOpIr) -> Lowered {
-        let reduction = self.update(op.update, op.tensor.dtype)?;
-        let (x, at, value) =
-            (self.input(&op.tensor)?, self.input(&op.indices)?, self.input(&op.value)?);
+        let at = self.input(&op.indices)?;
         let mut column = vec![1; op.value.shape.num_dims()];
         column[op.dim] = -1;
         let column = self.graph.ints(&column);
@@ -39,23 +36,17 @@ impl Site<'_> {
         let shape = self.extents(&op.value);
         let shape = lengths(self.traced, self.graph, &shape)?;
         let at = self.op("Expand", &[&at, &shape]);
-        let axis = Attribute::Int("axis", op.dim as i64);
-        Ok(self.graph.node("ScatterElements", &[&x, &at, &value], vec![axis, reduction]))
+        self.put([&op.tensor, &op.value], &at, Some(op.dim), op.update)
     }
 
     pub(super) fn scatter(&mut self, op: &ScatterOpIr) -> Lowered {
-        let reduction = self.update(op.update, op.tensor.dtype)?;
-        let (x, at, value) =
-            (self.input(&op.tensor)?, self.input(&op.indices)?, self.input(&op.value)?);
-        let axis = Attribute::Int("axis", op.dim as i64);
-        Ok(self.graph.node("ScatterElements", &[&x, &at, &value], vec![axis, reduction]))
+        let at = self.input(&op.indices)?;
+        self.put([&op.tensor, &op.value], &at, Some(op.dim), op.update)
     }
 
     pub(super) fn scatter_nd(&mut self, op: &ScatterNdOpIr) -> Lowered {
-        let reduction = self.update(op.reduction, op.data.dtype)?;
-        let (x, value) = (self.input(&op.data)?, self.input(&op.values)?);
         let at = self.long(&op.indices)?;
-        Ok(self.graph.node("ScatterND", &[&x, &at, &value], vec![reduction]))
+        self.put([&op.data, &op.values], &at, None, op.reduction)
     }
 
     pub(super) fn gather_nd(&mut self, op: &GatherNdOpIr) -> Lowered {
@@ -69,18 +60,33 @@ impl Site<'_> {
         if x.dtype == DType::I64 { Ok(name) } else { self.cast(&name, DType::I64) }
     }
 
-    /// What becomes of an element that is there already.
-    fn update(&self, op: IndexingUpdateOp, dtype: DType) -> Result<Attribute, OnnxError> {
-        let name = match op {
+    /// `x` with `value` put at the places `at`: along `axis`, or at whole places if there is none. The
+    /// sum of booleans is whether one of them is true.
+    fn put(
+        &mut self,
+        [x, value]: [&TensorIr; 2],
+        at: &str,
+        axis: Option<usize>,
+        update: IndexingUpdateOp,
+    ) -> Lowered {
+        let dtype = x.dtype;
+        let either = matches!(dtype, DType::Bool(_)) && update == IndexingUpdateOp::Add;
+        let [mut x, mut value] = [self.input(x)?, self.input(value)?];
+        if either {
+            [x, value] = [self.cast(&x, DType::I32)?, self.cast(&value, DType::I32)?];
+        }
+        let reduction = match update {
+            _ if either => "max",
             IndexingUpdateOp::Assign => "none",
-            _ if matches!(dtype, DType::Bool(_)) => {
-                return Err(self.unsupported("booleans can only be replaced"));
-            }
             IndexingUpdateOp::Add => "add",
             IndexingUpdateOp::Mul => "mul",
             IndexingUpdateOp::Min => "min",
             IndexingUpdateOp::Max => "max",
         };
-        Ok(Attribute::Text("reduction", name))
+        let mut attributes = vec![Attribute::Text("reduction", reduction)];
+        attributes.extend(axis.map(|axis| Attribute::Int("axis", axis as i64)));
+        let op = if axis.is_some() { "ScatterElements" } else { "ScatterND" };
+        let put = self.graph.node(op, &[&x, at, &value], attributes);
+        if either { self.cast(&put, dtype) } else { Ok(put) }
     }
 }

@@ -42,15 +42,16 @@ fn shared(graph: &mut Graph, op: &str, x: &str, value: i64) -> String {
 
 /// The product of axes at `place` of the basis.
 fn product(traced: &Traced, graph: &mut Graph, place: usize) -> Result<String, OnnxError> {
-    match traced.basis.product(place) {
-        [axis] => axis_length(traced, graph, *axis),
-        [a, b] => {
-            let [a, b] = [axis_length(traced, graph, *a)?, axis_length(traced, graph, *b)?];
-            let key = format!("Mul {a} {b}");
-            Ok(graph.shared("length", key, |graph| graph.node("Mul", &[&a, &b], vec![])))
-        }
-        _ => unreachable!("products have one or two factors"),
+    let [first, rest @ ..] = traced.basis.product(place) else {
+        unreachable!("only the constant has no factors")
+    };
+    let mut all = axis_length(traced, graph, *first)?;
+    for axis in rest {
+        let axis = axis_length(traced, graph, *axis)?;
+        let key = format!("Mul {all} {axis}");
+        all = graph.shared("length", key, |graph| graph.node("Mul", &[&all, &axis], vec![]));
     }
+    Ok(all)
 }
 
 /// The length of a dynamic axis: off the first input that has it, or that has it beside other lengths.
