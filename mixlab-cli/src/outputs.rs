@@ -50,12 +50,25 @@ pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
 /// Whether both paths name one file, which need not exist yet.
 fn is_same_place(a: &Path, b: &Path) -> bool {
     let place = |path: &Path| {
+        let path = followed(path);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
         Some(folder.join(path.file_name()?))
     };
     let is_device = a.exists() && !a.is_file();
     !is_device && (a == b || same_file(a, b) || place(a).is_some_and(|a| place(b) == Some(a)))
+}
+
+/// Where a path leads whose last part may be a link to what is not there yet.
+fn followed(path: &Path) -> PathBuf {
+    /// Links that Linux follows.
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        let Ok(target) = path.read_link() else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
 }
 
 #[cfg(test)]
@@ -81,6 +94,14 @@ mod tests {
         }
         let message = refused(&[("--a", &at("w.st")), ("--b", &at("d/../w.st"))]).unwrap();
         assert!(message.contains("what `--a` writes"), "{message}");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("d/../w.st", at("to come")).unwrap();
+            std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+            for (a, b) in [("w.st", "to come"), ("to come", "w.st"), ("loop", "loop")] {
+                assert!(refused(&[("--a", &at(a)), ("--b", &at(b))]).is_some(), "{a}");
+            }
+        }
         #[cfg(unix)]
         assert_eq!(
             refused(&[("--a", Path::new("/dev/null")), ("--b", Path::new("/dev/null"))]),

@@ -11,15 +11,26 @@ use serde_json::json;
 
 use crate::outputs;
 
-/// A trace that is being written, or none. Events are written as they come; the format needs no end, so
-/// that the file can be read however the run ended.
+/// A trace that is being written, or none: a list of events, written as they come. Viewers need no end of
+/// the list, so that the file can be read however the run ended; a run that is not killed writes it.
 #[derive(Clone, Default)]
 pub struct Trace(Option<Arc<Mutex<Open>>>);
 
 struct Open {
     file: BufWriter<File>,
     start: Instant,
+    /// What goes before the next event.
+    before: &'static str,
     failed: bool,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.failed {
+            // What is missing then, no viewer needs.
+            let _ = self.file.write_all(b"\n]\n").and_then(|()| self.file.flush());
+        }
+    }
 }
 
 impl Trace {
@@ -28,8 +39,9 @@ impl Trace {
         let Some(path) = path else { return Ok(Self::default()) };
         let file = File::create(path).map_err(|error| outputs::unwritable(path, error))?;
         let mut file = BufWriter::new(file);
-        file.write_all(b"[\n").context("cannot write the trace")?;
-        Ok(Self(Some(Arc::new(Mutex::new(Open { file, start: Instant::now(), failed: false })))))
+        file.write_all(b"[").context("cannot write the trace")?;
+        let open = Open { file, start: Instant::now(), before: "\n", failed: false };
+        Ok(Self(Some(Arc::new(Mutex::new(open)))))
     }
 
     /// Adds that something of this name took place on the line `track`, in step `step`.
@@ -41,7 +53,8 @@ impl Trace {
             "name": name, "ph": "X", "pid": 1, "tid": track, "args": {"step": step},
             "ts": micros(from) as u64, "dur": to.saturating_duration_since(from).as_micros() as u64,
         });
-        let written = writeln!(open.file, "{event},").and_then(|()| open.file.flush());
+        let before = std::mem::replace(&mut open.before, ",\n");
+        let written = write!(open.file, "{before}{event}").and_then(|()| open.file.flush());
         if let (Err(error), false) = (written, open.failed) {
             open.failed = true;
             eprintln!("warning: cannot write the trace: {error}; it ends at step {step}");

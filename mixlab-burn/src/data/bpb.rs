@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 use super::MAX_PREPARED_VOCAB;
-use crate::files::replace_file;
+use crate::files::{regular, replace_file};
 use spelling::Spelling;
 
 const BYTES: &str = "bytes_per_token.bin";
@@ -152,7 +152,7 @@ impl ByteTables {
 }
 
 fn read_table(path: PathBuf, vocab_size: usize, width: usize) -> Result<Vec<u8>, TableError> {
-    let content = match fs::read(&path) {
+    let content = match regular(&path).and_then(fs::read) {
         Ok(content) => content,
         Err(source) => return Err(TableError::Io { path, source }),
     };

@@ -102,6 +102,13 @@ fn text(head: &[u8], mark: usize) -> Format {
     if broken * 3 > head.len() && head.len() >= 16 {
         return Format::Foreign { what: "no UTF-8 text in most of its bytes", hint: RECODE };
     }
+    // Text in another encoding has no control characters, UTF-16 and packed data have.
+    let is_control = |byte: &&u8| matches!(byte, 0x01..=0x06 | 0x0e..=0x1a | 0x1c..=0x1f);
+    let control = head.iter().filter(is_control).count();
+    if broken.min(control) * 50 > head.len() {
+        let what = "no UTF-8 text: it has control characters and broken ones (UTF-16 without its mark has them too)";
+        return Format::Foreign { what, hint: RECODE };
+    }
     Format::Text { mark }
 }
 
@@ -139,6 +146,10 @@ mod tests {
         let russian_in_windows_1251 =
             b"\xd1\xfa\xe5\xf8\xfc \xe5\xf9\xb8 \xfd\xf2\xe8\xf5 \xe1\xf3\xeb\xee\xea";
         assert!(named(russian_in_windows_1251).contains("UTF-8"));
+        let chinese = "中文字符测试。".repeat(99);
+        let little: Vec<u8> = chinese.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = chinese.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert!(named(&little).contains("control") && named(&big).contains("control"));
         let mut tar = b"name".to_vec();
         tar.resize(257, b'0');
         tar.extend(b"ustar");
@@ -150,6 +161,7 @@ mod tests {
         for head in ["ORC and goblin", "BZh", "GIF8 is short", "PK", "PARK", "Obj", "%PD"] {
             assert_eq!(of(head.as_bytes()), Format::Text { mark: 0 }, "{head}");
         }
+        assert_eq!(of(b"\x1b[1mred\x07\x08\x1b[0m\x01\x02"), Format::Text { mark: 0 });
         assert_eq!(of(b"caf\xe9 au lait, s'il vous pla\xeet"), Format::Text { mark: 0 });
     }
 }

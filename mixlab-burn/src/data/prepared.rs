@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::files::{self, replace_file};
+use crate::files::{self, read_small_file, regular, replace_file};
 
 /// The name of the file.
 pub const NAME: &str = "prepared.json";
@@ -91,7 +91,7 @@ impl Prepared {
     /// If the file cannot be read or was not written by `prepare`.
     pub fn read(folder: &Path) -> Result<Option<Self>, PreparedError> {
         let path = folder.join(NAME);
-        let content = match std::fs::read(&path) {
+        let content = match regular(&path).and_then(read_small_file) {
             Ok(content) => content,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(PreparedError::Io { path, source }),

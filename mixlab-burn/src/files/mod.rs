@@ -55,6 +55,17 @@ pub fn read_small_file(path: &Path) -> io::Result<Vec<u8>> {
     read_small(File::open(path)?)
 }
 
+/// `path`, if it leads to a regular file: of the files that are known by their names alone none is a
+/// pipe or device, and these may never end.
+///
+/// # Errors
+/// If there is no such file.
+#[cfg(any(feature = "data", feature = "train"))]
+pub(crate) fn regular(path: &Path) -> io::Result<&Path> {
+    let is_file = path.metadata()?.is_file();
+    is_file.then_some(path).ok_or_else(|| io::Error::other("it is no regular file"))
+}
+
 /// The way out of an error of the file system.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -180,6 +180,7 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
         },
     };
     check_decays(spec, &training, problems);
+    warn_of_vanishing_rates(spec, &training, problems);
     warn_of_low_rates(&training, problems);
     training
 }
@@ -207,21 +208,33 @@ fn check_decays(spec: &TrainingSpec, training: &Training, problems: &mut Problem
     }
 }
 
+/// Rates are kept with 32 bits.
+fn warn_of_vanishing_rates(spec: &TrainingSpec, training: &Training, problems: &mut Problems) {
+    let phases = training.phases.iter().enumerate();
+    let mut rates: Vec<_> =
+        phases.map(|(i, phase)| (format!("training.phases[{i}].lr"), phase.lr)).collect();
+    if rates.is_empty() {
+        rates.push(("training.lr".into(), training.lr));
+    }
+    if let (Some(_), Some(lr)) = (training.ttt, spec.ttt_lr) {
+        rates.push(("training.ttt_lr".into(), lr));
+    }
+    for (path, rate) in rates.into_iter().filter(|(_, rate)| *rate > 0.0 && *rate as f32 == 0.0) {
+        let message = format!("`{rate:e}` is 0 in 32 bits: nothing is trained");
+        problems.warn(path, message).hint("make it larger, for example `3e-4`");
+    }
+}
+
 /// Warmup and warmdown may leave no step at the rate that was asked for.
 fn warn_of_low_rates(training: &Training, problems: &mut Problems) {
     const ENOUGH: f32 = 0.9;
     let schedule = Schedule::new(training);
     let (peak, lr) = (schedule.peak(), training.lr as f32);
-    if !training.phases.is_empty() || (peak >= ENOUGH * lr && lr > 0.0) {
+    if !training.phases.is_empty() || peak >= ENOUGH * lr {
         return;
     }
     let (warmup, steps) = (schedule.warmup(), training.steps);
     let warns_of_end = training.warmdown_steps > 0 && training.warmdown_steps + warmup > steps;
-    if lr == 0.0 {
-        let message = format!("`{:e}` is 0 in 32 bits: nothing is trained", training.lr);
-        problems.warn("training.lr", message).hint("make it larger, for example `3e-4`");
-        return;
-    }
     let (field, hint) = if warns_of_end {
         ("warmdown_steps", "make `warmdown_steps` smaller, or train more steps")
     } else {

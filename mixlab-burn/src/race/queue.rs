@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, RaceError};
-use crate::files::{Lock, replace_file};
+use crate::files::{Lock, read_small_file, regular, replace_file};
 
 /// What is to be run; written when all else is there.
 pub(super) const RACE: &str = "race.json";
@@ -263,13 +263,13 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RaceError> {
 
 /// What `path` holds; `None` if there is no such file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RaceError> {
-    let text = match fs::read_to_string(path) {
+    let text = match regular(path).and_then(read_small_file) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|source| RaceError::Read { path: path.to_owned(), source })?,
     };
     let damaged =
         |e: serde_json::Error| RaceError::Damaged { path: path.to_owned(), reason: e.to_string() };
-    serde_json::from_str(&text).map(Some).map_err(damaged)
+    serde_json::from_slice(&text).map(Some).map_err(damaged)
 }
 
 #[cfg(test)]

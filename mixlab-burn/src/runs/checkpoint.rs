@@ -1,5 +1,6 @@
 //! A checkpoint that was written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::{CheckpointError, tensors};
 use crate::data::identity::digest;
+use crate::files::{read_small_file, regular};
 use crate::train::State;
 
 /// Version of the manifest.
@@ -66,8 +68,8 @@ impl Checkpoint {
     }
 
     fn open(folder: &Path, path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let mut manifest: Value = serde_json::from_str(&text)
+        let text = regular(path).and_then(read_small_file).map_err(|error| error.to_string())?;
+        let mut manifest: Value = serde_json::from_slice(&text)
             .map_err(|error| format!("it is cut off or no JSON: {error}"))?;
         if manifest["format"] != FORMAT {
             return Err(format!("format `{}` is not `{FORMAT}`", manifest["format"]));
@@ -79,8 +81,11 @@ impl Checkpoint {
             let number = value.as_u64().ok_or_else(|| format!("`{name}` is no number"))?;
             Ok((name, number))
         });
-        let numbers = numbers.collect::<Result<_, String>>()?;
+        let numbers = numbers.collect::<Result<BTreeMap<_, _>, String>>()?;
         let step = manifest["step"].as_u64().ok_or("it has no step")?;
+        if numbers.get("step") != Some(&step) {
+            return Err(format!("its step `{step}` is not that of its numbers"));
+        }
         Ok(Self {
             step: step as usize,
             weights,
@@ -96,7 +101,8 @@ impl Checkpoint {
 fn checked(folder: &Path, entry: &Value) -> Result<PathBuf, String> {
     let name = entry["file"].as_str().ok_or("it names no file")?;
     let path = folder.join(Path::new(name).file_name().ok_or("it names no file")?);
-    let (bytes, sha256) = digest(&path).map_err(|error| format!("`{name}`: {error}"))?;
+    let found = regular(&path).and_then(digest);
+    let (bytes, sha256) = found.map_err(|error| format!("`{name}`: {error}"))?;
     let size = entry["bytes"].as_u64().unwrap_or(0);
     if bytes != size {
         return Err(format!("`{name}` has `{bytes}` bytes instead of `{size}`"));

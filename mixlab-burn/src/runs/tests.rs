@@ -98,10 +98,19 @@ fn the_weights_of_a_checkpoint_are_the_file_that_an_export_writes() {
     assert_eq!(fs::read(folder.path().join("step_000001.st")).unwrap(), fs::read(path).unwrap());
 }
 
+/// Puts what is no file in the place of one: on Unix a device without an end.
+fn instead_of_a_file(path: &Path) {
+    fs::remove_file(path).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    #[cfg(not(unix))]
+    fs::create_dir(path).unwrap();
+}
+
 #[test]
 fn a_broken_checkpoint_is_passed_over_and_named() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 5] = [
+    let damages: [(&str, Damage); 8] = [
         ("cut off", |f| fs::write(f.join("step_000003.json"), "{\"format\": 1,").unwrap()),
         ("bytes instead of", |f| fs::write(f.join("step_000003.st"), "short").unwrap()),
         ("is not what was written", |f| {
@@ -111,6 +120,17 @@ fn a_broken_checkpoint_is_passed_over_and_named() {
             fs::write(path, bytes).unwrap();
         }),
         ("step_000003.st", |f| fs::remove_file(f.join("step_000003.st")).unwrap()),
+        ("no regular file", |f| instead_of_a_file(&f.join("step_000003.json"))),
+        ("`step_000003.st`: it is no regular file", |f| {
+            instead_of_a_file(&f.join("step_000003.st"));
+        }),
+        ("step `2` is not that of its numbers", |f| {
+            let path = f.join("step_000003.json");
+            let mut manifest: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            manifest["step"] = json!(2);
+            fs::write(path, manifest.to_string()).unwrap();
+        }),
         ("format `9`", |f| fs::write(f.join("step_000003.json"), "{\"format\": 9}").unwrap()),
     ];
     for (problem, damage) in damages {

@@ -13,6 +13,9 @@ use crate::weights::values;
 /// Products of a few such numbers overflow.
 const LARGE: f32 = 1e9;
 
+/// How weights become smaller that were never updated.
+const SMALLER: &str = "begin with other weights, or with a smaller number where the config says how they begin, as `training.weight_init_std` or `qk_gain`";
+
 impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K> {
     /// Why there never was an update, the last step being `step` and its loss `loss`: whatever it is,
     /// it is no learning rate.
@@ -57,12 +60,11 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         let (largest, size) = self.largest();
         let name = &self.optimizer().weights[largest].name;
         if !size.is_finite() {
-            let hint = "begin with other weights, or with a smaller `training.weight_init_std`";
-            return (format!("the weight `{name}` is not finite"), hint.into());
+            return (format!("the weight `{name}` is not finite"), SMALLER.into());
         }
         let cause = format!("weights are finite, the largest is `{size:e}` in `{name}`");
         let hint = if size > LARGE {
-            "begin with smaller weights: other ones, or a smaller `training.weight_init_std`"
+            SMALLER
         } else {
             "look for an extreme number in the config, or train with `--precision f32`"
         };

@@ -42,7 +42,7 @@ pub enum StateError {
         /// Its name.
         name: String,
     },
-    /// A tensor has another shape or type than the model's.
+    /// A tensor has another shape or type than the model's, or a number is one of no run.
     #[error(
         "`{name}` in the state of the run is {found}, not {expected}\n  hint: resume with the state of a run of the same config"
     )]
@@ -203,7 +203,12 @@ impl State {
     pub(super) fn number(&mut self, name: &str) -> Result<usize, StateError> {
         let number = self.numbers.remove(name);
         let number = number.ok_or_else(|| StateError::Missing { name: name.into() })?;
-        Ok(number as usize)
+        // What is counted goes on to be counted.
+        i64::try_from(number).map(|number| number as usize).map_err(|_| StateError::Tensor {
+            name: name.into(),
+            found: format!("`{number}`"),
+            expected: format!("at most `{}`", i64::MAX),
+        })
     }
 
     /// Whether there is a tensor of this name.

@@ -132,6 +132,14 @@ fn a_state_tells_of_what_is_missing_wrong_or_too_much() {
         state.numbers.insert("epoch".into(), 3);
     };
     assert!(matches!(resume(&more), StateError::Unknown { name } if name == "epoch"));
+    for name in ["step", "tokens", "watch.read", "watch.in_a_row"] {
+        let endless = |state: &mut State| {
+            state.numbers.insert(name.into(), u64::MAX);
+        };
+        let message = resume(&endless).to_string();
+        let expected = format!("`{name}` in the state of the run is `{}`, not at most", u64::MAX);
+        assert!(message.starts_with(&expected), "{message}");
+    }
 }
 
 #[test]

@@ -41,7 +41,10 @@ pub fn transfer<B: Backend, M: Module<B>>(
     };
     let weights = layout(&module);
     let names: Vec<String> = weights.iter().enumerate().map(|(i, w)| w.file_name(i)).collect();
-    for (old, new) in renames {
+    for (index, (old, new)) in renames.iter().enumerate() {
+        if let Some((earlier, _)) = renames[..index].iter().find(|(_, earlier)| earlier == new) {
+            return Err(wrong(old, format!("should become `{new}`, as `{earlier}` should")));
+        }
         if file.tensor(old).is_err() {
             return Err(wrong(old, format!("is missing, and should become `{new}`")));
         }
@@ -120,6 +123,9 @@ mod tests {
         let renames = [("w4_wq".to_owned(), "w8_wq".to_owned())];
         let (loaded, done) = transfer(other.clone(), &path, &renames, true).unwrap();
         assert_eq!((done.loaded, &values(&loaded)[8]), (4, &values(&source)[4]));
+        let twice = [("w4_wq".to_owned(), "w8_wq".to_owned()), ("w5_wk".into(), "w8_wq".into())];
+        let error = transfer(other.clone(), &path, &twice, true).err().unwrap().to_string();
+        assert!(error.contains("`w5_wk` should become `w8_wq`, as `w4_wq` should"), "{error}");
         for (old, new, part) in [("w99_x", "w8_wq", "is missing"), ("w4_wq", "w99_x", "`w99_x`")] {
             let error = transfer(other.clone(), &path, &[(old.into(), new.into())], true);
             let error = error.err().unwrap().to_string();

@@ -7,7 +7,7 @@ use burn::backend::Autodiff;
 
 #[cfg(any(feature = "cpu", feature = "candle"))]
 use super::Place;
-use super::{Compute, Job};
+use super::{Compute, Job, MOST_THREADS};
 
 /// Keeps freed memory for the next step, which allocates the same again: clearing fresh pages would
 /// take a fifth of a step on the processor.
@@ -24,14 +24,18 @@ pub fn keep_memory() {
     }
 }
 
-/// Limits this process to `--threads`. Only the first call counts: it comes before anything that
-/// computes.
+/// Limits this process to `--threads`, or to the most that these may be where the environment asks
+/// for more. Only the first call counts: it comes before anything that computes.
 ///
 /// # Errors
 /// If the system does not give so many.
 pub fn use_threads(compute: &Compute) -> anyhow::Result<()> {
     static SET: OnceLock<()> = OnceLock::new();
-    let (Some(threads), Ok(())) = (compute.threads, SET.set(())) else { return Ok(()) };
+    // rayon starts as many as this says.
+    let said = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse::<usize>().ok());
+    let too_many = said.filter(|n| *n > MOST_THREADS).map(|_| MOST_THREADS);
+    let threads = compute.threads.or(too_many);
+    let (Some(threads), Ok(())) = (threads, SET.set(())) else { return Ok(()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     pool.map_err(|error| {
         let hint = "leave `--threads` out, or give fewer";

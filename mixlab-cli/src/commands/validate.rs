@@ -121,13 +121,12 @@ impl<K: Block> Job for Validate<'_, K> {
         };
         let mut reports = Vec::new();
         for path in &configs {
-            let path =
-                path.to_str().context("the name of a config is not UTF-8\n  hint: rename it")?;
             let precision = options.machine.precision.map(|precision| precision.setting());
             let overrides: Vec<String> = options.set.iter().cloned().chain(precision).collect();
+            let name = path.display().to_string();
             reports.push(match Plan::<K>::read(path, &overrides) {
-                Ok(planned) => Report::of(path, planned, half, &data, options.json)?,
-                Err(error) => Report::refused(path, &error),
+                Ok(planned) => Report::of(&name, planned, half, &data, options.json)?,
+                Err(error) => Report::refused(&name, &error),
             });
         }
         if options.json {

@@ -153,7 +153,9 @@ fn lacking(skipped: usize, text_field: &str, fields: &[String]) -> String {
     }
     let none = format!(": none of `{skipped}` records has the field `{text_field}`");
     if fields.is_empty() {
-        return format!("{none}\n  hint: name the field of the text with `--text-field`");
+        return format!(
+            "{none}, and the first has no text outside of lists\n  hint: name the field of the text with `--text-field`; of the lists in a file `jq -c '.data[]'` makes records"
+        );
     }
     let named = fields.iter().take(MOST).map(|field| format!("`{}`", shortened(field)));
     let named = named.collect::<Vec<_>>().join(", ");

@@ -196,6 +196,16 @@ pub enum Finding {
         /// Its dropout.
         dropout: String,
     },
+    /// The tokenizer would take any time for long words.
+    #[error("tokenizer `{}` takes words of up to `{most}` letters apart; here those of more than `{letters}` are unknown", path.display())]
+    LongestWord {
+        /// The `tokenizer.json`.
+        path: PathBuf,
+        /// What it says.
+        most: String,
+        /// Letters of the longest word that is known.
+        letters: u64,
+    },
     /// Ids that no token has lie below some that one has.
     #[error(
         "the tokenizer has {tokens} tokens, and ids up to {largest}\n  hint: a model for it has `vocab_size` {}", u32::from(*largest) + 1
@@ -258,6 +268,7 @@ impl Finding {
                 | LeftOut { .. }
                 | ManyWords { .. }
                 | Dropout { .. }
+                | LongestWord { .. }
                 | Holes { .. }
                 | SpellsSpecial { .. }
         )

@@ -10,8 +10,6 @@ use tokenizers::{NormalizedString, Normalizer};
 const MOST: usize = 16;
 /// Bytes by which a text may grow whatever its length, divided by [`MOST`].
 const SLACK: usize = 16;
-/// Where no letter can become more bytes, nobody looks.
-const HARMLESS: usize = 64;
 /// Bytes that are normalized at once, with what is made of them.
 const PART: usize = 1 << 20;
 
@@ -32,7 +30,7 @@ impl Growth {
         let mut steps = Vec::new();
         flatten(normalizer, &mut steps);
         let most = steps.iter().fold(1, |most: usize, step| most.saturating_mul(step.most));
-        (most > HARMLESS).then_some(Self { steps })
+        (most > MOST).then_some(Self { steps })
     }
 
     /// Refuses a text of which too much would be made.

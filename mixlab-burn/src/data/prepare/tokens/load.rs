@@ -13,6 +13,12 @@ use super::growth::{Growth, base64};
 use super::{PrepareError, Tokens};
 use crate::files::read_small_file;
 
+/// Where WordPiece has the letters of a word beyond which it is unknown.
+const LETTERS: &str = "max_input_chars_per_word";
+/// The most that they may be: at each letter the library tries every end of the word, so the time for
+/// a word grows with the third power of its length.
+const LONGEST_WORD: u64 = 256;
+
 /// Reads a tokenizer. What would lose text (truncation), add to it (padding) or give other tokens at
 /// every run (dropout) is left out, and special tokens are not looked for in the text.
 pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, PrepareError> {
@@ -29,8 +35,16 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     let model = file.get_mut("model").and_then(Value::as_object_mut);
     let model = model.ok_or_else(|| wrong("it has no object `model`".to_owned()))?;
     let dropout = model.remove("dropout").filter(|dropout| dropout.as_f64() > Some(0.0));
+    let patient = model.get_mut(LETTERS).filter(|most| most.as_u64() > Some(LONGEST_WORD));
+    let patient = patient.map(|most| std::mem::replace(most, LONGEST_WORD.into()).to_string());
     let unknown = model.get("unk_id").and_then(Value::as_u64);
     let unknown_token = model.get("unk_token").and_then(Value::as_str).map(str::to_owned);
+    let longest = model.get("vocab").map_or(0, longest_piece);
+    if longest > LONGEST_PIECE {
+        let reason = format!("a token of its vocabulary has {longest} bytes");
+        let why = format!("Unigram compares each letter of a text with up to {LONGEST_PIECE}");
+        return Err(wrong(format!("{reason}, and {why}")));
+    }
     if file.get("normalizer").is_some_and(promises_too_much) {
         return Err(wrong("its `precompiled_charsmap` is cut off".to_owned()));
     }
@@ -46,9 +60,23 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
         let (path, dropout) = (path.to_owned(), dropout.to_string());
         tell(Event::Finding(Finding::Dropout { path, dropout }));
     }
+    if let Some(most) = patient {
+        let (path, letters) = (path.to_owned(), LONGEST_WORD);
+        tell(Event::Finding(Finding::LongestWord { path, most, letters }));
+    }
     let unknown = unknown.and_then(|id| u32::try_from(id).ok());
     let unknown = unknown.or_else(|| tokenizer.token_to_id(&unknown_token?));
     Ok(Tokens { tokenizer, path: path.to_owned(), unknown, growth })
+}
+
+/// Bytes that a token of Unigram may have: at each letter of a text the library follows the longest
+/// token that begins like what follows.
+const LONGEST_PIECE: usize = 1024;
+
+/// Bytes of the longest token in the vocabulary of a Unigram, a list of tokens and scores.
+fn longest_piece(vocabulary: &Value) -> usize {
+    let pieces = vocabulary.as_array().into_iter().flatten();
+    pieces.filter_map(|piece| Some(piece.get(0)?.as_str()?.len())).max().unwrap_or(0)
 }
 
 /// How many parts `ByteLevel` a pre-tokenizer may have. One has a sense.
@@ -193,6 +221,31 @@ mod tests {
             "single_word": false, "lstrip": false, "rstrip": false, "normalized": true}]);
         let error = read(&file.to_string()).err().unwrap();
         assert!(error.contains("makes more than 16 bytes of one"), "{error}");
+    }
+
+    #[test]
+    fn a_unigram_with_a_token_of_a_page_is_refused() {
+        let unigram = |length: usize| {
+            let mut file = file(json!(null), None);
+            let pieces = json!([["<unk>", 0.0], ["a", -1.0], ["a".repeat(length), -2.0]]);
+            file["model"] = json!({"type": "Unigram", "unk_id": 0, "vocab": pieces});
+            read(&file.to_string())
+        };
+        assert!(unigram(1024).is_ok());
+        let error = unigram(1025).err().unwrap();
+        assert!(error.contains("a token of its vocabulary has 1025 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_word_of_any_length_is_encoded_at_once() {
+        let mut file = file(json!(null), None);
+        file["pre_tokenizer"] = json!(null);
+        file["model"] = json!({"type": "WordPiece", "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##", "max_input_chars_per_word": 1_000_000_000,
+            "vocab": {"[UNK]": 0, "a": 1, "##a": 2}});
+        let tokens = read(&file.to_string()).unwrap();
+        assert_eq!(tokens.encode(&"a".repeat(256)).unwrap().len(), 256);
+        assert_eq!(tokens.encode(&"a".repeat(100_000)).unwrap(), [0]);
     }
 
     #[test]
