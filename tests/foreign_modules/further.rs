@@ -170,6 +170,12 @@ impl Family for Counted {
                 x.clone().transpose().matmul(x.clone()).mask_fill(earlier.unsqueeze(), 0.0),
             ),
         );
+        out.int("range", Tensor::<B, 1, Int>::arange(0..last, &device).unsqueeze::<2>());
+        out.float("ones", Tensor::<B, 2>::ones([2, length], &device));
+        out.float("itself", x.clone());
+        let twice = x.clone() * 2.0;
+        out.float("twice", twice.clone());
+        out.float("twice_too", twice);
         let diagonal = Tensor::<B, 2>::eye(length, &device).unsqueeze::<3>();
         out.float("diagonal", x.matmul(diagonal));
     }

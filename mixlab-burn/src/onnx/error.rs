@@ -16,8 +16,8 @@ pub enum OnnxError {
     /// The forward could not be captured at these sizes of the dynamic axes.
     #[error(
         "where {sizes}: {source}\n  \
-         hint: dynamic axes are captured at lengths up to 37, and where that fails at lengths up to 8; \
-         make an axis a fixed size that cannot have these"
+         hint: dynamic axes are captured at lengths of 3 to 37, and where that fails of 2 to 8 and of 61 to \
+         107; make an axis a fixed size that cannot have any of these"
     )]
     Sizes {
         /// The sizes.

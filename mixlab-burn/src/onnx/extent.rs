@@ -51,6 +51,8 @@ pub(super) struct Basis {
 pub(super) const LENGTHS: [usize; 11] = [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37];
 /// Lengths for modules that take no longer ones.
 pub(super) const SHORT: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
+/// Lengths for modules that take no shorter ones.
+pub(super) const LONG: [usize; 11] = [61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107];
 
 impl Basis {
     /// Products of at most `degree` of so many dynamic axes, which are captured at some of `lengths`; none

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use burn::module::Module;
+use burn::module::{Module, Param, ParamId};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use burn::tensor::{FloatDType, Int, IntDType, Tensor};
 use burn_flex::Flex;
 use onnx_protobuf::{Message, ModelProto};
 
-use super::{Dim, OnnxError, Options, Profile, Traced, trace, trace_model};
+use super::{Dim, OnnxError, Options, Profile, Traced, WeightType, trace, trace_model};
 use crate::model::{Model, Part};
 use crate::plan::Plan;
 
@@ -138,6 +138,41 @@ fn the_bodies_of_loops_have_no_names_of_values_around_them() {
 }
 
 #[test]
+fn weights_are_stored_in_the_type_that_was_traced() {
+    #[derive(Module, Debug)]
+    struct Half<B: Backend> {
+        weight: Param<Tensor<B, 2>>,
+        places: Param<Tensor<B, 1, Int>>,
+    }
+    fn half<B: Backend>(device: &B::Device, dtype: FloatDType) -> Half<B> {
+        let places = Tensor::<B, 1, Int>::from_ints([1, 0], device).cast(IntDType::I32);
+        Half {
+            weight: Param::from_tensor(Tensor::<B, 2>::ones([16, 16], device).cast(dtype)),
+            places: Param::initialized(ParamId::new(), places),
+        }
+    }
+    let build = |device: &_| half(device, FloatDType::F16);
+    let traced = trace(&["batch"], build, |module: &Half<_>, trace| {
+        let x = trace.float("x", [Dim::from("batch"), Dim::from(16)]).cast(FloatDType::F16);
+        let y = x.matmul(module.weight.val()).select(1, module.places.val());
+        trace.output("y", y.cast(FloatDType::F32));
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.onnx");
+    // Trained in 32 bits.
+    let trained = half::<Flex>(&Default::default(), FloatDType::F32);
+    let options = Options { weights: WeightType::Int8, ..Options::default() };
+    let written = traced.unwrap().write(&trained, &file, &options).unwrap();
+    let model = ModelProto::parse_from_bytes(&std::fs::read(file).unwrap()).unwrap();
+    let stored = |name: &str| {
+        let tensor = model.graph.initializer.iter().find(|tensor| tensor.name == name).unwrap();
+        (tensor.data_type, tensor.raw_data.len())
+    };
+    assert_eq!((stored("weight"), stored("places")), ((10, 512), (6, 8)));
+    assert_eq!(written.bytes, 520);
+}
+
+#[test]
 fn what_takes_few_positions_is_captured_at_short_lengths() {
     let up_to = |most: usize| {
         trace(
@@ -156,6 +191,24 @@ fn what_takes_few_positions_is_captured_at_short_lengths() {
     for part in ["where batch = ", "sequence = ", "panicked", "hint: "] {
         assert!(message.contains(part), "{part} is missing: {message}");
     }
+}
+
+#[test]
+fn what_takes_no_short_rows_is_captured_at_long_lengths() {
+    let from = |first: usize, share: usize| {
+        let build = |device: &_| Inner { up: LinearConfig::new(1, 4).init(device) };
+        let traced = trace(&["batch", "sequence"], build, |module, trace| {
+            let x = trace.float("x", [Dim::from("batch"), "sequence".into(), 1.into()]);
+            let left = (x.dims()[1] - first) / share;
+            trace.output("y", module.up.forward(x.narrow(1, first, left)));
+        });
+        traced.err().map(|error| error.to_string())
+    };
+    assert_eq!(from(40, 1), None);
+    let halves = from(40, 2).expect("a half is no length");
+    assert!(halves.contains("which is no sum of products of axes"), "{halves}");
+    let message = from(80, 1).expect("it takes longer ones");
+    assert!(message.contains("panicked") && message.contains("61 to 107"), "{message}");
 }
 
 #[test]

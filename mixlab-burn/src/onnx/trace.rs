@@ -9,7 +9,7 @@ use mixlab_ops::capture::{
 };
 
 use super::OnnxError;
-use super::extent::{Basis, Extent, LENGTHS, SHORT};
+use super::extent::{Basis, Extent, LENGTHS, LONG, SHORT};
 use super::lower::{is_known, lower};
 use super::place::{difference, place};
 use super::profile::Profile;
@@ -108,8 +108,9 @@ pub struct Traced {
 /// Captures the forward of a module, for which the lengths of the axes named `axes` stay open.
 ///
 /// `build` makes the module, whose weights do not matter; `forward` makes the inputs, runs the
-/// module and names the outputs. Both run several times, at lengths up to 37; if the forward panics there,
-/// as one does whose table of positions is shorter, at lengths up to 8.
+/// module and names the outputs. Both run several times, at lengths from 3 to 37; if the forward panics
+/// there, at lengths from 2 to 8, for those whose table of positions is short, and from 61 to 107, for those
+/// whose windows are long.
 ///
 /// # Errors
 /// If the forward cannot be captured ([`CaptureError`]), does something else at other sizes, or has lengths
@@ -126,16 +127,34 @@ pub fn trace<M: Module<Capture>>(
         basis.ok_or(OnnxError::Axes(axes.len(), lengths.len()))
     };
     let traced = match run(basis(2, &LENGTHS)?) {
-        Err(error @ OnnxError::Sizes { source: CaptureError::Panicked { .. }, .. }) => {
-            let short = basis(2, &SHORT).and_then(run);
-            short.map_err(|_| error)
-        }
+        Err(error) if panicked(&error) => elsewhere(error, |lengths| run(basis(2, lengths)?)),
         Err(error @ OnnxError::Extent { .. }) if axes.len() > 2 => {
             basis(3, &LENGTHS).and_then(run).map_err(|_| error)
         }
         traced => traced,
     }?;
     traced.named()
+}
+
+/// Whether the forward panicked.
+fn panicked(error: &OnnxError) -> bool {
+    matches!(error, OnnxError::Sizes { .. })
+}
+
+/// What `run` finds at shorter or at longer lengths, after `error` at the usual ones; what is no panic says
+/// more than one.
+fn elsewhere(
+    mut error: OnnxError,
+    run: impl Fn(&[usize]) -> Result<Traced, OnnxError>,
+) -> Result<Traced, OnnxError> {
+    for lengths in [&SHORT[..], &LONG] {
+        match run(lengths) {
+            Err(other) if panicked(&other) => {}
+            Err(other) => error = other,
+            traced => return traced,
+        }
+    }
+    Err(error)
 }
 
 impl Traced {
