@@ -220,12 +220,18 @@ impl Quantize {
 
     /// The rule that the flags give; an error if they contradict each other.
     pub fn rule(&self) -> Result<Option<Quantization>, String> {
+        let packed = self.quant_layout == Layout::Packed6;
         let levels = match self.quantize {
+            QuantizeMode::None if packed || self.quant_legacy_floor => {
+                let flag = if packed { "--quant-layout packed6" } else { "--quant-legacy-floor" };
+                return Err(format!(
+                    "`{flag}` says how weights are quantized, and none are\n  hint: add `--quantize int6`, or leave it out"
+                ));
+            }
             QuantizeMode::None => return Ok(None),
             QuantizeMode::Int8 => Levels::Int8,
             QuantizeMode::Int6 => Levels::Int6,
         };
-        let packed = self.quant_layout == Layout::Packed6;
         if packed && levels == Levels::Int8 {
             return Err(
                 "`--quant-layout packed6` has six bits, and `--quantize int8` needs eight\n  hint: use `--quantize int6`, or leave the layout out"
@@ -245,6 +251,30 @@ impl Quantize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_says_how_to_quantize_needs_something_that_is() {
+        let rule = |quantize, quant_layout, quant_legacy_floor| {
+            let (quant_method, quant_k, quant_k_embed) = (Method::Quantile, 12.85, 20.0);
+            Quantize {
+                quantize,
+                quant_method,
+                quant_k,
+                quant_k_embed,
+                quant_legacy_floor,
+                quant_layout,
+            }
+            .rule()
+        };
+        use {Layout::*, QuantizeMode::*};
+        assert!(rule(None, Bytes, false).unwrap().is_none());
+        assert!(rule(Int6, Packed6, true).unwrap().is_some());
+        for (mode, layout, floor) in
+            [(None, Packed6, false), (None, Bytes, true), (Int8, Packed6, false)]
+        {
+            assert!(rule(mode, layout, floor).unwrap_err().contains("hint"));
+        }
+    }
 
     #[test]
     fn a_period_is_steps_or_time() {
