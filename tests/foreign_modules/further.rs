@@ -308,7 +308,7 @@ impl Family for Wholes {
         out.bool("or", mask.clone().bool_or(ids.clone().greater_elem(1)));
         let flat = x.clone().reshape([-1]);
         out.float("line", flat.clone() * y.clone().reshape([-1]));
-        out.float("dot", flat.clone().dot(y.clone().reshape([-1])));
+        out.float("dot", flat.clone().abs().dot(y.clone().abs().reshape([-1])));
         out.float("line_sum", flat.clone().cumsum(0).flip([0]));
         out.float("covariance", x.clone().reshape([-1, 4]).cov(0, 1));
         out.float("tensor_power", y.abs().powf(x));
