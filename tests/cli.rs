@@ -225,7 +225,9 @@ fn all_errors_of_a_config_come_at_once_with_their_lines() {
 #[test]
 fn bad_requests_exit_with_2_and_failed_runs_with_1() {
     let config = "golden/cases/plain/config.json";
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["arch", "-config", config, "-train", TRAIN], 2, "as in `--config`"),
+        (&["arch", "--config", config, "--train", TRAIN, "-log-every=3"], 2, "as in `--log-every`"),
         (&["arch", "--config", "nope.json"], 2, "nope.json"),
         (&["arch", "--config", config, "--train", "golden/none_*.bin"], 1, "golden/none_*.bin"),
         (&["arch", "--config", config, "--train", TRAIN, "--safetensors-load", "x.st"], 1, "x.st"),

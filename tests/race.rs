@@ -207,9 +207,13 @@ fn a_race_of_configs_that_are_all_wrong_is_a_wrong_request() {
     assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
     assert!(stderr(&wrong).contains("every run failed"));
     // What a race was made with stays: it would be ignored without a word.
-    for flag in
-        [["--set", "model_dim=8"], ["--seeds", "2"], ["--train", TRAIN], ["--budget", "tokens=9"]]
-    {
+    for flag in [
+        ["--quant-k", "3"],
+        ["--set", "model_dim=8"],
+        ["--seeds", "2"],
+        ["--train", TRAIN],
+        ["--budget", "tokens=9"],
+    ] {
         let again = race(&[&["--resume", names[1]][..], &flag].concat());
         assert_eq!(again.status.code(), Some(2), "{flag:?}");
         assert!(stderr(&again).contains("--resume"), "{flag:?}: {}", stderr(&again));

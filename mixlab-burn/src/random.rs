@@ -7,6 +7,8 @@
 mod offsets;
 mod ziggurat;
 
+pub(crate) use offsets::Jump;
+
 /// Words of state, which is also the longer lag.
 pub const WORDS: usize = 607;
 /// The shorter lag.
@@ -40,14 +42,25 @@ impl Generator {
 
     /// All of its state: the last 607 draws, the oldest in the place where the next one goes.
     pub fn words(&self) -> [u64; WORDS] {
+        let past = self.past();
+        let mut words = [0; WORDS];
+        (0..WORDS).for_each(|k| words[slot(k as u64)] = past[k]);
+        words
+    }
+
+    /// The last 607 draws that were given out, oldest first.
+    fn past(&self) -> [u64; WORDS] {
         let mut past = self.draws;
         for i in (self.given..WORDS).rev() {
             past[i] = past[i].wrapping_sub(past[shorter(i)]);
         }
         past.rotate_left(self.given);
-        let mut words = [0; WORDS];
-        (0..WORDS).for_each(|k| words[slot(k as u64)] = past[k]);
-        words
+        past
+    }
+
+    /// The stream after `jump`.
+    pub(crate) fn after(&self, jump: &Jump) -> Self {
+        Self { draws: jump.from(&self.past()), given: WORDS }
     }
 
     fn uint64(&mut self) -> u64 {
@@ -86,11 +99,16 @@ impl Generator {
     /// Uniform over [0, 1).
     pub fn float64(&mut self) -> f64 {
         loop {
-            let value = self.int63() as f64 / (1u64 << 63) as f64;
+            let value = self.unit();
             if value < 1.0 {
                 return value;
             }
         }
+    }
+
+    /// One draw over [0, 1], of which 1 does not count.
+    pub(crate) fn unit(&mut self) -> f64 {
+        self.int63() as f64 / (1u64 << 63) as f64
     }
 
     /// Uniform over 0..n.

@@ -22,7 +22,7 @@ pub struct Compute {
     #[arg(long, value_enum, default_value_t = BackendName::Auto)]
     pub backend: BackendName,
     /// Which device of the backend
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = crate::cli::whole)]
     pub device: usize,
     /// Threads of the CPU backend [default: all cores]
     #[arg(long, value_name = "N", value_parser = threads)]

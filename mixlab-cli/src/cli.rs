@@ -12,6 +12,7 @@ mod race;
 mod validate;
 
 use std::ffi::OsString;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -45,7 +46,7 @@ pub struct Cli {
 impl Cli {
     /// Reads a whole command line. What follows a flag that takes a value is its value, a negative
     /// number too: if it does not fit, the value is what is wrong, not an argument `-1`.
-    pub fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    pub fn parse_all(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let negative = |arg: Arg| {
             let takes_value = arg.get_action().takes_values() && !arg.is_positional();
             if takes_value { arg.allow_negative_numbers(true) } else { arg }
@@ -147,10 +148,18 @@ pub struct Man {
     pub folder: PathBuf,
 }
 
+/// A whole number.
+pub fn whole(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|error: ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow => "it is too large".into(),
+        _ => "expected a whole number, 0 or more".into(),
+    })
+}
+
 fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
+    match whole(text) {
         Ok(0) => Err("must be at least 1".into()),
-        Ok(n) => Ok(n),
-        Err(error) => Err(format!("{error}")),
+        Err(_) if text.starts_with('-') => Err("must be at least 1".into()),
+        number => number,
     }
 }

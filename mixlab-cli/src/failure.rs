@@ -79,6 +79,7 @@ fn kind(text: &str) -> Option<Kind> {
 }
 
 fn message(kind: Kind, text: &str, place: &str) -> String {
+    let text = text.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
     let reason = shortened(text.lines().next().unwrap_or_default());
     match kind {
         Kind::Memory => {
@@ -126,10 +127,9 @@ mod tests {
         ] {
             assert_eq!(kind(text), expected, "{text}");
         }
-        let message = message(Kind::Memory, "BufferTooBig", "cuda 0");
-        assert!(
-            message.contains("cuda 0") && message.contains("training.batch_tokens"),
-            "{message}"
-        );
+        let text = "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 9";
+        let message = message(Kind::Memory, text, "cuda 0");
+        assert!(message.starts_with("the memory of cuda 0 is full: can't allocate"), "{message}");
+        assert!(message.contains("training.batch_tokens"), "{message}");
     }
 }

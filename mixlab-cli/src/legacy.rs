@@ -113,6 +113,19 @@ pub fn stray(argument: &str) -> String {
     )
 }
 
+/// What `written` is told if it is a flag of the original's spelling after a command, of which clap
+/// has read `-c` or the like.
+pub fn with_one_dash(written: &str, read: &str) -> Option<String> {
+    let name = written.strip_prefix('-').filter(|name| name.len() > 1)?;
+    if !(written.starts_with(read) && name.starts_with(|c: char| c.is_ascii_alphabetic())) {
+        return None;
+    }
+    let flag = name.split('=').next().unwrap_or(name);
+    Some(format!(
+        "unexpected argument `-{flag}`\n  hint: after a command flags have two dashes, as in `--{flag}`; those with one follow `-mode`"
+    ))
+}
+
 fn needs_value(name: &str) -> String {
     format!("flag `-{name}` needs a value\n  hint: write it after the flag, as in `-{name} VALUE`")
 }

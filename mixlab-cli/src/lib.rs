@@ -122,7 +122,7 @@ pub fn run<K: Block>() -> ExitCode {
 
 fn execute<K: Block>(arguments: &[OsString]) -> anyhow::Result<()> {
     let arguments = legacy::translate(arguments).map_err(Request)?;
-    let cli = Cli::parse_all(arguments).map_err(refused)?;
+    let cli = Cli::parse_all(&arguments).map_err(|error| refused(error, &arguments))?;
     let _profiles = if cli.profiles.any() {
         interrupt::end()?;
         Some(profile::start(&cli.profiles)?)
@@ -159,12 +159,17 @@ fn carry_out<K: Block>(command: Command) -> anyhow::Result<()> {
 }
 
 /// What clap says as a [`Request`] with a hint; help it prints itself, and ends the process.
-fn refused(error: clap::Error) -> Request {
+fn refused(error: clap::Error, arguments: &[OsString]) -> Request {
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
-        && !argument.starts_with('-')
     {
-        return Request(legacy::stray(&shortened(argument)));
+        if !argument.starts_with('-') {
+            return Request(legacy::stray(&shortened(argument)));
+        }
+        let mut written = arguments.iter().filter_map(|argument| argument.to_str());
+        if let Some(flag) = written.find_map(|written| legacy::with_one_dash(written, argument)) {
+            return Request(flag);
+        }
     }
     let text = error.render().to_string();
     let Some(text) = text.strip_prefix("error: ") else { error.exit() };

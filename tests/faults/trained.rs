@@ -58,7 +58,8 @@ fn negative_numbers_are_values_of_their_flags() {
     let refused = [
         ("generate", "--temperature", "`temperature` is `-1`"),
         ("generate", "--min-p", "`min_p` is `-1`"),
-        ("generate", "--num-samples", "'-1' for '--num-samples <N>'"),
+        ("generate", "--num-samples", "'-1' for '--num-samples <N>': must be at least 1"),
+        ("generate", "--top-k", "'-1' for '--top-k <N>': expected a whole number"),
         ("eval", "--stride", "'-1' for '--stride <N>'"),
     ];
     for (command, flag, words) in refused {

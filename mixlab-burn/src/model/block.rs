@@ -98,8 +98,8 @@ impl<B: mixlab_ops::Backend, K: Block> BlockModule<B, K> {
     /// The stream `[B, T, D]` after the block. Nothing is dropped.
     ///
     /// # Panics
-    /// If `D` is not the width that the block was made for, or if the block cannot run on rows of `T`
-    /// tokens ([`Block::supports`]).
+    /// If `D` is not the width that the block was made for, if there are no rows or no tokens in them,
+    /// or if the block cannot run on rows of `T` tokens ([`Block::supports`]).
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         self.pass(x, None)
     }
@@ -115,7 +115,9 @@ impl<B: mixlab_ops::Backend, K: Block> BlockModule<B, K> {
 
     fn pass(&self, x: Tensor<B, 3>, key: Option<DropoutKey>) -> Tensor<B, 3> {
         let ([batch, seq, dim], device) = (x.dims(), x.device());
-        assert_eq!(dim, self.dim, "the width of the stream, and the one that the block is for");
+        let width = self.dim;
+        assert!(dim == width, "a stream `[{batch}, {seq}, {dim}]` for a block of width `{width}`");
+        assert!(batch * seq > 0, "a stream `[{batch}, {seq}, {dim}]` has nothing to run on");
         if let Err(problem) = self.block.supports(seq) {
             panic!("the block cannot run on rows of `{seq}` tokens: {problem}");
         }

@@ -231,17 +231,18 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// batch-major order, so that `reshape([B, T, V])` parts them.
     ///
     /// # Panics
-    /// If the plan has bigrams, `tokens` has no ids of them, and `B` has no bitwise operations on
+    /// If there are no tokens. If the plan has bigrams, `tokens` has no ids of them, and `B` has no bitwise operations on
     /// integers, as candle: there [`Model::upload`] makes them. (An id of `V` or more reads nothing:
     /// it has the embedding zero.)
     pub fn forward(&self, tokens: impl Into<Tokens<B>>) -> Tensor<B, 2> {
         self.logits(self.hidden(tokens, None))
     }
 
-    /// Loss of each target `[N]` in nats, `[N]`; with dropout if there is a key for it.
+    /// Loss of each target `[N]` in nats, `[N]`; with dropout if there is a key for it. A target of `V`
+    /// or more has the loss zero.
     ///
     /// # Panics
-    /// As [`Model::forward`].
+    /// As [`Model::forward`], and if there are not as many targets as tokens.
     pub fn losses(
         &self,
         tokens: impl Into<Tokens<B>>,
@@ -265,7 +266,7 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// Mean loss of `targets` `[N]` in nats, `[1]`; with dropout if there is a key for it.
     ///
     /// # Panics
-    /// As [`Model::forward`].
+    /// As [`Model::losses`].
     pub fn loss(
         &self,
         tokens: impl Into<Tokens<B>>,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// Why a race cannot be made, read or gone on with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -34,7 +36,7 @@ pub enum RaceError {
         folder: PathBuf,
     },
     /// A file or folder cannot be read.
-    #[error("cannot read `{}`: {source}\n  hint: check the path", path.display())]
+    #[error("cannot read `{}`: {source}\n  hint: {}", path.display(), files::hint(source))]
     Read {
         /// Its path.
         path: PathBuf,
@@ -42,7 +44,7 @@ pub enum RaceError {
         source: io::Error,
     },
     /// A file or folder cannot be written.
-    #[error("cannot write `{}`: {source}\n  hint: name a folder elsewhere, or make room", path.display())]
+    #[error("cannot write `{}`: {source}\n  hint: {}", path.display(), elsewhere(source))]
     Write {
         /// Its path.
         path: PathBuf,
@@ -75,5 +77,13 @@ fn way_out(folder: &Path) -> String {
         format!("name a new folder, or go on with the race in this one: `--resume {folder}`")
     } else {
         "name a new folder; what is in this one is no whole race".into()
+    }
+}
+
+/// What to do about a place where a race cannot be written.
+fn elsewhere(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::Unsupported => "name a folder on another disk",
+        _ => files::hint(error),
     }
 }

@@ -19,19 +19,33 @@ pub(super) fn table() -> &'static [u64; WORDS] {
 /// State words after `draws` draws from the plain seed 1.
 fn words_after(draws: u64) -> [u64; WORDS] {
     let start = seeded_words(1, 20, 10);
-    // history[k] is draw k − 607: the state itself first, then what follows from it.
-    let mut history: Vec<u64> = (0..WORDS).map(|k| start[slot(k as u64)]).collect();
-    for k in WORDS..2 * WORDS {
-        history.push(history[k - WORDS].wrapping_add(history[k - SHORT_LAG]));
-    }
-    let power = power_of_x(draws);
+    let past = std::array::from_fn(|k| start[slot(k as u64)]);
+    let last = Jump::over(draws).from(&past);
     let mut words = [0; WORDS];
-    for m in 0..WORDS {
-        let terms = power.iter().zip(&history[m..]);
-        let draw = terms.fold(0u64, |sum, (c, y)| sum.wrapping_add(c.wrapping_mul(*y)));
-        words[slot(draws + m as u64)] = draw;
-    }
+    (0..WORDS).for_each(|m| words[slot(draws + m as u64)] = last[m]);
     words
+}
+
+/// Passes over a number of draws without making them.
+pub(crate) struct Jump(Vec<u64>);
+
+impl Jump {
+    /// Over `draws` draws: some milliseconds of work, once for all jumps as long.
+    pub(crate) fn over(draws: u64) -> Self {
+        Self(power_of_x(draws))
+    }
+
+    /// The last 607 draws after the jump, oldest first, from those before it.
+    pub(super) fn from(&self, past: &[u64; WORDS]) -> [u64; WORDS] {
+        let mut history = past.to_vec();
+        for k in WORDS..2 * WORDS {
+            history.push(history[k - WORDS].wrapping_add(history[k - SHORT_LAG]));
+        }
+        std::array::from_fn(|m| {
+            let terms = self.0.iter().zip(&history[m..]);
+            terms.fold(0u64, |sum, (c, y)| sum.wrapping_add(c.wrapping_mul(*y)))
+        })
+    }
 }
 
 /// Coefficients of x^n mod (x⁶⁰⁷ − x³³⁴ − 1), lowest first.

@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use mixlab_burn::onnx::{Profile, WeightType};
 
-use super::ConfigFile;
+use super::{ConfigFile, whole};
 use crate::backend::Compute;
 
 #[derive(Args)]
@@ -42,7 +42,7 @@ pub struct Export {
     #[arg(long)]
     pub stateful: bool,
     /// The token that ends a text, for onnxruntime-genai [default: the last]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = whole)]
     pub eos_token: Option<usize>,
     /// Keep the weights in a file of their own, FILE.data, also if there is room for them
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Trained, positive};
+use super::{Trained, positive, whole};
 
 #[derive(Args)]
 pub struct Generate {
@@ -25,13 +25,13 @@ pub struct Generate {
     #[arg(long, value_name = "GLOB", default_value = "demo")]
     pub train: Vec<String>,
     /// New tokens at most
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = whole)]
     pub max_tokens: usize,
     /// Divides the logits; 0 takes the best token each time
     #[arg(long, value_name = "X", default_value_t = 0.8)]
     pub temperature: f32,
     /// Draw from the N best tokens; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = whole)]
     pub top_k: usize,
     /// Draw from the fewest tokens that have this probability together
     #[arg(long, value_name = "P", default_value_t = 1.0)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::positive;
+use super::{positive, whole};
 
 #[derive(Args)]
 pub struct Prepare {
@@ -15,7 +15,7 @@ pub struct Prepare {
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
     /// Tokens in the vocabulary to train
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = whole)]
     pub vocab_size: usize,
     /// Share of the tokens kept for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]

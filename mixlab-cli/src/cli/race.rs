@@ -64,7 +64,7 @@ pub struct Race {
 }
 
 /// Flags of a whole race, which are written down when it is made.
-const OF_A_NEW_RACE: [&str; 21] = [
+const OF_A_NEW_RACE: [&str; 24] = [
     "output",
     "set",
     "seeds",
@@ -81,6 +81,9 @@ const OF_A_NEW_RACE: [&str; 21] = [
     "force",
     "quantize",
     "quant_method",
+    "quant_k",
+    "quant_k_embed",
+    "quant_legacy_floor",
     "quant_layout",
     "checkpoint_dir",
     "checkpoint_every",

@@ -68,6 +68,9 @@ fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
     if head.get(8) == Some(&b'{') && head[..8].ends_with(&[0, 0, 0]) {
         return Some(("a safetensors file", EXCLUDE));
     }
+    if is_wide(head) {
+        return Some(("token ids of 32 bits", WIDE));
+    }
     match format_of(head) {
         Format::Gzip => Some(("compressed with gzip", UNPACKED)),
         Format::Zstd => Some(("compressed with zstd", UNPACKED)),
@@ -79,6 +82,19 @@ fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
         Format::Foreign { what, .. } if what.starts_with("no ") => None,
         Format::Foreign { what, .. } => Some((what, SHARDS)),
     }
+}
+
+/// Whether these are numbers of 32 bits that may be ids: many, several of them, and none with more than
+/// 18 bits, so that every other number of 16 bits is next to nothing.
+fn is_wide(head: &[u8]) -> bool {
+    const MANY: usize = 64;
+    const SEVERAL: usize = 8;
+    let numbers = head.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
+    let numbers: Vec<u32> = numbers.collect();
+    let mut seen: Vec<u16> = numbers.iter().map(|n| *n as u16).filter(|low| *low > 3).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    numbers.len() >= MANY && seen.len() >= SEVERAL && numbers.iter().all(|n| n >> 18 == 0)
 }
 
 /// Whether these are characters that texts have; the last may be cut off.
@@ -98,8 +114,10 @@ mod tests {
     #[test]
     fn token_files_of_other_tools_are_named() {
         let llama = [20_240_801i32.to_le_bytes(), 7i32.to_le_bytes()].concat();
-        let cases: [(&[u8], &str); 11] = [
+        let wide: Vec<u8> = (0..256u32).flat_map(|i| (i * 517 % 128_000).to_le_bytes()).collect();
+        let cases: [(&[u8], &str); 12] = [
             (&llama, "32 bits"),
+            (&wide, "32 bits"),
             (&MAGIC.to_be_bytes(), "byte order"),
             (&20_240_801i32.to_be_bytes(), "byte order"),
             (b"\x1f\x8b\x08\0\0", "gzip"),
@@ -122,7 +140,11 @@ mod tests {
         let ids: Vec<u8> = (0..500u16).flat_map(|id| (id * 131).to_le_bytes()).collect();
         let small: Vec<u8> = (40..90u16).flat_map(u16::to_le_bytes).collect();
         let controls = b"ab\x01\x02cd";
-        for head in [&MAGIC.to_le_bytes()[..], &ids, &small, controls, b"", b"ab"] {
+        // Two kinds of tokens in turn, and four kinds in all.
+        let in_turn: Vec<u8> = (0..500u16).flat_map(|i| (i % 2 * 7).to_le_bytes()).collect();
+        let four: Vec<u8> = (0..500u16).flat_map(|i| (i % 7 * i % 4).to_le_bytes()).collect();
+        let heads = [&MAGIC.to_le_bytes()[..], &ids, &small, controls, b"", b"ab", &in_turn, &four];
+        for head in heads {
             assert_eq!(named(head), None, "{head:?}");
         }
     }

@@ -211,7 +211,13 @@ fn a_module_with_a_block_says_what_it_is_and_counts_its_parameters() {
 }
 
 #[test]
-#[should_panic(expected = "the width of the stream, and the one that the block is for")]
+#[should_panic(expected = "a stream `[0, 2, 8]` has nothing to run on")]
+fn a_stream_without_rows_is_refused() {
+    block::<Flex>(PLAIN).forward(Tensor::zeros([0, 2, 8], &Default::default()));
+}
+
+#[test]
+#[should_panic(expected = "a stream `[1, 2, 4]` for a block of width `8`")]
 fn a_stream_of_another_width_is_refused() {
     block::<Flex>(PLAIN).forward(Tensor::zeros([1, 2, 4], &Default::default()));
 }

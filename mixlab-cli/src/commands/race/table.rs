@@ -107,7 +107,7 @@ fn compared(baseline: &str, comparisons: &[(String, Comparison)]) -> String {
         "CONFIG", "DIFFERENCE", "95% INTERVAL", "PAIRS"
     );
     if comparisons.is_empty() {
-        text += "nothing to compare: the baseline or all others failed\n";
+        text += "nothing to compare: the baseline has no result, or no other config has one\n";
     }
     for (name, found) in comparisons {
         let difference = found.difference.map_or("n/a".into(), |d| format!("{d:+.4}"));
