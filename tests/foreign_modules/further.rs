@@ -226,7 +226,8 @@ impl Family for Halves {
         let infinite = positive.clone() / 0.0;
         out.bool("is_inf", infinite.is_inf());
         out.bool("is_nan", x.clone().is_nan());
-        out.bool("greater", x.clone().greater(y.clone()));
+        // Not of two numbers that 16 bits may make the same.
+        out.bool("greater", x.clone().greater(x.clone() * 2.0));
         let mut put = |name: &str, x: Tensor<B, 3>| out.float(name, x.cast(FloatDType::F32));
         put("add", x.clone() + y.clone() * 2.0);
         put("div", x.clone() / y.clone());
@@ -307,7 +308,7 @@ impl Family for Wholes {
         out.bool("or", mask.clone().bool_or(ids.clone().greater_elem(1)));
         let flat = x.clone().reshape([-1]);
         out.float("line", flat.clone() * y.clone().reshape([-1]));
-        out.float("dot", flat.clone().dot(y.clone().reshape([-1])));
+        out.float("dot", flat.clone().abs().dot(y.clone().abs().reshape([-1])));
         out.float("line_sum", flat.clone().cumsum(0).flip([0]));
         out.float("covariance", x.clone().reshape([-1, 4]).cov(0, 1));
         out.float("tensor_power", y.abs().powf(x));

@@ -85,7 +85,8 @@ impl Net for Windows<Flex> {
 /// Images that are turned, as their pixels are where a grid says.
 fn sampled<B: Backend>(x: Tensor<B, 4>, ports: &mut impl Ports<B>) {
     let turn = ports.float("turn", [Dim::from("batch"), 2.into(), 3.into()]);
-    let grid = affine_grid_2d(turn, x.dims());
+    // Most places are within the image.
+    let grid = affine_grid_2d(turn * 0.3, x.dims());
     ports.put("grid", grid.clone());
     let ways = [
         (Sampled::Bilinear, GridSamplePaddingMode::Zeros, false),

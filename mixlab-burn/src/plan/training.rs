@@ -6,7 +6,7 @@ use super::techniques::{Average, Qat, TestTime};
 use crate::config::{Problems, TrainingSpec};
 use mixlab_ops::Precision;
 
-use crate::weights::{WeightInit, WeightKind};
+use crate::weights::WeightInit;
 
 /// Optimizer steps when a config gives none.
 const DEFAULT_STEPS: usize = 200;
@@ -107,23 +107,6 @@ pub struct Training {
     /// Number format of matrix products; `None` for that of the backend,
     /// [`mixlab_ops::Backend::precision`].
     pub precision: Option<Precision>,
-}
-
-impl Training {
-    /// Which field of a config sets the learning rate of weights of a kind, as hints call it.
-    pub(crate) fn rate_field(&self, kind: WeightKind) -> &'static str {
-        let (field, group) = match kind {
-            WeightKind::Embed => ("`training.embed_lr`", self.embed),
-            WeightKind::Head => ("`training.head_lr`", self.head),
-            WeightKind::Scalar => ("`training.scalar_lr`", self.scalar),
-            WeightKind::Matrix => ("`training.matrix_lr`", self.matrix),
-        };
-        match (group.lr == self.lr as f32, self.phases.is_empty()) {
-            (false, _) => field,
-            (true, true) => "`training.lr`",
-            (true, false) => "the `lr` of `training.phases`",
-        }
-    }
 }
 
 /// Resolves the `training` object for rows of `seq_len` tokens.

@@ -8,7 +8,8 @@ use mixlab_ops::{Backend, lift};
 use super::TrainError;
 use super::trainer::{Aim, Trainer};
 use crate::blocks::Block;
-use crate::weights::values;
+use crate::plan::Training;
+use crate::weights::{WeightKind, values};
 
 /// Products of a few such numbers overflow.
 const LARGE: f32 = 1e9;
@@ -40,7 +41,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         let training = &self.model().plan().training;
         let (largest, _) = self.largest();
         let kind = self.optimizer().weights[largest].kind;
-        let lower = format!("lower {}", training.rate_field(kind));
+        let lower = format!("lower {}", rate_field(training, kind));
         match training.grad_clip {
             None => format!("{lower}, or set `training.grad_clip` to `1`"),
             Some(_) => lower,
@@ -102,4 +103,19 @@ fn is_finite<B: Backend>(grad: &Option<FloatTensor<B>>) -> bool {
     let elements = grad.shape().num_elements();
     let numbers = lift::<B, 1>(B::float_reshape(grad, [elements].into())).into_data();
     numbers.convert::<f32>().iter::<f32>().map(|v| v * v).sum::<f32>().is_finite()
+}
+
+/// Which field of a config sets the learning rate of weights of a kind, as hints call it.
+fn rate_field(training: &Training, kind: WeightKind) -> &'static str {
+    let (field, group) = match kind {
+        WeightKind::Embed => ("`training.embed_lr`", training.embed),
+        WeightKind::Head => ("`training.head_lr`", training.head),
+        WeightKind::Scalar => ("`training.scalar_lr`", training.scalar),
+        WeightKind::Matrix => ("`training.matrix_lr`", training.matrix),
+    };
+    match (group.lr == training.lr as f32, training.phases.is_empty()) {
+        (false, _) => field,
+        (true, true) => "`training.lr`",
+        (true, false) => "the `lr` of `training.phases`",
+    }
 }
