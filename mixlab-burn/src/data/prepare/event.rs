@@ -148,6 +148,16 @@ pub enum Finding {
         /// The first of these.
         first: PathBuf,
     },
+    /// Characters of value 0 are part of the text.
+    #[error("{bytes} characters in {files} file(s) have the value 0 and become training data, first in `{}`\n  hint: they stand where a file was cut off or set aside before it was written; `tr -d '\\0'` takes them out", first.display())]
+    Zeros {
+        /// How many.
+        bytes: u64,
+        /// In how many files.
+        files: usize,
+        /// The first of these.
+        first: PathBuf,
+    },
     /// A file is called a text and looks like JSON.
     #[error("`{}` is read as plain text, though it looks like JSON: braces and keys become training data\n  hint: call it `.jsonl` if its field `{text_field}` is the text", path.display())]
     LooksLikeJson {

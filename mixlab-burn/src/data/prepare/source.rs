@@ -68,11 +68,33 @@ pub(super) enum Item<'a> {
 /// What was noticed in one pass over the source.
 #[derive(Default)]
 pub(super) struct Noticed {
-    broken_bytes: u64,
-    broken_files: usize,
-    first_broken: Option<PathBuf>,
+    not_utf8: Counted,
+    zeros: Counted,
     looks_like_json: Option<PathBuf>,
     more_than_text: Option<(PathBuf, MoreThanText)>,
+}
+
+/// Bytes of one kind, and the files that have some.
+#[derive(Default)]
+struct Counted {
+    bytes: u64,
+    files: usize,
+    first: Option<PathBuf>,
+}
+
+impl Counted {
+    fn add(&mut self, bytes: u64, path: &Path) {
+        if bytes > 0 {
+            self.bytes += bytes;
+            self.files += 1;
+            self.first.get_or_insert_with(|| path.to_owned());
+        }
+    }
+
+    /// What `finding` says of them, if there are some.
+    fn told(self, finding: impl FnOnce(u64, usize, PathBuf) -> Finding) -> Option<Event> {
+        self.first.map(|first| Event::Finding(finding(self.bytes, self.files, first)))
+    }
 }
 
 /// The files with the text. They are read anew in each pass.
@@ -132,12 +154,16 @@ impl Source {
         self.done.store(0, Ordering::Relaxed);
         let mut noticed = Noticed::default();
         for input in &self.inputs {
-            let broken = self.read(input, &mut noticed, &mut take)?;
-            if broken > 0 {
-                noticed.broken_bytes += broken;
-                noticed.broken_files += 1;
-                noticed.first_broken.get_or_insert_with(|| input.path.clone());
-            }
+            let mut zeros = 0;
+            let mut counted = |item: Item<'_>| {
+                if let Item::Part(text) = &item {
+                    zeros += text.bytes().filter(|byte| *byte == 0).count() as u64;
+                }
+                take(item)
+            };
+            let broken = self.read(input, &mut noticed, &mut counted)?;
+            noticed.not_utf8.add(broken, &input.path);
+            noticed.zeros.add(zeros, &input.path);
         }
         Ok(noticed)
     }
@@ -260,10 +286,10 @@ fn text(
 impl Noticed {
     /// Says what was noticed.
     pub fn tell(self, field: &str, tell: Listener) {
-        if let Some(first) = self.first_broken {
-            let (bytes, files) = (self.broken_bytes, self.broken_files);
-            tell(Event::Finding(Finding::NotUtf8 { bytes, files, first }));
-        }
+        let not_utf8 = |bytes, files, first| Finding::NotUtf8 { bytes, files, first };
+        let zeros = |bytes, files, first| Finding::Zeros { bytes, files, first };
+        let counted = [self.not_utf8.told(not_utf8), self.zeros.told(zeros)];
+        counted.into_iter().flatten().for_each(tell);
         if let Some(path) = self.looks_like_json {
             let text_field = field.to_owned();
             tell(Event::Finding(Finding::LooksLikeJson { path, text_field }));

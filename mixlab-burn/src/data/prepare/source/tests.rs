@@ -113,6 +113,15 @@ fn invalid_bytes_and_line_ends_are_normalised_and_counted() {
 }
 
 #[test]
+fn zeros_far_from_the_start_are_counted() {
+    let text = [&b"a line\n".repeat(2000)[..], &[0; 5]].concat();
+    let (_, findings) = file("x.txt", &text).unwrap();
+    assert!(
+        matches!(&findings[..], [Finding::Zeros { bytes: 5, files: 1, first }] if first.ends_with("x.txt"))
+    );
+}
+
+#[test]
 fn marks_of_encodings_are_no_text() {
     assert_eq!(texts("x.txt", b"\xef\xbb\xbfa"), ["a"]);
     assert_eq!(texts("x.txt", &utf16("ä 語😀\r\n.")), ["ä 語😀\n."]);
