@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor, backend::Backend};
 use mixlab_ops::Precision;
-use mixlab_ops::capture::{Program, ValueId};
+use mixlab_ops::capture::Program;
 
 use crate::blocks::Block;
 use crate::model::Model;
@@ -32,21 +32,20 @@ pub(super) fn narrowed<B: mixlab_ops::Backend, K: Block>(
 
 /// The paths of the parameters of `program` that nothing but products with a stream reads.
 fn multiplied(program: &Program) -> HashSet<String> {
-    let only = program.parameters().iter().filter(|p| only_multiplied(program, p.value));
-    only.flat_map(|parameter| parameter.paths.clone()).collect()
-}
-
-fn only_multiplied(program: &Program, value: ValueId) -> bool {
-    let mut readers = program.nodes().iter().filter(|node| node.inputs.contains(&value));
-    let given = program.outputs().iter().any(|port| port.value == value);
-    !given
-        && readers.all(|node| match node.name.as_str() {
-            "mixlab.linear" => node.inputs[0] != value,
-            "swap_dims" | "permute" | "slice" | "reshape" => {
-                only_multiplied(program, node.outputs[0])
+    let mut only = vec![true; program.values().len()];
+    program.outputs().iter().for_each(|port| only[port.value.index()] = false);
+    // From the last: what reads a value comes after what makes it.
+    for node in program.nodes().iter().rev() {
+        match (node.name.as_str(), node.inputs.as_slice()) {
+            ("mixlab.linear", [x, _]) => only[x.index()] = false,
+            ("swap_dims" | "permute" | "slice" | "reshape", [x]) => {
+                only[x.index()] &= only[node.outputs[0].index()];
             }
-            _ => false,
-        })
+            (_, inputs) => inputs.iter().for_each(|x| only[x.index()] = false),
+        }
+    }
+    let chosen = program.parameters().iter().filter(|parameter| only[parameter.value.index()]);
+    chosen.flat_map(|parameter| parameter.paths.clone()).collect()
 }
 
 /// Casts the parameters at `paths`.

@@ -231,9 +231,9 @@ impl<B: mixlab_ops::Backend, K: Block> Model<B, K> {
     /// batch-major order, so that `reshape([B, T, V])` parts them.
     ///
     /// # Panics
-    /// If there are no tokens. If the plan has bigrams, `tokens` has no ids of them, and `B` has no bitwise operations on
-    /// integers, as candle: there [`Model::upload`] makes them. (An id of `V` or more reads nothing:
-    /// it has the embedding zero.)
+    /// If there are no tokens. If the plan has bigrams, `tokens` has no ids of them, and `B` has no
+    /// bitwise operations on integers, as candle: there [`Model::upload`] makes them. (An id of `V` or
+    /// more reads nothing: it has the embedding zero.)
     pub fn forward(&self, tokens: impl Into<Tokens<B>>) -> Tensor<B, 2> {
         self.logits(self.hidden(tokens, None))
     }
