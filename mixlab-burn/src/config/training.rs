@@ -167,7 +167,7 @@ mod tests {
             for value in ["1e39", "3.5e38", "1e-46"] {
                 let found = errors(BASE, &[phases, &format!("{field}={value}")]);
                 let [message] = &found[..] else { panic!("{field}={value}: {found:?}") };
-                let place = message.starts_with(&format!("{field}: expected "));
+                let place = message.contains(&format!(": {field}: expected "));
                 assert!(place && message.contains("32"), "{message}");
                 assert!(message.ends_with(&format!("found `{value}`")), "{message}");
             }
