@@ -9,6 +9,7 @@ mod layers;
 mod net;
 mod nets;
 mod operations;
+mod strided;
 mod windows;
 
 use std::path::{Path, PathBuf};
@@ -176,6 +177,7 @@ fn main() {
     nets::translator(folder);
     layers::all(folder);
     windows::all(folder);
+    strided::all(folder);
     operations::all(folder);
     further::all(folder);
 }

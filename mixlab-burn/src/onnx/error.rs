@@ -16,8 +16,9 @@ pub enum OnnxError {
     /// The forward could not be captured at these sizes of the dynamic axes.
     #[error(
         "where {sizes}: {source}\n  \
-         hint: dynamic axes are captured at lengths of 3 to 37, and where that fails of 2 to 8 and of 61 to \
-         107; make an axis a fixed size that cannot have any of these"
+         hint: dynamic axes are captured at lengths of 3 to 37; where that fails of 2 to 8, of 61 to 107, of \
+         61 to 1800, and of multiples of powers of two; make an axis a fixed size that cannot have any of \
+         these"
     )]
     Sizes {
         /// The sizes.
@@ -52,10 +53,11 @@ pub enum OnnxError {
         /// What is elsewhere in its stead.
         expected: String,
     },
-    /// A size is no sum of products of the dynamic axes.
+    /// A size is no sum of products of the dynamic axes, or of quotients of such sums.
     #[error(
         "{what} of `{operation}` in {part} is {found:?} where the axes are {sizes}, which is no sum \
-         of products of axes\n  hint: make an axis a fixed size"
+         of products of axes, nor of what whole numbers up to 64 divide them to\n  \
+         hint: make an axis a fixed size"
     )]
     Extent {
         /// Which size of the operation.
@@ -64,9 +66,9 @@ pub enum OnnxError {
         operation: String,
         /// The part of the model.
         part: String,
-        /// Its values at all sizes.
+        /// Its values at the first sizes that it was captured at.
         found: Vec<i64>,
-        /// The sizes that it was captured at.
+        /// These sizes.
         sizes: String,
     },
     /// An operation has no counterpart here.

@@ -3,36 +3,64 @@
 //! A length that was seen at several sizes of the axes is solved as a sum of products of at most two or
 //! three of them with whole factors, such as `T`, `B·T`, `P + T` or `4·T`. There are two sizes more than
 //! factors, so that a form which only happens to fit is found out.
+//!
+//! Where a module divides lengths, as a window with a stride does, there are many sizes, and what is no
+//! sum of products is a [`Quotient`] of one: from then on it counts as an axis.
 
-/// `c₀ + Σ cᵢ mᵢ` over the products `mᵢ` of a [`Basis`].
+mod quotient;
+
+use std::collections::BTreeMap;
+
+pub(super) use quotient::Quotient;
+
+/// `Σ cᵢ mᵢ` over products `mᵢ` of axes and quotients, by their numbers in a [`Basis`]; the constant is
+/// the factor of the empty product.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Extent(Vec<i64>);
+pub(super) struct Extent(BTreeMap<Vec<usize>, i64>);
 
 impl Extent {
+    fn new(terms: impl IntoIterator<Item = (Vec<usize>, i64)>) -> Self {
+        Self(terms.into_iter().filter(|(_, factor)| *factor != 0).collect())
+    }
+
+    /// A length that is always `value`.
+    pub fn fixed(value: i64) -> Self {
+        Self::new([(vec![], value)])
+    }
+
     /// Its value, if it depends on no axis.
     pub fn constant(&self) -> Option<i64> {
-        self.0[1..].iter().all(|c| *c == 0).then_some(self.0[0])
+        self.0.keys().all(Vec::is_empty).then(|| self.terms().0)
     }
 
     /// The difference of two of them.
     pub fn minus(&self, other: &Self) -> Self {
-        Self(self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect())
+        self.with(other, -1)
     }
 
     /// The sum of two of them.
     pub fn plus(&self, other: &Self) -> Self {
-        Self(self.0.iter().zip(&other.0).map(|(a, b)| a + b).collect())
+        self.with(other, 1)
+    }
+
+    fn with(&self, other: &Self, times: i64) -> Self {
+        let mut terms = self.0.clone();
+        for (product, factor) in &other.0 {
+            *terms.entry(product.clone()).or_insert(0) += times * factor;
+        }
+        Self::new(terms)
     }
 
     /// Whether it is `other`, of which no factor is more than one, and something more.
     pub fn has(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(mine, others)| *others == 0 || mine == others)
+        other.0.iter().all(|(product, factor)| self.0.get(product) == Some(factor))
     }
 
-    /// The constant, and each other product that it has by its place in the basis, with its factor.
-    pub fn terms(&self) -> (i64, impl Iterator<Item = (usize, i64)> + '_) {
-        let terms = self.0.iter().copied().enumerate().skip(1).filter(|(_, c)| *c != 0);
-        (self.0[0], terms)
+    /// The constant, and each other product that it has with its factor.
+    pub fn terms(&self) -> (i64, impl Iterator<Item = (&[usize], i64)>) {
+        let others = self.0.iter().filter(|(product, _)| !product.is_empty());
+        let constant = self.0.get(&[][..]).copied().unwrap_or(0);
+        (constant, others.map(|(product, factor)| (&product[..], *factor)))
     }
 }
 
@@ -45,49 +73,73 @@ pub(super) struct Basis {
     pub sizes: Vec<Vec<usize>>,
     /// From values at the first sizes to factors.
     inverse: Vec<Vec<f64>>,
+    /// What lengths are divided to; none where they must not be.
+    divided: Option<quotient::Divided>,
 }
 
-/// Lengths that rarely are those of a module.
-pub(super) const LENGTHS: [usize; 11] = [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37];
+/// Lengths that rarely are those of a module, even and odd.
+pub(super) const LENGTHS: [usize; 14] = [3, 5, 7, 10, 11, 13, 14, 17, 19, 22, 23, 29, 34, 37];
 /// Lengths for modules that take no longer ones.
 pub(super) const SHORT: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
 /// Lengths for modules that take no shorter ones.
-pub(super) const LONG: [usize; 11] = [61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107];
+pub(super) const LONG: [usize; 11] = [61, 67, 70, 73, 79, 82, 89, 94, 99, 103, 107];
+/// From where on, and in what steps, modules that divide lengths are captured: such as take all, none that
+/// are short, none that are long, and multiples alone.
+pub(super) const DIVIDED: [(usize, usize); 9] =
+    [(61, 1), (1009, 1), (5, 1), (61, 2), (61, 4), (31, 8), (11, 16), (5, 32), (5, 64)];
 
 impl Basis {
     /// Products of at most `degree` of so many dynamic axes, which are captured at some of `lengths`; none
     /// if there are more axes than lengths.
     pub fn new(axes: usize, degree: usize, lengths: &[usize]) -> Option<Self> {
-        if axes > lengths.len() {
-            return None;
-        }
+        let sizes = |count: usize, state: &mut u64| {
+            let mut sizes = Vec::new();
+            while sizes.len() < count {
+                let one = distinct(axes, lengths, state);
+                if !sizes.contains(&one) {
+                    sizes.push(one);
+                }
+            }
+            sizes
+        };
+        (axes <= lengths.len()).then(|| Self::solvable(axes, degree, sizes))
+    }
+
+    /// As [`new`](Self::new), for modules that divide lengths: each axis is captured at many lengths, the
+    /// multiples of `step` from the `start`-th on; none for many axes.
+    pub fn dividing(axes: usize, start: usize, step: usize) -> Option<Self> {
+        // In strides of a prime, so that they have all remainders, and are far apart.
+        let lengths: Vec<usize> = (0..48).map(|at| step * (start + 37 * at)).collect();
+        let sizes = |_, state: &mut u64| permuted(axes, &lengths, state);
+        let mut basis =
+            (1..=MOST_DIVIDED).contains(&axes).then(|| Self::solvable(axes, 2, sizes))?;
+        basis.divided = Some(quotient::Divided::new(&basis.sizes, axes));
+        Some(basis)
+    }
+
+    /// Of the sizes that `draw` makes, at least so many, the first ones that lengths can be solved at.
+    fn solvable(
+        axes: usize,
+        degree: usize,
+        draw: impl Fn(usize, &mut u64) -> Vec<Vec<usize>>,
+    ) -> Self {
         let mut products = vec![vec![]];
         let mut last = products.clone();
         for _ in 0..degree {
-            let longer = |product: &Vec<usize>| {
-                let first = product.last().copied().unwrap_or(0);
-                let product = product.clone();
-                (first..axes).map(move |axis| [&product[..], &[axis]].concat())
-            };
-            last = last.iter().flat_map(longer).collect();
+            last = last.iter().flat_map(|product| longer(product, axes)).collect();
             products.extend(last.clone());
         }
-        let mut basis = Self { axes, products, sizes: Vec::new(), inverse: Vec::new() };
+        let count = products.len() + if axes == 0 { 0 } else { 2 };
+        let mut basis =
+            Self { axes, products, sizes: Vec::new(), inverse: Vec::new(), divided: None };
         let mut state = 1u64;
         loop {
-            let count = basis.products.len() + if axes == 0 { 0 } else { 2 };
-            basis.sizes.clear();
-            while basis.sizes.len() < count {
-                let sizes = distinct(axes, lengths, &mut state);
-                if !basis.sizes.contains(&sizes) {
-                    basis.sizes.push(sizes);
-                }
-            }
+            basis.sizes = draw(count, &mut state);
             let rows = basis.sizes[..basis.products.len()].iter();
             let rows = rows.map(|sizes| basis.row(sizes)).collect();
             if let Some(inverse) = inverse(rows) {
                 basis.inverse = inverse;
-                return Some(basis);
+                return basis;
             }
         }
     }
@@ -98,19 +150,14 @@ impl Basis {
         self.products.iter().map(product).collect()
     }
 
-    /// The axes whose product is the `place`-th of the basis.
-    pub fn product(&self, place: usize) -> &[usize] {
-        &self.products[place]
-    }
-
     /// The length of axis `axis` itself.
     pub fn axis(&self, axis: usize) -> Extent {
-        Extent((0..self.products.len()).map(|i| i64::from(i == axis + 1)).collect())
+        Extent::new([(vec![axis], 1)])
     }
 
-    /// A length that is always `value`.
-    pub fn fixed(&self, value: i64) -> Extent {
-        Extent((0..self.products.len()).map(|i| if i == 0 { value } else { 0 }).collect())
+    /// The quotient that counts as axis `number`; none if it is an axis.
+    pub fn quotient(&self, number: usize) -> Option<&Quotient> {
+        self.divided.as_ref()?.quotients.get(number.checked_sub(self.axes)?)
     }
 
     /// What gives `values`, one for each of the sizes; none if no sum of products does.
@@ -118,12 +165,19 @@ impl Basis {
         let solved = self.inverse.iter().map(|row| {
             row.iter().zip(values).map(|(f, v)| f * *v as f64).sum::<f64>().round() as i64
         });
-        let extent = Extent(solved.collect());
+        let factors: Vec<i64> = solved.collect();
         let fits = self.sizes.iter().zip(values).all(|(sizes, value)| {
             let row = self.row(sizes);
-            row.iter().zip(&extent.0).map(|(p, c)| *p as i64 * c).sum::<i64>() == *value
+            let terms = row.iter().zip(&factors).map(|(p, c)| i128::from(*c) * *p as i128);
+            terms.sum::<i128>() == i128::from(*value)
         });
-        fits.then_some(extent)
+        let sum = || Extent::new(self.products.iter().cloned().zip(factors));
+        fits.then(sum).or_else(|| self.divided.as_ref()?.solve(values))
+    }
+
+    /// As [`solve`](Self::solve), with a new quotient if need be, rather of one of `near`.
+    pub fn solve_or_divide(&mut self, values: &[i64], near: &[Extent]) -> Option<Extent> {
+        self.solve(values).or_else(|| self.divided.as_mut()?.divide(values, near))
     }
 
     /// The sizes of capture `at`, as `batch = 3, sequence = 7`.
@@ -135,6 +189,16 @@ impl Basis {
     }
 }
 
+/// Axes of modules that divide lengths, of which many products are tried.
+const MOST_DIVIDED: usize = 5;
+
+/// `product` with one more factor, a later one or the last once more.
+fn longer(product: &[usize], axes: usize) -> impl Iterator<Item = Vec<usize>> + use<> {
+    let first = product.last().copied().unwrap_or(0);
+    let product = product.to_vec();
+    (first..axes).map(move |axis| [&product[..], &[axis]].concat())
+}
+
 /// Different ones of `lengths` for so many axes.
 fn distinct(axes: usize, lengths: &[usize], state: &mut u64) -> Vec<usize> {
     let mut left = lengths.to_vec();
@@ -143,6 +207,13 @@ fn distinct(axes: usize, lengths: &[usize], state: &mut u64) -> Vec<usize> {
         left.remove((*state >> 33) as usize % left.len())
     };
     (0..axes).map(&mut draw).collect()
+}
+
+/// Sizes of which each axis takes each of `lengths` once.
+fn permuted(axes: usize, lengths: &[usize], state: &mut u64) -> Vec<Vec<usize>> {
+    let orders: Vec<_> = (0..axes).map(|_| distinct(lengths.len(), lengths, state)).collect();
+    let at = |at: usize| orders.iter().map(|order| order[at]).collect();
+    (0..lengths.len()).map(at).collect()
 }
 
 /// The inverse of a square matrix (Gauss and Jordan, with the largest pivot); none if it has none.
@@ -197,8 +268,8 @@ mod tests {
         let basis = Basis::new(3, 2, &LENGTHS).unwrap();
         let found = basis.solve(&values(&basis, |s| 4 * s[0] * s[1] + s[2] + 7)).unwrap();
         let (constant, terms) = found.terms();
-        let terms: Vec<_> = terms.map(|(place, c)| (basis.product(place).to_vec(), c)).collect();
-        assert_eq!((constant, terms), (7, vec![(vec![2], 1), (vec![0, 1], 4)]));
+        let terms: Vec<_> = terms.collect();
+        assert_eq!((constant, terms), (7, vec![(&[0, 1][..], 4), (&[2], 1)]));
     }
 
     #[test]
@@ -208,8 +279,7 @@ mod tests {
         assert_eq!(basis.solve(&values(&basis, image)), None);
         let basis = Basis::new(3, 3, &LENGTHS).unwrap();
         let found = basis.solve(&values(&basis, image)).unwrap();
-        let terms = found.terms().1.map(|(place, c)| (basis.product(place).to_vec(), c));
-        assert_eq!(terms.collect::<Vec<_>>(), [(vec![0, 1, 2], 2)]);
+        assert_eq!(found.terms().1.collect::<Vec<_>>(), [(&[0, 1, 2][..], 2)]);
     }
 
     #[test]
@@ -221,14 +291,22 @@ mod tests {
             sizes.dedup();
             assert_eq!(sizes.len(), basis.sizes.len());
         }
-        assert!(Basis::new(12, 2, &LENGTHS).is_none());
+        assert!(Basis::new(LENGTHS.len() + 1, 2, &LENGTHS).is_none());
     }
 
     #[test]
-    fn halves_and_powers_of_three_are_no_sums_of_products() {
+    fn quotients_and_powers_of_four_are_no_sums_of_products() {
+        for (axes, lengths) in (1..=4).flat_map(|n| [(n, &LENGTHS[..]), (n, &SHORT), (n, &LONG)]) {
+            let basis = Basis::new(axes, 2, lengths).unwrap();
+            for axis in 0..axes {
+                for by in 2..=4 {
+                    assert_eq!(basis.solve(&values(&basis, |s| s[axis] / by)), None);
+                    assert_eq!(basis.solve(&values(&basis, |s| s[axis] / by * by)), None);
+                }
+                assert_eq!(basis.solve(&values(&basis, |s| s[axis].pow(4))), None);
+            }
+        }
         let basis = Basis::new(2, 2, &LENGTHS).unwrap();
-        assert_eq!(basis.solve(&values(&basis, |s| s[1] / 2)), None);
-        assert_eq!(basis.solve(&values(&basis, |s| s[1].pow(3))), None);
         assert_eq!(basis.solve(&values(&basis, |s| s[1].next_power_of_two())), None);
     }
 }

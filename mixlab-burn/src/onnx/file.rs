@@ -15,7 +15,7 @@ use onnx_protobuf::{
 };
 
 use super::OnnxError;
-use super::extent::Extent;
+use super::extent::{Extent, Quotient};
 use super::functions::{DOMAIN, Outlined, opset, outline};
 use super::graph::{Place, Placed, data_type, node_proto, rename};
 use super::initializers::{Kept, Taker, Target, Wanted, Weight, property};
@@ -214,8 +214,13 @@ impl Traced {
     /// The name of an axis, or how its length follows from others.
     fn formula(&self, extent: &Extent) -> String {
         let (constant, terms) = extent.terms();
-        let term = |(place, factor): (usize, i64)| {
-            let axes = self.basis.product(place).iter().map(|axis| self.axes[*axis].clone());
+        let term = |(factors, factor): (&[usize], i64)| {
+            let axes = factors.iter().map(|number| match self.basis.quotient(*number) {
+                None => self.axes[*number].clone(),
+                Some(Quotient { of, plus, by }) => {
+                    format!("floor(({})/{by})", self.formula(&of.plus(&Extent::fixed(*plus))))
+                }
+            });
             let number = (factor != 1).then(|| factor.to_string());
             number.into_iter().chain(axes).collect::<Vec<_>>().join("*")
         };

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use burn::module::Module;
 use burn::tensor::{Bool, Int, Tensor};
 use mixlab_ops::capture::{
-    Capture, CaptureDevice, CaptureError, Port, Program, Session, ValueId, capture,
+    Capture, CaptureDevice, CaptureError, Node, Origin, Port, Program, Session, ValueId, capture,
 };
 
 use super::OnnxError;
-use super::extent::{Basis, Extent, LENGTHS, LONG, SHORT};
+use super::extent::{Basis, DIVIDED, Extent, LENGTHS, LONG, SHORT};
 use super::lower::{is_known, lower};
 use super::place::{difference, place};
 use super::profile::Profile;
@@ -105,51 +105,56 @@ pub struct Traced {
     pub(super) labels: Vec<String>,
 }
 
+/// Sizes that an error lists.
+const SHOWN: usize = 8;
+
 /// Captures the forward of a module, for which the lengths of the axes named `axes` stay open.
 ///
 /// `build` makes the module, whose weights do not matter; `forward` makes the inputs, runs the
 /// module and names the outputs. Both run several times, at lengths from 3 to 37; if the forward panics
 /// there, at lengths from 2 to 8, for those whose table of positions is short, and from 61 to 107, for those
-/// whose windows are long.
+/// whose windows are long. If it divides a length, as by a stride, both run 48 times, at lengths from 61 to
+/// 1800; where it panics there, at longer and shorter ones, then at multiples of 2, 4 … 64: what takes
+/// nothing else is exported for these alone.
 ///
 /// # Errors
 /// If the forward cannot be captured ([`CaptureError`]), does something else at other sizes, or has lengths
-/// that are no sums of products of the axes; and if two of its values have the same name.
+/// that are no sums of products of the axes, nor of such sums divided by a number of 2 to 64; and if two of
+/// its values have the same name.
 pub fn trace<M: Module<Capture>>(
     axes: &[&str],
     build: impl Fn(&CaptureDevice) -> M,
     forward: impl Fn(&M, &Trace<'_>),
 ) -> Result<Traced, OnnxError> {
     let axes: Vec<String> = axes.iter().map(|axis| axis.to_string()).collect();
+    let count = axes.len();
+    let first = Basis::new(count, 2, &LENGTHS).ok_or(OnnxError::Axes(count, LENGTHS.len()))?;
     let run = |basis: Basis| Traced::capture(axes.clone(), basis, &build, &forward);
-    let basis = |degree: usize, lengths: &[usize]| {
-        let basis = Basis::new(axes.len(), degree, lengths);
-        basis.ok_or(OnnxError::Axes(axes.len(), lengths.len()))
-    };
-    let traced = match run(basis(2, &LENGTHS)?) {
-        Err(error) if panicked(&error) => elsewhere(error, |lengths| run(basis(2, lengths)?)),
-        Err(error @ OnnxError::Extent { .. }) if axes.len() > 2 => {
-            basis(3, &LENGTHS).and_then(run).map_err(|_| error)
-        }
-        traced => traced,
-    }?;
+    let traced = run(first).or_else(|error| elsewhere(error, count, run))?;
     traced.named()
 }
 
-/// Whether the forward panicked.
-fn panicked(error: &OnnxError) -> bool {
-    matches!(error, OnnxError::Sizes { .. })
-}
-
-/// What `run` finds at shorter or at longer lengths, after `error` at the usual ones; what is no panic says
-/// more than one.
+/// What `run` finds at other lengths of so many axes, after `error` at the usual ones: at shorter or longer
+/// ones after a panic; of products of three after a length that is none of two; then of quotients. What is
+/// no panic says more than one.
 fn elsewhere(
     mut error: OnnxError,
-    run: impl Fn(&[usize]) -> Result<Traced, OnnxError>,
+    axes: usize,
+    run: impl Fn(Basis) -> Result<Traced, OnnxError>,
 ) -> Result<Traced, OnnxError> {
-    for lengths in [&SHORT[..], &LONG] {
-        match run(lengths) {
-            Err(other) if panicked(&other) => {}
+    let sums = |of: &[(usize, &[usize])]| -> Vec<Option<Basis>> {
+        of.iter().map(|(degree, lengths)| Basis::new(axes, *degree, lengths)).collect()
+    };
+    let sums = match &error {
+        OnnxError::Sizes { .. } => sums(&[(2, &SHORT), (2, &LONG)]),
+        OnnxError::Extent { .. } if axes > 2 => sums(&[(3, &LENGTHS)]),
+        OnnxError::Extent { .. } => vec![],
+        _ => return Err(error),
+    };
+    let quotients = DIVIDED.iter().map(|(start, step)| Basis::dividing(axes, *start, *step));
+    for basis in sums.into_iter().chain(quotients).flatten() {
+        match run(basis) {
+            Err(OnnxError::Sizes { .. }) => {}
             Err(other) => error = other,
             traced => return traced,
         }
@@ -188,14 +193,26 @@ impl Traced {
         let mut traced = Self { axes, basis, programs, extents: Vec::new(), labels: Vec::new() };
         for index in 0..traced.program().values().len() {
             let rank = traced.program().values()[index].shape.num_dims();
-            let of = |axis: usize| {
-                let length = |program: &Program| program.values()[index].shape[axis] as i64;
-                traced.solve(length).map_err(|found| traced.misfit(index, axis, found))
-            };
-            let extents = (0..rank).map(of).collect::<Result<_, _>>()?;
+            let extents = (0..rank).map(|axis| traced.length_of(index, axis));
+            let extents = extents.collect::<Result<_, _>>()?;
             traced.extents.push(extents);
         }
         Ok(traced)
+    }
+
+    /// The form of an axis of a value, when those of all values before it are known.
+    fn length_of(&mut self, value: usize, axis: usize) -> Result<Extent, OnnxError> {
+        let lengths = self.programs.iter().map(|p| p.values()[value].shape[axis] as i64);
+        let lengths: Vec<i64> = lengths.collect();
+        let near = match self.program().values()[value].origin {
+            Origin::Node(node) => {
+                let read = self.program().nodes()[node].inputs.iter();
+                read.filter_map(|id| self.extents.get(id.index())).flatten().cloned().collect()
+            }
+            _ => vec![],
+        };
+        let form = self.basis.solve_or_divide(&lengths, &near);
+        form.ok_or_else(|| self.misfit(value, axis, lengths))
     }
 
     /// Itself, if no two of inputs, outputs and parameters have the same name.
@@ -253,19 +270,26 @@ impl Traced {
     }
 
     /// The error about a number of an operation that has no form.
-    pub(super) fn no_form(&self, what: String, node: usize, found: Vec<i64>) -> OnnxError {
+    pub(super) fn no_form(&self, what: String, node: usize, mut found: Vec<i64>) -> OnnxError {
         let node = &self.program().nodes()[node];
-        let sizes = (0..self.programs.len()).map(|at| self.basis.describe(&self.axes, at));
+        found.truncate(SHOWN);
+        let sizes = (0..found.len()).map(|at| self.basis.describe(&self.axes, at));
         let sizes = sizes.collect::<Vec<_>>().join("; ");
         let (operation, part) = (node.name.clone(), place(self.program(), node));
         OnnxError::Extent { what, operation, part, found, sizes }
     }
 
     fn misfit(&self, value: usize, axis: usize, found: Vec<i64>) -> OnnxError {
-        let made =
-            |node: &mixlab_ops::capture::Node| node.outputs.iter().any(|out| out.index() == value);
-        let node = self.program().nodes().iter().position(made);
-        let node = node.expect("only operations make lengths of their own");
-        self.no_form(format!("axis {axis} of the result"), node, found)
+        // Data that the forward carries have lengths of their own; what reads them is found.
+        let made = |node: &Node| node.outputs.iter().any(|out| out.index() == value);
+        let read = |node: &Node| node.inputs.iter().any(|input| input.index() == value);
+        let position = |of: &dyn Fn(&Node) -> bool| self.program().nodes().iter().position(of);
+        match position(&made) {
+            Some(node) => self.no_form(format!("axis {axis} of the result"), node, found),
+            None => {
+                let node = position(&read).expect("what nothing reads is pruned");
+                self.no_form(format!("axis {axis} of a constant"), node, found)
+            }
+        }
     }
 }

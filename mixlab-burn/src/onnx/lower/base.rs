@@ -3,6 +3,7 @@
 use burn::tensor::TensorData;
 use burn_ir::{BaseOperationIr, OperationIr, TensorIr};
 
+use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{lengths, reshape};
 use super::{Lowered, Site};
@@ -113,7 +114,7 @@ impl Site<'_> {
             | OperationIr::BaseBool(BaseOperationIr::RepeatDim(op)) => op.times as i64,
             _ => unreachable!("all captures have the same operations"),
         })?;
-        let one = self.traced.basis.fixed(1);
+        let one = Extent::fixed(1);
         let rank = out.shape.num_dims();
         let times: Vec<_> =
             (0..rank).map(|axis| if axis == dim { times.clone() } else { one.clone() }).collect();

@@ -56,7 +56,7 @@ pub(super) fn lower(traced: &Traced, id: ValueId, graph: &mut Graph) -> Result<S
         let value = graph.node("Cast", &[&value], to);
         return Ok(graph.node("Expand", &[&value, &shape], vec![]));
     }
-    let places = counted(traced, graph, &traced.basis.fixed(0), &count)?;
+    let places = counted(traced, graph, &Extent::fixed(0), &count)?;
     let (step, start) = (graph.ints(&[step]), length(traced, graph, &start)?);
     let apart = graph.node("Mul", &[&places, &step], vec![]);
     let places = graph.node("Add", &[&apart, &start], vec![]);

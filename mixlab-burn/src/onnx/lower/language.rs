@@ -148,7 +148,7 @@ impl Site<'_> {
     /// the last key.
     fn positions(&mut self, q: &TensorIr, k: &TensorIr) -> Result<[String; 2], OnnxError> {
         let [tq, tk] = [q, k].map(|x| self.extents(x)[2].clone());
-        let zero = self.traced.basis.fixed(0);
+        let zero = Extent::fixed(0);
         let rows = counted(self.traced, self.graph, &tk.minus(&tq), &tk)?;
         let columns = counted(self.traced, self.graph, &zero, &tk)?;
         let column = self.graph.shared("query_positions", rows.clone(), |graph| {
@@ -214,7 +214,7 @@ impl Site<'_> {
         let axis = || vec![Attribute::Int("axis", -1)];
         let pairs = self.graph.node("Concat", &[&first, &second], axis());
         let mut to = extents[..3].to_vec();
-        to.push(self.traced.basis.fixed(turns));
+        to.push(Extent::fixed(turns));
         let shape = super::shape::reshape(self.traced, self.graph, &extents[..3], &to)?;
         let turned = self.op("Reshape", &[&pairs, &shape]);
         if turns == width {

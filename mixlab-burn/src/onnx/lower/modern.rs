@@ -42,7 +42,7 @@ impl Site<'_> {
     /// `[T, R/2]` are for.
     pub(super) fn rotary(&mut self, op: &Rope, x: &TensorIr, [cos, sin]: [String; 2]) -> Lowered {
         let extents = self.extents(x);
-        let zero = self.traced.basis.fixed(0);
+        let zero = Extent::fixed(0);
         let steps = counted(self.traced, self.graph, &zero, &extents[2])?;
         let rows: [Extent; 2] = [extents[0].clone(), extents[2].clone()];
         let rows = lengths(self.traced, self.graph, &rows)?;

@@ -1,8 +1,10 @@
 //! Operations that Burn has for its modules.
 
 use burn::tensor::{DType, Shape, TensorData};
-use burn_ir::{DeformConv2dOpIr, InterpolateModeIr, InterpolateOpIr, ModuleOperationIr, TensorIr};
-use mixlab_ops::capture::ValueId;
+use burn_ir::{
+    DeformConv2dOpIr, InterpolateModeIr, InterpolateOpIr, ModuleOperationIr, OperationIr, TensorIr,
+};
+use mixlab_ops::capture::{Node, Program, ValueId};
 
 use super::super::graph::Attribute;
 use super::shape::{length, lengths};
@@ -35,6 +37,9 @@ fn window_of(
 impl Site<'_> {
     pub(super) fn module(&mut self, op: &ModuleOperationIr) -> Lowered {
         use ModuleOperationIr as Op;
+        if self.depends_on_sizes(op) {
+            return self.whole_window(op);
+        }
         match op {
             Op::Linear(op) => {
                 let y = self.product(&op.x, &op.weight)?;
@@ -111,6 +116,52 @@ impl Site<'_> {
             Op::Attention(op) => self.burn_attention(op),
             _ => Err(self.unsupported("no lowering is written for it")),
         }
+    }
+
+    /// Whether an attribute that is no length of the result is another at other sizes.
+    fn depends_on_sizes(&self, op: &ModuleOperationIr) -> bool {
+        use ModuleOperationIr::{AdaptiveAvgPool1d, AdaptiveAvgPool2d, Interpolate};
+        let of_result = matches!(op, AdaptiveAvgPool1d(_) | AdaptiveAvgPool2d(_) | Interpolate(_));
+        let here = &self.node().attributes;
+        let other = |program: &Program| program.nodes()[self.index].attributes != *here;
+        !of_result && self.traced.programs().iter().any(other)
+    }
+
+    /// A pool whose window is the image, whatever size that has.
+    fn whole_window(&mut self, op: &ModuleOperationIr) -> Lowered {
+        use ModuleOperationIr as Op;
+        let pool = |node: &Node| match &node.operation {
+            OperationIr::Module(Op::AvgPool1d(op)) if op.padding == 0 => {
+                Some((vec![op.kernel_size], op.x.clone()))
+            }
+            OperationIr::Module(Op::AvgPool2d(op)) if op.padding == [0, 0] => {
+                Some((op.kernel_size.into(), op.x.clone()))
+            }
+            OperationIr::Module(Op::MaxPool1d(op)) if op.padding == 0 => {
+                Some((vec![op.kernel_size], op.x.clone()))
+            }
+            OperationIr::Module(Op::MaxPool2d(op)) if op.padding == [0, 0] => {
+                Some((op.kernel_size.into(), op.x.clone()))
+            }
+            _ => None,
+        };
+        let whole = |program: &Program| {
+            let node = &program.nodes()[self.index];
+            let one = program.value(node.outputs[0]).shape[2..].iter().all(|length| *length == 1);
+            one && pool(node).is_some_and(|(kernel, x)| kernel[..] == x.shape[2..])
+        };
+        if !self.traced.programs().iter().all(whole) {
+            return Err(self.unsupported(
+                "an attribute of it depends on sizes, and it is no pool over all of an image",
+            ));
+        }
+        let (_, x) = pool(self.node()).expect("it is a pool");
+        let name = match op {
+            Op::AvgPool1d(_) | Op::AvgPool2d(_) => "GlobalAveragePool",
+            _ => "GlobalMaxPool",
+        };
+        let x = self.input(&x)?;
+        Ok(self.op(name, &[&x]))
     }
 
     fn convolution(

@@ -3,6 +3,7 @@
 use burn::tensor::{DType, IndexingUpdateOp};
 use burn_ir::{GatherNdOpIr, ScatterNdOpIr, ScatterOpIr, SelectAssignOpIr, TensorIr, UnfoldOpIr};
 
+use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{counted, lengths};
 use super::{Lowered, Site};
@@ -11,7 +12,7 @@ impl Site<'_> {
     /// The windows along an axis, one of its own at the end for what is in them.
     pub(super) fn unfold(&mut self, op: &UnfoldOpIr) -> Lowered {
         let x = self.input(&op.input)?;
-        let (zero, count) = (self.traced.basis.fixed(0), self.extents(&op.out)[op.dim].clone());
+        let (zero, count) = (Extent::fixed(0), self.extents(&op.out)[op.dim].clone());
         let first = counted(self.traced, self.graph, &zero, &count)?;
         let (step, last) = (self.graph.ints(&[op.step as i64]), self.graph.ints(&[-1]));
         let first = self.op("Mul", &[&first, &step]);

@@ -1,7 +1,7 @@
 //! Lengths in a graph: as constants where they are, else computed from the shapes of inputs.
 
 use super::super::OnnxError;
-use super::super::extent::Extent;
+use super::super::extent::{Extent, Quotient};
 use super::super::graph::{Attribute, Graph, Place};
 use super::super::trace::Traced;
 
@@ -16,8 +16,8 @@ pub(super) fn length(
     }
     let (constant, terms) = extent.terms();
     let mut sum: Option<String> = None;
-    for (place, factor) in terms {
-        let mut term = product(traced, graph, place)?;
+    for (factors, factor) in terms {
+        let mut term = product(traced, graph, factors)?;
         if factor != 1 {
             term = shared(graph, "Mul", &term, factor);
         }
@@ -40,18 +40,26 @@ fn shared(graph: &mut Graph, op: &str, x: &str, value: i64) -> String {
     })
 }
 
-/// The product of axes at `place` of the basis.
-fn product(traced: &Traced, graph: &mut Graph, place: usize) -> Result<String, OnnxError> {
-    let [first, rest @ ..] = traced.basis.product(place) else {
-        unreachable!("only the constant has no factors")
-    };
-    let mut all = axis_length(traced, graph, *first)?;
+/// The product of axes and quotients.
+fn product(traced: &Traced, graph: &mut Graph, factors: &[usize]) -> Result<String, OnnxError> {
+    let [first, rest @ ..] = factors else { unreachable!("only the constant has no factors") };
+    let mut all = factor_length(traced, graph, *first)?;
     for axis in rest {
-        let axis = axis_length(traced, graph, *axis)?;
+        let axis = factor_length(traced, graph, *axis)?;
         let key = format!("Mul {all} {axis}");
         all = graph.shared("length", key, |graph| graph.node("Mul", &[&all, &axis], vec![]));
     }
     Ok(all)
+}
+
+/// The value of an axis, or of a quotient.
+fn factor_length(traced: &Traced, graph: &mut Graph, number: usize) -> Result<String, OnnxError> {
+    let Some(Quotient { of, plus, by }) = traced.basis.quotient(number) else {
+        return axis_length(traced, graph, number);
+    };
+    // Division of ONNX drops what is behind the point, and no length is negative.
+    let whole = length(traced, graph, &of.plus(&Extent::fixed(*plus)))?;
+    Ok(shared(graph, "Div", &whole, *by))
 }
 
 /// The length of a dynamic axis: off the first input that has it, or that has it beside other lengths.
@@ -63,7 +71,7 @@ fn axis_length(traced: &Traced, graph: &mut Graph, axis: usize) -> Result<String
     let beside = |extent: &Extent| {
         let rest = extent.minus(&wanted);
         let mut others = rest.terms().1;
-        extent.has(&wanted) && others.all(|(place, _)| !traced.basis.product(place).contains(&axis))
+        extent.has(&wanted) && others.all(|(factors, _)| !factors.contains(&axis))
     };
     let found = find(traced, beside).ok_or_else(|| OnnxError::Axis { axis: name.clone() });
     let (input, place) = found?;

@@ -21,7 +21,7 @@ impl Site<'_> {
                 continue;
             }
             // Back from the last to the first, and to before the first of all.
-            let back = |at: &Extent| at.minus(&self.traced.basis.fixed(1));
+            let back = |at: &Extent| at.minus(&Extent::fixed(1));
             let [from, to] = if step > 0 { [start, end] } else { [back(&end), back(&start)] };
             starts.push(position(self.traced, self.graph, &from, length)?);
             ends.push(match to.constant() {
@@ -137,7 +137,7 @@ impl Site<'_> {
     }
 
     fn fixed(&self, value: i64) -> Extent {
-        self.traced.basis.fixed(value)
+        Extent::fixed(value)
     }
 }
 
