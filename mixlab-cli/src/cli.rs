@@ -11,10 +11,12 @@ mod profiles;
 mod race;
 mod validate;
 
+use std::any::TypeId;
 use std::ffi::OsString;
 use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::backend::Compute;
@@ -45,13 +47,14 @@ pub struct Cli {
 
 impl Cli {
     /// Reads a whole command line. What follows a flag that takes a value is its value, a negative
-    /// number too: if it does not fit, the value is what is wrong, not an argument `-1`.
+    /// number too: if it does not fit, the value is what is wrong, not an argument `-1`. No path is `-`.
     pub fn parse_all(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let negative = |arg: Arg| {
             let takes_value = arg.get_action().takes_values() && !arg.is_positional();
-            if takes_value { arg.allow_negative_numbers(true) } else { arg }
+            place(if takes_value { arg.allow_negative_numbers(true) } else { arg })
         };
         let command = Self::command()
+            .mut_args(place)
             .mut_subcommands(|command| command.mut_args(negative))
             .mut_subcommand("arch_race", |race| race.mut_args(race::only_new));
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
@@ -148,6 +151,17 @@ pub struct Man {
     pub folder: PathBuf,
 }
 
+/// `arg`, whose value, if it is a path, is not `-`: commands print beside what they write, and some
+/// read a file more than once.
+fn place(arg: Arg) -> Arg {
+    let named = |path: PathBuf| {
+        let hint = "name `/dev/stdin` or `/dev/stdout`, or `./-` for a file of that name";
+        if path.as_os_str() == "-" { Err(hint) } else { Ok(path) }
+    };
+    let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    if is_path { arg.value_parser(PathBufValueParser::new().try_map(named)) } else { arg }
+}
+
 /// A whole number.
 pub fn whole(text: &str) -> Result<usize, String> {
     text.parse().map_err(|error: ParseIntError| match error.kind() {
@@ -161,5 +175,39 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".into()),
         Err(_) if text.starts_with('-') => Err("must be at least 1".into()),
         number => number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_of_any_command_is_a_hyphen() {
+        let refused = |words: &[&str]| {
+            let words: Vec<OsString> =
+                ["mixlab-cli"].iter().chain(words).map(OsString::from).collect();
+            let error = Cli::parse_all(&words).err().unwrap_or_else(|| panic!("{words:?}"));
+            assert!(error.to_string().contains("/dev/stdout"), "{words:?}: {error}");
+        };
+        let mut seen = 0;
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments() {
+                if arg.get_value_parser().type_id() == TypeId::of::<PathBuf>() {
+                    let flag = arg.get_long().map(|long| format!("--{long}"));
+                    let words: Vec<&str> = [command.get_name()]
+                        .into_iter()
+                        .chain(flag.as_deref())
+                        .chain(["-"])
+                        .collect();
+                    refused(&words);
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen}");
+        refused(&["--cpuprofile", "-", "count", "--config", "c.json"]);
+        let named = ["mixlab-cli", "count", "--config", "./-"].map(OsString::from);
+        assert!(Cli::parse_all(&named).is_ok());
     }
 }

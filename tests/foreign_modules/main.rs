@@ -4,11 +4,13 @@
 //! An MLP, convolution nets, Burn's transformers, recurrent cells, an op that only has a reference, and Burn's
 //! operations one by one.
 
+mod architectures;
 mod further;
 mod layers;
 mod net;
 mod nets;
 mod operations;
+mod sequences;
 mod strided;
 mod windows;
 
@@ -178,6 +180,8 @@ fn main() {
     layers::all(folder);
     windows::all(folder);
     strided::all(folder);
+    architectures::all(folder);
+    sequences::all(folder);
     operations::all(folder);
     further::all(folder);
 }

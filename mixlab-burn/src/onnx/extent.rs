@@ -209,11 +209,13 @@ fn distinct(axes: usize, lengths: &[usize], state: &mut u64) -> Vec<usize> {
     (0..axes).map(&mut draw).collect()
 }
 
-/// Sizes of which each axis takes each of `lengths` once.
+/// Sizes of which each axis takes each of `lengths` once, and that are all different at any time.
 fn permuted(axes: usize, lengths: &[usize], state: &mut u64) -> Vec<Vec<usize>> {
-    let orders: Vec<_> = (0..axes).map(|_| distinct(lengths.len(), lengths, state)).collect();
-    let at = |at: usize| orders.iter().map(|order| order[at]).collect();
-    (0..lengths.len()).map(at).collect()
+    let order = distinct(lengths.len(), lengths, state);
+    let places: Vec<usize> = (0..lengths.len()).collect();
+    let starts = distinct(axes, &places, state);
+    let at = |at: usize| starts.iter().map(|start| order[(start + at) % order.len()]).collect();
+    (0..order.len()).map(at).collect()
 }
 
 /// The inverse of a square matrix (Gauss and Jordan, with the largest pivot); none if it has none.
@@ -290,6 +292,12 @@ mod tests {
             sizes.sort();
             sizes.dedup();
             assert_eq!(sizes.len(), basis.sizes.len());
+        }
+        for (start, step) in DIVIDED {
+            let sizes = Basis::dividing(MOST_DIVIDED, start, step).unwrap().sizes;
+            let differ =
+                |one: &Vec<usize>| one.iter().enumerate().all(|(i, n)| !one[..i].contains(n));
+            assert!(sizes.iter().all(differ));
         }
         assert!(Basis::new(LENGTHS.len() + 1, 2, &LENGTHS).is_none());
     }

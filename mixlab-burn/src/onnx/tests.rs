@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param, ParamId};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::conv::{Conv1d, Conv1dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig1d};
 use burn::tensor::backend::Backend;
-use burn::tensor::module::interpolate;
+use burn::tensor::module::{avg_pool1d, interpolate};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{FloatDType, Int, IntDType, Tensor};
 use burn_flex::Flex;
@@ -211,6 +212,39 @@ fn what_takes_no_short_rows_is_captured_at_long_lengths() {
     assert!(shares.contains("which is no sum of products of axes"), "{shares}");
     let message = from(2000, 1).expect("it takes longer ones");
     assert!(message.contains("panicked") && message.contains("61 to 1800"), "{message}");
+}
+
+#[test]
+fn windows_that_depend_on_lengths_are_exported_if_they_are_the_whole() {
+    let pooled = |less: usize| {
+        let build = |device: &_| Inner { up: LinearConfig::new(1, 4).init(device) };
+        let traced = trace(&["length"], build, |module, trace| {
+            let x = module.up.forward(trace.float("x", [Dim::from(1), "length".into(), 1.into()]));
+            let window = x.dims()[1] - less;
+            trace.output("y", avg_pool1d(x.swap_dims(1, 2), window, 1, 0, true, false));
+        });
+        traced.unwrap().check(Profile::Portable).err().map(|error| error.to_string())
+    };
+    assert_eq!(pooled(0), None);
+    let message = pooled(1).expect("its window is another at each length");
+    for part in ["avg_pool1d", "depends on sizes", "`up.weight`", "f32[1, 4, "] {
+        assert!(message.contains(part), "{part} is missing: {message}");
+    }
+}
+
+#[test]
+fn padding_that_depends_on_a_length_is_refused() {
+    let build = |device: &_| -> Conv1d<_> {
+        let same = Conv1dConfig::new(1, 1, 3).with_padding(PaddingConfig1d::Same);
+        same.with_stride(2).init(device)
+    };
+    let traced = trace(&["length"], build, |module, trace| {
+        let x = trace.float("x", [Dim::from(1), 1.into(), "length".into()]);
+        trace.output("y", module.forward(x));
+    });
+    let refused = traced.and_then(|traced| traced.check(Profile::Portable));
+    let message = refused.expect_err("even rows get more at their end").to_string();
+    assert!(message.contains("conv1d") && message.contains("another course"), "{message}");
 }
 
 #[test]

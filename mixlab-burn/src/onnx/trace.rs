@@ -151,15 +151,16 @@ fn elsewhere(
         OnnxError::Extent { .. } => vec![],
         _ => return Err(error),
     };
-    let quotients = DIVIDED.iter().map(|(start, step)| Basis::dividing(axes, *start, *step));
-    for basis in sums.into_iter().chain(quotients).flatten() {
+    for basis in sums.into_iter().flatten() {
         match run(basis) {
             Err(OnnxError::Sizes { .. }) => {}
             Err(other) => error = other,
             traced => return traced,
         }
     }
-    Err(error)
+    let quotients = DIVIDED.iter().map(|(start, step)| Basis::dividing(axes, *start, *step));
+    let panicked = |traced: &Result<_, _>| matches!(traced, Err(OnnxError::Sizes { .. }));
+    quotients.flatten().map(run).find(|traced| !panicked(traced)).unwrap_or(Err(error))
 }
 
 impl Traced {

@@ -6,8 +6,9 @@ use burn_ir::{
 };
 use mixlab_ops::capture::{Node, Program, ValueId};
 
+use super::super::extent::Extent;
 use super::super::graph::Attribute;
-use super::shape::{length, lengths};
+use super::shape::{counted, length, lengths};
 use super::{Lowered, Site};
 
 fn longs(values: &[usize]) -> Vec<i64> {
@@ -298,24 +299,51 @@ impl Site<'_> {
         if to[2..].iter().all(|length| *length == 1) {
             return Ok(self.op("GlobalAveragePool", &[&y]));
         }
-        let from: Option<Vec<i64>> = self.extents(x)[2..].iter().map(|n| n.constant()).collect();
-        let from = from.ok_or_else(|| self.unsupported("windows of images of any size are not"))?;
         let rank = to.num_dims();
-        let sizes = || from.iter().zip(&to[2..]).map(|(from, to)| (*from, *to as i64));
-        if sizes().all(|(from, to)| from % to == 0) {
-            let sizes: Vec<i64> = sizes().map(|(from, to)| from / to).collect();
+        let from = self.extents(x)[2..].to_vec();
+        let fixed: Option<Vec<i64>> = from.iter().map(Extent::constant).collect();
+        let sizes = |from: &[i64]| -> Option<Vec<i64>> {
+            let pairs = from.iter().zip(&to[2..]).map(|(from, to)| (*from, *to as i64));
+            pairs.map(|(from, to)| (from % to == 0).then(|| from / to)).collect()
+        };
+        if let Some(sizes) = fixed.as_deref().and_then(sizes) {
             let shape =
                 ["kernel_shape", "strides"].map(|name| Attribute::Ints(name, sizes.clone()));
             return Ok(self.graph.node("AveragePool", &[&y], shape.into()));
         }
-        for (index, (from, to)) in sizes().enumerate() {
-            let shares = self.graph.constant(&shares(from, to, x.dtype));
+        for (index, (from, to)) in from.iter().zip(&to[2..]).enumerate() {
+            let shares = match from.constant() {
+                Some(from) => self.graph.constant(&shares(from, *to as i64, x.dtype)),
+                None => self.computed_shares(from, *to as i64, x.dtype)?,
+            };
             let is_last = index + 3 == rank;
             y = if is_last { y } else { self.transposed(&y, rank) };
             y = self.op("MatMul", &[&y, &shares]);
             y = if is_last { y } else { self.transposed(&y, rank) };
         }
         Ok(y)
+    }
+
+    /// [`shares`] of an axis of any length.
+    fn computed_shares(&mut self, from: &Extent, to: i64, dtype: DType) -> Lowered {
+        let count = length(self.traced, self.graph, from)?;
+        let places = counted(self.traced, self.graph, &Extent::fixed(0), from)?;
+        let [column, windows] = [self.graph.ints(&[1]), self.graph.ints(&[to])];
+        let places = self.op("Unsqueeze", &[&places, &column]);
+        let [first, next] = [0, 1].map(|by| {
+            let numbers = self.graph.ints(&(by..to + by).collect::<Vec<_>>());
+            self.op("Mul", &[&numbers, &count])
+        });
+        let start = self.op("Div", &[&first, &windows]);
+        let rounding = self.graph.ints(&[to - 1]);
+        let end = self.op("Add", &[&next, &rounding]);
+        let end = self.op("Div", &[&end, &windows]);
+        let [late, early] =
+            [self.op("GreaterOrEqual", &[&places, &start]), self.op("Less", &[&places, &end])];
+        let within = self.op("And", &[&late, &early]);
+        let sizes = self.op("Sub", &[&end, &start]);
+        let [within, sizes] = [self.cast(&within, dtype)?, self.cast(&sizes, dtype)?];
+        Ok(self.op("Div", &[&within, &sizes]))
     }
 }
 
