@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{MAGIC, ShardError};
 use crate::data::format::{Format, of as format_of};
 
+const BIG_ENDIAN: &str = "token ids in the other byte order (big-endian)";
 const SWAPPED: &str = "write its numbers in little-endian order, as numpy does with the type `<u2`";
 const WIDE: &str = "ids are stored in 16 bits here: tokenize the text anew with `prepare` and a vocabulary of at most 65,536 tokens";
 const UNPACKED: &str = "unpack it first: shards are read at many places";
@@ -60,7 +61,7 @@ fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
         return Some((what, hint));
     }
     if [MAGIC, OF_LLM_C[0].0].contains(&number.swap_bytes()) {
-        return Some(("token ids in the other byte order (big-endian)", SWAPPED));
+        return Some((BIG_ENDIAN, SWAPPED));
     }
     if let Some((_, what, hint)) = OTHERS.iter().find(|(start, ..)| head.starts_with(start)) {
         return Some((what, hint));
@@ -82,6 +83,14 @@ fn named(head: &[u8]) -> Option<(&'static str, &'static str)> {
         Format::Foreign { what, .. } if what.starts_with("no ") => None,
         Format::Foreign { what, .. } => Some((what, SHARDS)),
     }
+}
+
+/// What `ids`, of which some are not below `vocab_size`, are in the other byte order: ids, if all of many
+/// would be below it.
+pub(super) fn swapped(ids: &[u16], vocab_size: usize) -> Option<(&'static str, &'static str)> {
+    const MANY: usize = 64;
+    let fit = ids.iter().all(|id| usize::from(id.swap_bytes()) < vocab_size);
+    (ids.len() >= MANY && fit).then_some((BIG_ENDIAN, SWAPPED))
 }
 
 /// Whether these are numbers of 32 bits that may be ids: many, several of them, and none with more than

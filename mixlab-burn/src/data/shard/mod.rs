@@ -137,14 +137,17 @@ impl Shard {
 
     /// That one of `tokens`, which begin at position `start`, is outside the vocabulary.
     fn outside(&self, start: usize, tokens: &[u16], vocab_size: usize) -> ShardError {
+        let all = self.read().unwrap_or_else(|_| tokens.to_vec());
+        if let Some((what, hint)) = foreign::swapped(&all, vocab_size) {
+            return ShardError::Foreign { path: self.path.clone(), what, hint };
+        }
         let found = tokens.iter().position(|id| usize::from(*id) >= vocab_size);
         let at = found.expect("the largest is outside");
-        let largest = |tokens: &[u16]| tokens.iter().copied().max().unwrap_or_default();
         ShardError::Vocabulary {
             path: self.path.clone(),
             position: start + at,
             id: tokens[at],
-            largest: self.read().map_or_else(|_| largest(tokens), |all| largest(&all)),
+            largest: all.iter().copied().max().unwrap_or_default(),
             vocab_size,
         }
     }

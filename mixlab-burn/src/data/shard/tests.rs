@@ -139,3 +139,20 @@ fn the_first_id_outside_the_vocabulary_is_named() {
     assert!(error.contains("1.bin` has token id `300` at position `1`"), "{error}");
     assert!(error.contains("more than `65535`"), "{error}");
 }
+
+#[test]
+fn ids_in_the_other_byte_order_are_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.bin");
+    let error = |ids: &mut dyn Iterator<Item = u16>| {
+        std::fs::write(&path, ids.flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+        let shard = Shard::open(&path, Layout::Raw).unwrap();
+        check_vocabulary(&[shard], 256).unwrap_err().to_string()
+    };
+    let swapped = error(&mut (0..900).map(|i| i % 256));
+    assert!(swapped.contains("big-endian") && swapped.contains("`<u2`"), "{swapped}");
+    // Of few nothing is known, and with one that fits in neither order it is none.
+    for few in [error(&mut (0..63)), error(&mut (0..900).map(|i| i % 257))] {
+        assert!(few.contains("has token id `256` at position `1`"), "{few}");
+    }
+}
