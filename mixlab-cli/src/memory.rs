@@ -16,10 +16,10 @@ use crate::profile::heap;
 /// What a step was estimated to need, and what would change that.
 static EXPECTED: OnceLock<(String, String)> = OnceLock::new();
 
-/// The way out of a full memory of the machine.
+/// The way out of a full memory.
 static HINT: OnceLock<&str> = OnceLock::new();
 
-/// Sets the way out of a full memory of the machine, for a command that does not train.
+/// Sets the way out of a full memory, for a command that does not train.
 pub fn hint(hint: &'static str) {
     let _ = HINT.set(hint);
 }
@@ -53,8 +53,11 @@ pub fn check<K: Block>(
 
 /// What is said of memory that is full: the estimate of [`check`], if it was made, and the way out.
 pub fn expected() -> (String, String) {
-    let hint = "lower `training.batch_tokens` or `model_dim`; others may be using the device too";
-    EXPECTED.get().cloned().unwrap_or_else(|| (String::new(), hint.into()))
+    const LOWER: &str = "lower `training.batch_tokens` or `model_dim`";
+    EXPECTED.get().cloned().unwrap_or_else(|| {
+        let hint = HINT.get().unwrap_or(&LOWER);
+        (String::new(), format!("{hint}; others may be using the device too"))
+    })
 }
 
 /// What a training step takes at `place`.

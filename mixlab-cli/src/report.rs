@@ -90,7 +90,7 @@ pub fn model<K: Block>(plan: &Plan<K>) -> String {
 pub fn config<K: Block>(plan: &Plan<K>) -> String {
     let t = &plan.training;
     let (sizes, steps) = match t.phases.len() {
-        0 => (String::new(), format!("steps={} lr={}", t.steps, shortest(t.lr))),
+        0 => (String::new(), format!("steps={} lr={}", t.steps, shortest_f32(t.lr))),
         n => (format!("phases={n} "), format!("steps={}", t.steps)),
     };
     format!(

@@ -51,6 +51,7 @@
 //! | [`fn@cross_entropy`], [`capped_cross_entropy`] | softmax cross-entropy of each target in nats; in training its gradient is written with it | `[N, V]`, ids `[N]` → `[N]` | | ◆▲ |
 //! | [`fn@dropout`] | masks that are functions of seed, step and place | `[…, C]` → the same | Srivastava et al., 2014; Salmon et al., 2011 | ◆▲ |
 //! | [`fn@insert`] | new steps in a buffer, in place where nobody else holds it | `[B, H, R, hd]`, `[B, H, T, hd]` → the buffer | keys and values of new tokens | |
+//! | [`leading`] | the first steps of a buffer, a view of it | `[B, H, R, hd]` → `[B, H, steps, hd]` | those of all tokens so far | |
 //! | [`clip_factor`] | factor that clips the norm of all gradients, and that norm; for updates | gradients of any shapes → `[2]` | Pascanu et al., 2013 | ▲ |
 //! | [`fn@adamw`] | updates; several tensors a launch | weights, gradients, moments → the new ones | Kingma and Ba, 2015; Loshchilov and Hutter, 2019 | ▲ |
 //! | [`momentum`], [`orthogonalize`], [`muon_step`] | the same of Muon | matrices of one shape `[S, R, C]` | Jordan et al., 2024 | ▲ |
@@ -109,7 +110,7 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyGradient, capped_cross_entropy
 pub use dropout::{Dropout, dropout};
 pub use embedding::{Embedding, EmbeddingGradient, embedding};
 pub use gradient_norm::{ClipFactor, SquareSum, clip_factor};
-pub use insert::{Insert, insert};
+pub use insert::{Insert, Leading, insert, leading};
 pub use linear::{Linear, LinearGradient, linear, linear_to};
 pub use muon::{Momentum, MuonStep, Orthogonalize, momentum, muon_step, orthogonalize};
 pub use op::{Backend, Op, Tape};

@@ -53,7 +53,7 @@ impl Block for Mlp {
     }
 
     fn plan(spec: &BlockSpec, scope: &mut Scope<'_>) -> Result<Self, Reported> {
-        let slope = spec.leaky_slope.unwrap_or(0.0) as f32;
+        let slope = spec.leaky_slope.unwrap_or(0.0);
         let activation = match spec.activation.as_deref().unwrap_or("silu") {
             "gelu" => Activation::Gelu,
             "relu" => Activation::Relu,

@@ -117,7 +117,7 @@ impl Block for Plain {
             kv_heads: kv_heads?,
             kv_source: kv_source?,
             rope_dims: rope_dims?,
-            qk_gain: spec.qk_gain.map(|gain| gain as f32).filter(|gain| *gain > 0.0),
+            qk_gain: spec.qk_gain.filter(|gain| *gain > 0.0),
             xsa: !parallel && spec.xsa.unwrap_or(false),
             skip_attention: !parallel && spec.skip_attention.unwrap_or(false),
             parallel,

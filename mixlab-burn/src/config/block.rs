@@ -28,7 +28,7 @@ fields! {
         rope_dims: Option<i64> = "0", Rule::Even;
         /// Initial value of a learned gain on the attention scores of `plain`, one for each head; 0
         /// means none.
-        qk_gain: Option<f64> = "0", Rule::AtLeast(0.0);
+        qk_gain: Option<f32> = "0", Rule::AtLeast(0.0);
         /// Removes from the attention output of `plain` its part along the token's own value.
         xsa: Option<bool> = "false";
         /// Keeps the attention weights of `plain`, but leaves attention out.
@@ -47,7 +47,7 @@ fields! {
         activation: Option<String> = "silu",
             Rule::WordOf(&["silu", "gelu", "relu", "leaky_relu_sq"]);
         /// Slope of `leaky_relu_sq` below zero; 0 means the default, with a warning.
-        leaky_slope: Option<f64> = "0.5", Rule::AtLeast(0.0);
+        leaky_slope: Option<f32> = "0.5", Rule::AtLeast(0.0);
         /// Weights of a `custom` block, in the order of the weight file.
         weights: Vec<CustomWeight> = "[]";
         /// Operations of a `custom` block, in the order of execution.

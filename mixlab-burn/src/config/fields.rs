@@ -63,10 +63,6 @@ pub enum Rule {
     AtLeast(f64),
     /// Numbers > the bound.
     Above(f64),
-    /// Numbers ≤ the bound.
-    AtMost(f64),
-    /// Numbers > the first bound and ≤ the second.
-    UpTo(f64, f64),
     /// Numbers from the first bound to the second, both included.
     Within(f64, f64),
     /// Numbers from the first bound, included, to the second, excluded.
@@ -93,8 +89,6 @@ impl Rule {
         match *self {
             Rule::AtLeast(low) => value >= low,
             Rule::Above(low) => value > low,
-            Rule::AtMost(high) => value <= high,
-            Rule::UpTo(low, high) => value > low && value <= high,
             Rule::Within(low, high) => (low..=high).contains(&value),
             Rule::Below(low, high) => (low..high).contains(&value),
             Rule::ZeroOrFrom(low) => value == 0.0 || value >= low,
@@ -129,8 +123,6 @@ impl fmt::Display for Rule {
             Rule::Any | Rule::Trimmed | Rule::Word => Ok(()),
             Rule::AtLeast(low) => write!(f, "≥ {low}"),
             Rule::Above(low) => write!(f, "> {low}"),
-            Rule::AtMost(high) => write!(f, "≤ {high:e}"),
-            Rule::UpTo(low, high) => write!(f, "> {low} and ≤ {high:e}"),
             Rule::Within(low, high) => write!(f, "from {low} to {high}"),
             Rule::Below(low, high) => write!(f, "≥ {low} and < {high}"),
             Rule::ZeroOrFrom(low) => write!(f, "= 0 or ≥ {low}"),
@@ -270,8 +262,6 @@ mod tests {
             [-2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0].map(|value| rule.admits_number(value))
         };
         assert_eq!(admitted(Rule::AtLeast(0.0)), [false, false, true, true, true, true, true]);
-        assert_eq!(admitted(Rule::AtMost(1.0)), [true, true, true, true, true, false, false]);
-        assert_eq!(admitted(Rule::UpTo(0.0, 1.0)), [false, false, false, true, true, false, false]);
         assert_eq!(admitted(Rule::Above(0.0)), [false, false, false, true, true, true, true]);
         assert_eq!(
             admitted(Rule::Within(0.0, 1.0)),

@@ -25,7 +25,7 @@ impl Schedule {
     pub fn new(training: &Training) -> Self {
         let longest = training.phases.last().map_or(training.steps, |phase| phase.steps);
         Self {
-            base: training.lr as f32,
+            base: training.lr,
             steps: training.steps,
             warmdown: training.warmdown_steps.min(longest).min(training.steps),
             phases: training.phases.clone(),
@@ -37,7 +37,7 @@ impl Schedule {
         let start = self.steps - self.warmdown;
         let progress = |step: usize| (step - start) as f32 / self.warmdown as f32;
         if let Some((_, phase)) = self.phase(step) {
-            let lr = phase.lr as f32;
+            let lr = phase.lr;
             let ends = step >= start && self.warmdown > 0;
             return if ends { lr + (0.01 * lr - lr) * progress(step) } else { lr };
         }
@@ -53,7 +53,7 @@ impl Schedule {
         // The rate rises until the warmup or the run ends; a warmdown may cut the warmup short.
         let last = self.steps.saturating_sub(1);
         let top = self.warmup().min(self.steps - self.warmdown).min(last);
-        let phases = self.phases.iter().map(|phase| phase.lr as f32);
+        let phases = self.phases.iter().map(|phase| phase.lr);
         phases.reduce(f32::max).unwrap_or_else(|| self.lr(top).max(self.lr(last)))
     }
 

@@ -83,7 +83,7 @@ impl TestTime {
     pub(super) fn of(spec: &TrainingSpec) -> Option<Self> {
         Some(Self {
             steps: super::positive(spec.ttt_steps)?,
-            lr: spec.ttt_lr.filter(|lr| *lr > 0.0).unwrap_or(1e-5) as f32,
+            lr: spec.ttt_lr.filter(|lr| *lr > 0.0).unwrap_or(1e-5),
             mode: match spec.ttt_mode.as_deref() {
                 Some("lora") => {
                     TestTimeMode::Lora { rank: super::positive(spec.ttt_rank).unwrap_or(4) }

@@ -19,7 +19,7 @@ pub struct Phase {
     /// How many steps.
     pub steps: usize,
     /// Learning rate.
-    pub lr: f64,
+    pub lr: f32,
     /// What the log calls it; `phase-N` if the config gives no label.
     pub label: String,
 }
@@ -49,7 +49,7 @@ pub struct Training {
     /// Optimizer steps.
     pub steps: usize,
     /// Peak learning rate; also what the groups' rates are relative to.
-    pub lr: f64,
+    pub lr: f32,
     /// Constant-rate phases; empty for warmup, hold and cosine.
     pub phases: Vec<Phase>,
     /// Steps of linear decay at the end.
@@ -117,7 +117,7 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
     let beta1 = nonzero(spec.beta1).unwrap_or(0.9);
     let decay = spec.weight_decay.unwrap_or(0.01);
     let group = |lr_field: Option<f32>, decay_field: Option<f32>| Group {
-        lr: nonzero(lr_field).unwrap_or(lr as f32),
+        lr: nonzero(lr_field).unwrap_or(lr),
         weight_decay: nonzero(decay_field).unwrap_or(decay),
     };
     check(spec, problems);
@@ -163,7 +163,6 @@ pub fn plan(spec: &TrainingSpec, seq_len: usize, problems: &mut Problems) -> Tra
         },
     };
     check_decays(spec, &training, problems);
-    warn_of_vanishing_rates(spec, &training, problems);
     warn_of_low_rates(&training, problems);
     training
 }
@@ -191,28 +190,11 @@ fn check_decays(spec: &TrainingSpec, training: &Training, problems: &mut Problem
     }
 }
 
-/// Rates are kept with 32 bits.
-fn warn_of_vanishing_rates(spec: &TrainingSpec, training: &Training, problems: &mut Problems) {
-    let phases = training.phases.iter().enumerate();
-    let mut rates: Vec<_> =
-        phases.map(|(i, phase)| (format!("training.phases[{i}].lr"), phase.lr)).collect();
-    if rates.is_empty() {
-        rates.push(("training.lr".into(), training.lr));
-    }
-    if let (Some(_), Some(lr)) = (training.ttt, spec.ttt_lr) {
-        rates.push(("training.ttt_lr".into(), lr));
-    }
-    for (path, rate) in rates.into_iter().filter(|(_, rate)| *rate > 0.0 && *rate as f32 == 0.0) {
-        let message = format!("`{rate:e}` is 0 in 32 bits: nothing is trained");
-        problems.warn(path, message).hint("make it larger, for example `3e-4`");
-    }
-}
-
 /// Warmup and warmdown may leave no step at the rate that was asked for.
 fn warn_of_low_rates(training: &Training, problems: &mut Problems) {
     const ENOUGH: f32 = 0.9;
     let schedule = Schedule::new(training);
-    let (peak, lr) = (schedule.peak(), training.lr as f32);
+    let (peak, lr) = (schedule.peak(), training.lr);
     if !training.phases.is_empty() || peak >= ENOUGH * lr {
         return;
     }

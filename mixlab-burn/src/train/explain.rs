@@ -113,7 +113,7 @@ fn rate_field(training: &Training, kind: WeightKind) -> &'static str {
         WeightKind::Scalar => ("`training.scalar_lr`", training.scalar),
         WeightKind::Matrix => ("`training.matrix_lr`", training.matrix),
     };
-    match (group.lr == training.lr as f32, training.phases.is_empty()) {
+    match (group.lr == training.lr, training.phases.is_empty()) {
         (false, _) => field,
         (true, true) => "`training.lr`",
         (true, false) => "the `lr` of `training.phases`",

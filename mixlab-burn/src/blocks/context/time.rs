@@ -9,8 +9,8 @@
 use burn::tensor::{DType, Tensor, backend::Backend};
 use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{
-    attention, fading_max, full_attention, insert, lift, lower, matrix_scan_from, retention, rope,
-    scan_from, scan_tv_from,
+    attention, fading_max, full_attention, insert, leading, lift, lower, matrix_scan_from,
+    retention, rope, scan_from, scan_tv_from,
 };
 
 use super::rotation::{Steps, turn};
@@ -109,7 +109,7 @@ impl<B: mixlab_ops::Backend> Flow<B> {
             Some(kept) => kept,
         };
         let buffer = insert(buffer, new, past);
-        (buffer.clone().narrow(2, 0, length), buffer)
+        (leading(buffer.clone(), length), buffer)
     }
 
     /// Causal attention of the queries `q` `[B, H, T, hd]` of this pass over all keys and values so

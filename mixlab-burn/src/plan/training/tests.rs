@@ -24,13 +24,6 @@ fn a_schedule_that_stays_below_its_rate_is_warned_about() {
         (r#""steps": 1"#, "training.steps"),
         (r#""steps": 5"#, "training.steps"),
         (r#""steps": 20"#, ""),
-        (r#""lr": 1e-60"#, "training.lr"),
-        (
-            r#""phases": [{"steps": 9, "lr": 1}, {"steps": 9, "lr": 1e-60}]"#,
-            "training.phases[1].lr",
-        ),
-        (r#""ttt_steps": 1, "ttt_lr": 1e-60"#, "training.ttt_lr"),
-        (r#""ttt_lr": 1e-60"#, ""),
         (r#""steps": 200, "warmdown_steps": 200"#, "training.warmdown_steps"),
         (r#""steps": 200, "warmdown_steps": 120"#, "training.warmdown_steps"),
         (r#""steps": 200, "warmdown_steps": 100"#, ""),

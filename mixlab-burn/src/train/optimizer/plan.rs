@@ -119,7 +119,7 @@ impl OptimizerPlan {
             }
         };
         let weights = layout(module).into_iter().enumerate().map(assign).collect();
-        Self { groups, weights, grad_clip: training.grad_clip, base_lr: training.lr as f32 }
+        Self { groups, weights, grad_clip: training.grad_clip, base_lr: training.lr }
     }
 
     /// The group of a weight, if it is updated.

@@ -4,6 +4,9 @@
 //! A launch whose kernel is still to be compiled is held back, and what comes after it too, in order:
 //! the program goes on and meets the next kernels while threads compile those that it has met. When it
 //! asks for a result, all is there, and what was held is done.
+//!
+//! A task that fails, above all for want of memory, is the last one: CubeCL would go on without it, and
+//! what is computed from memory that was never allocated would be read as if nothing had been.
 
 mod cuda;
 mod store;
@@ -11,10 +14,13 @@ mod store;
 mod tests;
 mod workers;
 
+use core::any::Any;
 use core::fmt::Debug;
 use core::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use cubecl::backtrace::BackTrace;
 use cubecl::bytes::Bytes;
 use cubecl::device::{DeviceId, DeviceService};
 use cubecl::future::DynFut;
@@ -85,6 +91,8 @@ pub struct Server<R: Compile> {
     held: Vec<(Task<R>, StreamId)>,
     /// Data in `held`.
     bytes: usize,
+    /// Why a task failed.
+    failed: Option<String>,
     utilities: Arc<ServerUtilities<Self>>,
 }
 
@@ -127,10 +135,15 @@ impl<R: Runtime> Task<R> {
 impl<R: Compile> Server<R> {
     /// Does `task` now, or in its turn.
     fn take(&mut self, task: Task<R>, stream: StreamId) {
-        if self.held.is_empty() {
-            task.run(&mut self.inner, stream)
-        } else {
-            self.hold(task, stream)
+        if self.held.is_empty() { self.run(task, stream) } else { self.hold(task, stream) }
+    }
+
+    /// Does `task`, unless one before it failed.
+    fn run(&mut self, task: Task<R>, stream: StreamId) {
+        if self.failed.is_none() {
+            let run = AssertUnwindSafe(|| task.run(&mut self.inner, stream));
+            // The panic was told by its hook.
+            self.failed = catch_unwind(run).err().map(|panic| said(&*panic));
         }
     }
 
@@ -144,17 +157,37 @@ impl<R: Compile> Server<R> {
         }
     }
 
-    /// The server, with all done that was asked of it.
-    fn release(&mut self) -> &mut R::Server {
+    /// Does what is held back.
+    fn release(&mut self) {
         if !self.held.is_empty() {
             self.kernels.finish(&mut self.inner);
             self.bytes = 0;
-            for (task, stream) in self.held.drain(..) {
-                task.run(&mut self.inner, stream);
+            for (task, stream) in core::mem::take(&mut self.held) {
+                self.run(task, stream);
             }
         }
-        &mut self.inner
     }
+
+    /// The server, with all done that was asked of it.
+    ///
+    /// # Errors
+    /// If some of it failed: what is in memory means nothing then.
+    fn sound(&mut self) -> Result<&mut R::Server, ServerError> {
+        self.release();
+        match &self.failed {
+            None => Ok(&mut self.inner),
+            Some(reason) => Err(ServerError::Generic {
+                reason: format!("an earlier task of the device failed: {reason}"),
+                backtrace: BackTrace::capture(),
+            }),
+        }
+    }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into()
 }
 
 impl<R: Compile> DeviceService for Server<R> {
@@ -164,7 +197,14 @@ impl<R: Compile> DeviceService for Server<R> {
         let known = ComputeServer::utilities(&inner);
         let (properties, logger) = (known.properties.clone(), known.logger.clone());
         let utilities = ServerUtilities::new(properties, logger, known.clone(), Policy(known));
-        Self { inner, kernels, held: Vec::new(), bytes: 0, utilities: Arc::new(utilities) }
+        Self {
+            inner,
+            kernels,
+            held: Vec::new(),
+            bytes: 0,
+            failed: None,
+            utilities: Arc::new(utilities),
+        }
     }
 
     fn utilities(&self) -> Arc<dyn core::any::Any + Send + Sync> {
@@ -217,7 +257,10 @@ impl<R: Compile> ComputeServer for Server<R> {
         descriptors: Vec<CopyDescriptor>,
         stream: StreamId,
     ) -> DynFut<Result<Vec<Bytes>, ServerError>> {
-        self.release().read(descriptors, stream)
+        match self.sound() {
+            Ok(server) => server.read(descriptors, stream),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
     }
 
     fn write(&mut self, descriptors: Vec<(CopyDescriptor, Bytes)>, stream: StreamId) {
@@ -225,7 +268,10 @@ impl<R: Compile> ComputeServer for Server<R> {
     }
 
     fn sync(&mut self, stream: StreamId) -> DynFut<Result<(), ServerError>> {
-        self.release().sync(stream)
+        match self.sound() {
+            Ok(server) => server.sync(stream),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
     }
 
     fn get_resource(
@@ -233,7 +279,7 @@ impl<R: Compile> ComputeServer for Server<R> {
         binding: Binding,
         stream: StreamId,
     ) -> Result<ManagedResource<<Self::Storage as ComputeStorage>::Resource>, ServerError> {
-        self.release().get_resource(binding, stream)
+        self.sound()?.get_resource(binding, stream)
     }
 
     unsafe fn launch(
@@ -255,7 +301,7 @@ impl<R: Compile> ComputeServer for Server<R> {
     }
 
     fn memory_usage(&mut self, stream: StreamId) -> Result<MemoryUsage, ServerError> {
-        self.release().memory_usage(stream)
+        self.sound()?.memory_usage(stream)
     }
 
     fn memory_cleanup(&mut self, stream: StreamId) {
@@ -263,7 +309,7 @@ impl<R: Compile> ComputeServer for Server<R> {
     }
 
     fn start_profile(&mut self, stream: StreamId) -> Result<ProfilingToken, ServerError> {
-        self.release().start_profile(stream)
+        self.sound()?.start_profile(stream)
     }
 
     fn end_profile(
@@ -271,7 +317,8 @@ impl<R: Compile> ComputeServer for Server<R> {
         stream: StreamId,
         token: ProfilingToken,
     ) -> Result<ProfileDuration, ProfileError> {
-        self.release().end_profile(stream, token)
+        self.release();
+        self.inner.end_profile(stream, token)
     }
 
     fn allocation_mode(&mut self, mode: MemoryAllocationMode, stream: StreamId) {

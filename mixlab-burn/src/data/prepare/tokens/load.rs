@@ -48,10 +48,7 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     if file.get("normalizer").is_some_and(promises_too_much) {
         return Err(wrong("its `precompiled_charsmap` is cut off".to_owned()));
     }
-    if json.get("pre_tokenizer").map_or(0, byte_levels) > BYTE_LEVELS {
-        let reason = format!("its pre-tokenizer has more than {BYTE_LEVELS} parts `ByteLevel`");
-        return Err(wrong(format!("{reason}, and each doubles the text")));
-    }
+    too_many_parts(&json).map_or(Ok(()), |reason| Err(wrong(reason)))?;
     let growth = growth(&json).map_err(|error| wrong(error.to_string()))?;
     let read = guarded(|| Tokenizer::from_bytes(json.to_string()));
     let mut tokenizer = read.map_err(|error| wrong(error.to_string()))?;
@@ -79,15 +76,37 @@ fn longest_piece(vocabulary: &Value) -> usize {
     pieces.filter_map(|piece| Some(piece.get(0)?.as_str()?.len())).max().unwrap_or(0)
 }
 
-/// How many parts `ByteLevel` a pre-tokenizer may have. One has a sense.
-const BYTE_LEVELS: usize = 4;
+/// How many parts a stage of a tokenizer may have, and how many of them `ByteLevel`. The library goes
+/// over the whole text, or over each of its words, once a part; known files have up to ten.
+const STAGES: [(&str, usize, usize); 2] =
+    [("normalizer", 512, usize::MAX), ("pre_tokenizer", 64, 4)];
 
-fn byte_levels(part: &Value) -> usize {
-    match part {
-        Value::Array(parts) => parts.iter().map(byte_levels).sum(),
+/// What is wrong with a stage that would take hours, or a multiple of the text.
+fn too_many_parts(file: &Value) -> Option<String> {
+    STAGES.iter().find_map(|&(stage, most, most_byte_levels)| {
+        let part = file.get(stage)?;
+        let (parts, byte_levels) = (count(part, None), count(part, Some("ByteLevel")));
+        if byte_levels > most_byte_levels {
+            let limit = format!("at most {most_byte_levels} may be");
+            return Some(format!(
+                "{byte_levels} parts of its `{stage}` are `ByteLevel`, {limit}: each doubles the text"
+            ));
+        }
+        let limit = format!("at most {most} may be");
+        (parts > most).then(|| {
+            format!("its `{stage}` has {parts} parts, {limit}: each goes over the text again")
+        })
+    })
+}
+
+/// How many parts, of this type if one is given, make up a stage; a sequence is none itself.
+fn count(stage: &Value, wanted: Option<&str>) -> usize {
+    match stage {
+        Value::Array(parts) => parts.iter().map(|part| count(part, wanted)).sum(),
         Value::Object(fields) => {
-            let inner: usize = fields.values().map(byte_levels).sum();
-            inner + usize::from(part["type"] == "ByteLevel")
+            let inner: usize = fields.values().map(|part| count(part, wanted)).sum();
+            let own = fields.get("type").and_then(Value::as_str).filter(|own| *own != "Sequence");
+            inner + usize::from(own.is_some_and(|own| wanted.is_none_or(|wanted| own == wanted)))
         }
         _ => 0,
     }
@@ -198,17 +217,29 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_multiply_the_text_are_refused() {
+    fn stages_of_so_many_parts_that_they_never_end_are_refused() {
         let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false,
                                 "trim_offsets": true, "use_regex": false});
-        let mut file = file(json!(null), Some("[UNK]"));
-        let mut with = |parts: usize| {
-            file["pre_tokenizer"] =
-                json!({"type": "Sequence", "pretokenizers": vec![&byte_level; parts]});
-            read(&file.to_string())
+        let digits = json!({"type": "Digits", "individual_digits": true});
+        let read = |stage: &str, parts: Vec<Value>| {
+            let mut file = file(json!(null), Some("[UNK]"));
+            file[stage] = match stage {
+                "normalizer" => json!({"type": "Sequence", "normalizers": parts}),
+                _ => json!({"type": "Sequence", "pretokenizers": parts}),
+            };
+            read(&file.to_string()).err()
         };
-        assert!(with(4).is_ok());
-        assert!(with(5).err().unwrap().contains("each doubles the text"));
+        let nested = vec![json!({"type": "Sequence", "pretokenizers": vec![&digits; 32]}); 2];
+        for (stage, most, more, said) in [
+            ("pre_tokenizer", vec![byte_level.clone(); 4], &byte_level, "each doubles the text"),
+            ("pre_tokenizer", vec![digits.clone(); 64], &digits, "has 65 parts, at most 64"),
+            ("pre_tokenizer", nested, &digits, "has 65 parts, at most 64"),
+            ("normalizer", vec![json!({"type": "NFC"}); 512], &json!({"type": "NFC"}), "513 parts"),
+        ] {
+            assert_eq!(read(stage, most.clone()), None);
+            let error = read(stage, [most, vec![more.clone()]].concat()).unwrap();
+            assert!(error.contains(said) && error.contains(stage), "{error}");
+        }
     }
 
     #[test]
