@@ -71,6 +71,7 @@ fn products(each: &mut impl Each) {
         each.op(Rope { dims: 4, base: 1e4, start: 2, inverse }, [q], &[]);
     }
     each.op(Insert { start: 2 }, [q, &[2, 4, 3, 6]], &[]);
+    each.op(Leading { steps: 3 }, [q], &[]);
     each.op(Xsa, [q, k], &[]);
     each.op(XsaGradient, [q, k, q], &[]);
 }
@@ -253,6 +254,7 @@ fn ops_without_a_product_are_these() {
         "mixlab.gated",
         "mixlab.gated_gradient",
         "mixlab.insert",
+        "mixlab.leading",
         "mixlab.matrix_scan",
         "mixlab.matrix_scan_gradient",
         "mixlab.momentum",
