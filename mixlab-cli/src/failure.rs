@@ -39,7 +39,7 @@ pub fn watched(place: &Place, work: impl FnOnce() -> anyhow::Result<()>) -> anyh
     panic::set_hook(Box::new(move |info| hook(info)));
     match result {
         // What a thread could not allocate may have been read all the same.
-        Ok(_) | Err(_) if *told() => Err(Failed.into()),
+        _ if *told() => Err(Failed.into()),
         Ok(result) => result,
         Err(panic) => panic::resume_unwind(panic),
     }

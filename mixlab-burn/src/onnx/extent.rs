@@ -247,7 +247,7 @@ fn inverse(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
 mod tests {
     use super::*;
 
-    fn values(basis: &Basis, of: impl Fn(&[usize]) -> usize) -> Vec<i64> {
+    pub(super) fn values(basis: &Basis, of: impl Fn(&[usize]) -> usize) -> Vec<i64> {
         basis.sizes.iter().map(|sizes| of(sizes) as i64).collect()
     }
 

@@ -13,6 +13,7 @@ use super::assemble::assemble;
 use super::client::{Capture, CaptureClient, CaptureDevice, NO_DATA};
 use super::slot::{POOL, Slot};
 use super::{CaptureError, Program};
+use crate::plumbing::said;
 
 /// Builds a module, runs its forward once and returns what it did.
 ///
@@ -222,9 +223,7 @@ impl Session {
 
     /// Why the forward panicked.
     fn explain(self, panic: &(dyn Any + Send)) -> CaptureError {
-        let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let message = text.unwrap_or_else(|| "no text".into());
+        let message = said(panic).unwrap_or("no text").to_owned();
         let recording = POOL.close(&self.slot, self.number);
         let (fault, read) = recording.map_or((None, None), |open| (open.fault, open.read));
         match (fault, read) {

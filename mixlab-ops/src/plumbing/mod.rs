@@ -25,6 +25,8 @@ pub(crate) mod rows;
 
 pub use fallbacks::fallbacks;
 
+use core::any::Any;
+
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 use burn_backend::tensor::{FloatTensor, IntTensor};
 
@@ -52,4 +54,10 @@ pub(crate) fn run<B: crate::Backend, O: crate::Op<N>, const N: usize, const D: u
 pub(crate) fn all<T, const N: usize>(outputs: Vec<T>) -> [T; N] {
     let count = outputs.len();
     outputs.try_into().unwrap_or_else(|_| panic!("an op returned {count} outputs instead of {N}"))
+}
+
+/// What a panic says, if that is a text.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
 }

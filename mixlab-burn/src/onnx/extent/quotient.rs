@@ -155,12 +155,9 @@ fn gcd(a: i64, b: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::values;
     use super::super::{Basis, DIVIDED};
     use super::*;
-
-    fn values(basis: &Basis, of: impl Fn(&[usize]) -> usize) -> Vec<i64> {
-        basis.sizes.iter().map(|sizes| of(sizes) as i64).collect()
-    }
 
     #[test]
     fn a_window_with_a_stride_is_one_quotient_of_its_axis() {

@@ -14,7 +14,6 @@ mod store;
 mod tests;
 mod workers;
 
-use core::any::Any;
 use core::fmt::Debug;
 use core::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +36,8 @@ use cubecl::zspace::{Shape, Strides};
 use cubecl::{CubeTask, MemoryAllocationMode, MemoryUsage};
 use cubecl_runtime::logging::ServerLogger;
 use cubecl_runtime::memory_management::ManagedMemoryHandle;
+
+use crate::plumbing::said;
 use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
 
 /// Burn's backend for CUDA, with kernels compiled side by side: the first step of a program comes in
@@ -143,7 +144,8 @@ impl<R: Compile> Server<R> {
         if self.failed.is_none() {
             let run = AssertUnwindSafe(|| task.run(&mut self.inner, stream));
             // The panic was told by its hook.
-            self.failed = catch_unwind(run).err().map(|panic| said(&*panic));
+            self.failed =
+                catch_unwind(run).err().map(|panic| said(&*panic).unwrap_or("a panic").into());
         }
     }
 
@@ -182,12 +184,6 @@ impl<R: Compile> Server<R> {
             }),
         }
     }
-}
-
-/// What a panic says.
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into()
 }
 
 impl<R: Compile> DeviceService for Server<R> {

@@ -48,7 +48,9 @@ pub(in crate::data) fn load(path: &Path, tell: Listener) -> Result<Tokens, Prepa
     if file.get("normalizer").is_some_and(promises_too_much) {
         return Err(wrong("its `precompiled_charsmap` is cut off".to_owned()));
     }
-    too_many_parts(&json).map_or(Ok(()), |reason| Err(wrong(reason)))?;
+    if let Some(reason) = too_many_parts(&json) {
+        return Err(wrong(reason));
+    }
     let growth = growth(&json).map_err(|error| wrong(error.to_string()))?;
     let read = guarded(|| Tokenizer::from_bytes(json.to_string()));
     let mut tokenizer = read.map_err(|error| wrong(error.to_string()))?;
