@@ -24,12 +24,12 @@ impl Lock {
     /// # Errors
     /// If the file cannot be opened for writing.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        // `left` holds a file for a moment only.
-        for _ in 0..10 {
+        // `left` holds a file for a moment only, which lasts as long as its thread does not run.
+        for wait in [1, 2, 4, 8, 16, 32, 64, 128] {
             if let Some(lock) = Self::open(path, true, File::try_lock)? {
                 return Ok(Some(lock));
             }
-            sleep(Duration::from_millis(1));
+            sleep(Duration::from_millis(wait));
         }
         Ok(None)
     }

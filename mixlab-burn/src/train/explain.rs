@@ -6,6 +6,7 @@ use burn_backend::tensor::FloatTensor;
 use mixlab_ops::{Backend, lift};
 
 use super::TrainError;
+use super::parameters::renewed;
 use super::trainer::{Aim, Trainer};
 use crate::blocks::Block;
 use crate::plan::Training;
@@ -76,7 +77,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     fn z_loss(&self, step: usize) -> Option<(String, String)> {
         let weight = self.model().plan().training.z_loss?;
         let aim = Aim { z_loss: None, ..self.aim(step) };
-        let (_, without) = self.pass(self.model(), self.last_batch()?, &aim);
+        let (_, without) = self.pass(&renewed(self.model()), self.last_batch()?, &aim);
         let finite = without.iter().all(|(_, grad)| is_finite::<A::InnerBackend>(grad));
         let cause =
             format!("without `training.z_loss`, which is `{weight:e}`, the gradients are finite");
@@ -88,7 +89,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         let Some(last) = self.last_batch() else {
             return "the batch is unknown, for it was before the run was resumed".into();
         };
-        let (_, gradients) = self.pass(self.model(), last, &self.aim(step));
+        let (_, gradients) = self.pass(&renewed(self.model()), last, &self.aim(step));
         let broken = gradients.iter().filter(|(_, grad)| !is_finite::<A::InnerBackend>(grad));
         match broken.last() {
             Some((name, _)) => format!("nearest to the loss is that of `{name}`"),

@@ -103,6 +103,17 @@ where
     module.clone().map(&mut Put { weights })
 }
 
+/// `module` with leaves of its own, as every backward needs them: Burn 0.21 forgets the leaves that one
+/// has read, and then drops what a later forward computes from them whenever another thread ends a
+/// backward, so that the gradient lacks it.
+pub(super) fn renewed<A, M>(module: &M) -> M
+where
+    A: AutodiffBackend<InnerBackend: Backend>,
+    M: Module<A>,
+{
+    with_weights(module, weights::<A, M>(module))
+}
+
 impl<B: Backend> Gradients<B> {
     /// `sum`, if there is one, and `share` times `other`.
     pub(super) fn add(sum: Option<Self>, other: Self, share: f32) -> Self {

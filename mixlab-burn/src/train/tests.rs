@@ -158,6 +158,23 @@ fn runs_in_one_process_do_not_disturb_each_other() {
     assert_ne!(alone[0], alone[1]);
 }
 
+#[test]
+fn runs_on_other_threads_do_not_disturb_it() {
+    for features in [r#", "grad_accum_steps": 4"#, r#", "grad_accum_steps": 2, "qat": "int6""#] {
+        let plan = plan(features);
+        let run = || {
+            let mut run = trainer(&plan);
+            (0..2).for_each(|step| run.step(batch(step)).unwrap());
+            bits(run.model())
+        };
+        let alone = run();
+        std::thread::scope(|scope| {
+            let runs = [(); 6].map(|()| scope.spawn(|| (0..60).all(|_| run() == alone)));
+            assert!(runs.into_iter().all(|run| run.join().unwrap()));
+        });
+    }
+}
+
 /// Trains with AdamW and Muon on some batches, `broken` of them with a gradient that is not finite;
 /// returns the weights and how many updates had no effect.
 fn trained(broken: &[usize]) -> (Vec<Vec<u32>>, usize) {

@@ -218,7 +218,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     ) -> (Tensor<A::InnerBackend, 1>, Gradients<A::InnerBackend>) {
         let rounded = aim.qat.map(|qat| fake_quantized::<A, _>(model, &qat));
         let model = rounded.as_ref().unwrap_or(model);
-        let part = |part: Batch, row: usize| {
+        let part = |model: &Model<A, K>, part: Batch, row: usize| {
             let (tokens, targets) = model.upload(part, &self.device);
             let key = Some(DropoutKey { seed: self.seed, step: aim.step, row });
             parameters::join(model);
@@ -235,14 +235,14 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         };
         let parts = batch.split(model.plan().training.grad_accum_steps);
         if parts.len() == 1 {
-            return part(batch.clone(), 0);
+            return part(model, batch.clone(), 0);
         }
         let (mut losses, mut sum, mut row) = (Vec::new(), None, 0);
         for rows in parts {
             let (first, count) = (row, rows.batch);
             row += count;
             let share = count as f32 / batch.batch as f32;
-            let (loss, gradients) = part(rows, first);
+            let (loss, gradients) = part(&parameters::renewed(model), rows, first);
             losses.push(loss * share);
             sum = Some(Gradients::add(sum, gradients, share));
         }
