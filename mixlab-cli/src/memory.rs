@@ -13,6 +13,9 @@ use mixlab_burn::program::Memory;
 use crate::backend::Place;
 use crate::profile::heap;
 
+/// Where the allocator is, for those who look at stacks.
+pub const FILE: &str = file!();
+
 /// What a step was estimated to need, and what would change that.
 static EXPECTED: OnceLock<(String, String)> = OnceLock::new();
 

@@ -36,12 +36,15 @@ impl Sampling {
     }
 }
 
-/// Frames from the innermost on, each with the calls that were inlined into it.
+/// Frames from the innermost on, each with the calls that were inlined into it. Those of the sampler
+/// are left out, however much of it the compiler has inlined.
 fn calls(stack: &Frames) -> impl Iterator<Item = Vec<Call>> {
     let call = |symbol: &Symbol| Call {
         function: symbol.name(),
         file: symbol.filename().into_owned(),
         line: symbol.lineno(),
     };
-    stack.frames.iter().map(move |frame| frame.iter().map(call).collect())
+    let sampler = |frame: &Vec<Symbol>| frame.iter().any(|call| call.name().contains("pprof::"));
+    let first = stack.frames.iter().rposition(sampler).map_or(0, |last| last + 1);
+    stack.frames[first..].iter().map(move |frame| frame.iter().map(call).collect())
 }

@@ -95,7 +95,8 @@ impl Sampling {
     }
 }
 
-/// Frames from the innermost on, without those of the allocator.
+/// Frames from the innermost on, without those of the allocator. What is inlined has no path in its name,
+/// only its file.
 fn calls(stack: &[usize]) -> impl Iterator<Item = Vec<Call>> {
     let frame = |&address: &usize| {
         let mut frame = Vec::new();
@@ -110,11 +111,14 @@ fn calls(stack: &[usize]) -> impl Iterator<Item = Vec<Call>> {
         frame
     };
     let allocator = ["mixlab_cli::profile", "mixlab_cli::memory", "backtrace::", "__rustc"];
+    let files = [file!(), crate::memory::FILE];
     let is_of_it = move |call: &Call| {
         allocator.iter().any(|part| call.function.trim_start_matches('<').contains(part))
+            || files.iter().any(|file| call.file.ends_with(file))
+            || call.file.contains("/backtrace")
     };
     let frames = stack.iter().map(frame).filter(|frame| !frame.is_empty());
-    frames.skip_while(move |frame| frame.iter().all(is_of_it))
+    frames.skip_while(move |frame| frame.last().is_some_and(is_of_it))
 }
 
 /// Tells that the allocator gave `size` bytes at `address`.
