@@ -45,13 +45,15 @@ fn decode(decoder: &mut Decoder<'_, Flex, mixlab_burn::blocks::Builtin>, tokens:
     black_box(decoder.logits().expect("known tokens").into_data());
 }
 
-/// Seconds a token after `length` of them, and seconds in which `bytes` are read; medians of turns of
-/// one each, so that what else the machine does slows down both.
-fn seconds(session: &Session<Flex>, length: usize, bytes: usize) -> [f64; 2] {
+/// Seconds a token after `length` of them, seconds in which `bytes` are read, and in which as many are
+/// moved by a copy, which reads half of them and writes the other; medians of turns of one each, so
+/// that what else the machine does slows down all.
+fn seconds(session: &Session<Flex>, length: usize, bytes: usize) -> [f64; 3] {
     let data = vec![1f32; bytes / 4];
+    let mut to = vec![0f32; data.len() / 2];
     let mut decoder = Decoder::new(session, 1);
     decode(&mut decoder, (0..length as u16).collect());
-    let mut times = [(); 2].map(|()| Vec::with_capacity(TOKENS));
+    let mut times = [(); 3].map(|()| Vec::with_capacity(TOKENS));
     for token in 0..TOKENS as u16 {
         let start = Instant::now();
         decode(&mut decoder, vec![token]);
@@ -59,6 +61,9 @@ fn seconds(session: &Session<Flex>, length: usize, bytes: usize) -> [f64; 2] {
         let start = Instant::now();
         black_box(sum(&data));
         times[1].push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        copy(&mut to, &data);
+        times[2].push(start.elapsed().as_secs_f64());
     }
     times.map(|mut times| {
         times.sort_by(f64::total_cmp);
@@ -76,6 +81,13 @@ fn sum(data: &[f32]) -> f32 {
         sums.iter().sum::<f32>()
     };
     data.par_chunks(1 << 16).map(part).sum()
+}
+
+/// Fills `to` with the beginning of `data`, by all threads.
+fn copy(to: &mut [f32], data: &[f32]) {
+    let parts = to.par_chunks_mut(1 << 16).zip(data.par_chunks(1 << 16));
+    parts.for_each(|(to, from)| to.copy_from_slice(&from[..to.len()]));
+    black_box(to);
 }
 
 /// Bytes that this process has in memory.
@@ -114,16 +126,20 @@ fn measure() {
         let weights: usize = layout(session.model()).iter().map(|weight| weight.len()).sum();
         // Of the embedding a token reads one row.
         let bytes = 4 * (weights - session.plan().vocab * session.plan().dim);
-        let [[short, read], [long, _]] = LENGTHS.map(|length| seconds(&session, length, bytes));
+        let [[short, read, copied], [long, ..]] =
+            LENGTHS.map(|length| seconds(&session, length, bytes));
         println!(
-            "{block}: {:.2} ms after 16 tokens, {:.2} ms after 1024 ({:.2}x); {:.0} MB of weights, read in {:.2} ms ({:.1} GB/s): {:.2} of the bound",
+            "{block}: {:.2} ms after 16 tokens, {:.2} ms after 1024 ({:.2}x); {:.0} MB of weights, \
+             read in {:.2} ms ({:.1} GB/s): {:.2} of that bound; a copy moves as much in {:.2} ms: {:.2}",
             1e3 * short,
             1e3 * long,
             long / short,
             bytes as f64 / 1e6,
             1e3 * read,
             bytes as f64 / read / 1e9,
-            read / short
+            read / short,
+            1e3 * copied,
+            copied / short,
         );
     }
     if wanted.iter().any(|w| w == "memory") {

@@ -189,6 +189,12 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// put into one while they are small.
     fn join(_leaves: Vec<FloatTensor<Self>>) {}
 
+    /// What `run` gives: many short operations, each of which waits for the one before. A backend that
+    /// computes by threads keeps them awake in between.
+    fn awake<R>(_device: &Self::Device, run: impl FnOnce() -> R) -> R {
+        run()
+    }
+
     /// The type that activations may have when matrix products have bfloat16 operands: half as many
     /// bytes to move. `None` where that would be slower.
     fn half(_device: &Self::Device) -> Option<DType> {

@@ -102,18 +102,21 @@ impl<'a, B: mixlab_ops::Backend, K: Block> Decoder<'a, B, K> {
             None => (self.start, seq_len),
         };
         let (tokens, _) = self.session.upload(self.batch(first, seq))?;
-        let hidden = match self.memory.take() {
-            Some(memory) => {
-                let (hidden, memory) = model.advance(tokens, memory);
-                self.memory = Some(memory);
-                hidden
-            }
-            None => model.hidden(tokens, None),
-        };
         self.unread = end;
-        let ([n, dim], rows) = (hidden.dims(), self.rows.len());
-        let hidden = hidden.reshape([rows, n / rows, dim]).narrow(1, end - first - 1, 1);
-        Ok(model.logits(hidden.reshape([rows, dim])))
+        let rows = self.rows.len();
+        Ok(B::awake(self.session.device(), || {
+            let hidden = match self.memory.take() {
+                Some(memory) => {
+                    let (hidden, memory) = model.advance(tokens, memory);
+                    self.memory = Some(memory);
+                    hidden
+                }
+                None => model.hidden(tokens, None),
+            };
+            let [n, dim] = hidden.dims();
+            let hidden = hidden.reshape([rows, n / rows, dim]).narrow(1, end - first - 1, 1);
+            model.logits(hidden.reshape([rows, dim]))
+        }))
     }
 
     /// The `seq` tokens of each row from `first` on, with zeros after their end.

@@ -1,5 +1,6 @@
 //! Attention for burn-flex: one head at a time, a block of query rows at a time, and only the keys
-//! that the block sees. Scores live in a buffer of one block.
+//! that the block sees. Scores live in a buffer of one block. A query alone, which is a token that is
+//! decoded, reads its keys and values as they lie.
 
 use core::ops::Range;
 
@@ -7,15 +8,15 @@ use burn_flex::FlexTensor;
 
 use super::Attention;
 use crate::plumbing::cpu::{
-    Heads as View, Matrix, Product, exp, joined, maximum, multiply, parallel, parallel_if, sum,
-    tensor, wide,
+    Heads as View, Matrix, Product, add_row, exp, joined, maximum, multiply, parallel, parallel_if,
+    set_row, sum, tensor, wide,
 };
 
 /// Query rows of a block.
 const BLOCK: usize = 64;
 
 /// Multiplications of all scores that make several threads pay: a token after few others has fewer.
-const LARGE: usize = 1 << 16;
+const LARGE: usize = 1 << 15;
 
 /// The inputs and options of softmax attention, whose scores may fade with distance.
 pub(crate) struct Heads {
@@ -106,6 +107,10 @@ impl Heads {
 
     fn head(&self, batch: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
         let [_, _, t, hd] = self.q.dims;
+        if t == 1 {
+            let (y, sum) = self.query(batch, head);
+            return (y, vec![sum]);
+        }
         let v = self.v.matrix(batch, self.group(head));
         let (mut y, mut sums) = (vec![0.0; t * hd], vec![0.0; t]);
         let mut buffer = self.buffer();
@@ -128,6 +133,27 @@ impl Heads {
         (y, sums)
     }
 
+    /// The result `[hd]` of the only query, and its log-sum-exp.
+    fn query(&self, batch: usize, head: usize) -> (Vec<f32>, f32) {
+        let (group, seen) = (self.group(head), self.seen(0));
+        let [k, v] = [&self.k, &self.v].map(|x| x.matrix(batch, group).rows(0..seen));
+        let (mut y, mut scores) = (vec![0.0; self.q.dims[3]], vec![0.0; seen]);
+        let mut log_sum_exp = 0.0;
+        wide(
+            #[inline(always)]
+            || {
+                set_row(&mut scores, self.q.row(batch, head, 0), k.transposed());
+                scores.iter_mut().for_each(|score| *score *= self.scale);
+                if let Some(&decay) = self.decay.get(head) {
+                    fade(&mut scores, decay);
+                }
+                log_sum_exp = softmax(&mut scores);
+                add_row(&mut y, &scores, v);
+            },
+        );
+        (y, log_sum_exp)
+    }
+
     /// Scores of a block; those of the future mean nothing.
     fn scores<'a>(&self, buffer: &'a mut [f32], block: &Block) -> &'a mut [f32] {
         let Block { batch, head, rows, keys } = block.clone();
@@ -141,10 +167,7 @@ impl Heads {
                 #[inline(always)]
                 || {
                     for (row, s) in rows.zip(s.chunks_mut(keys)) {
-                        let seen = self.seen(row);
-                        for (j, s) in s[..seen].iter_mut().enumerate() {
-                            *s -= decay * (seen as i32 - 1 - j as i32) as f32;
-                        }
+                        fade(&mut s[..self.seen(row)], decay);
                     }
                 },
             );
@@ -243,6 +266,15 @@ impl Heads {
             },
         );
         apart
+    }
+}
+
+/// Lowers the scores of a row by `decay` for each step between the key and the query, which is the last.
+#[inline(always)]
+fn fade(scores: &mut [f32], decay: f32) {
+    let last = scores.len() as i32 - 1;
+    for (j, score) in scores.iter_mut().enumerate() {
+        *score -= decay * (last - j as i32) as f32;
     }
 }
 

@@ -7,6 +7,10 @@ use crate::Backend;
 
 #[cfg(feature = "cpu")]
 impl Backend for burn_flex::Flex {
+    fn awake<R>(_: &Self::Device, run: impl FnOnce() -> R) -> R {
+        super::cpu::awake(run)
+    }
+
     unsafe fn execute_unchecked<O: crate::Op<N>, const N: usize>(
         op: &O,
         inputs: [burn_flex::FlexTensor; N],

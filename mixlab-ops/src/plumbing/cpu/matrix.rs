@@ -108,15 +108,17 @@ pub(crate) fn multiply(
 
 /// The product `a b` in memory of its own.
 pub(crate) fn multiplied(a: Matrix<'_>, b: Matrix<'_>, threads: bool) -> Vec<f32> {
-    let (len, product) = (a.rows * b.columns, Product { threads, ..Product::default() });
-    if len * a.columns == 0 || row::takes(a, b) {
-        let mut to = vec![0.0; len];
-        multiply(&mut to, b.columns, a, b, product);
-        return to;
-    }
     assert_eq!(a.columns, b.rows, "inner sizes");
+    let len = a.rows * b.columns;
+    if len * a.columns == 0 {
+        return vec![0.0; len];
+    }
     assert!(a.fits() && b.fits());
+    if row::takes(a, b) {
+        return row::multiplied(a, b, threads);
+    }
     let mut to = Vec::with_capacity(len);
+    let product = Product { threads, ..Product::default() };
     // SAFETY: a product that adds to nothing reads nothing of what is there, and writes all of it.
     unsafe {
         packed::multiply(&mut to.spare_capacity_mut()[..len], b.columns, a, b, product);

@@ -4,6 +4,7 @@
 //! Every split of work depends on sizes alone, and every sum has one order, so that results depend
 //! neither on the number of threads nor on the width of the processor's vectors.
 
+mod awake;
 mod heads;
 mod lanes;
 mod matrix;
@@ -15,9 +16,11 @@ use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
 
+pub(crate) use awake::awake;
 pub(crate) use heads::{Heads, joined, streamed};
 pub(crate) use lanes::{Lanes, each, exp, maximum, sigmoid, sum, tanh, wide};
 pub(crate) use matrix::{Matrix, Product, forward_strided, multiplied, multiply};
+pub(crate) use row::{add_row, set_row};
 pub(crate) use split::{column_sums, each_row, parallel, parallel_if, pointwise};
 
 /// A tensor of `shape` that owns `data`, in row-major order.

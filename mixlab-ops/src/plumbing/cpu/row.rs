@@ -40,32 +40,43 @@ pub(super) fn multiply(
     b: Matrix<'_>,
     product: Product,
 ) {
-    match a.rows {
-        1 => multiply_rows::<1>(to, row_stride, a, b, product),
-        2 => multiply_rows::<2>(to, row_stride, a, b, product),
-        3 => multiply_rows::<3>(to, row_stride, a, b, product),
-        _ => multiply_rows::<ROWS>(to, row_stride, a, b, product),
-    }
-}
-
-fn multiply_rows<const R: usize>(
-    to: &mut [f32],
-    row_stride: usize,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    product: Product,
-) {
-    let rows = array::from_fn(|r| &a.data[r * a.row_stride..][..a.columns]);
-    let sums = if b.column_stride == 1 {
-        by_rows::<R>(rows, b, product.threads)
-    } else {
-        by_columns::<R>(rows, b, product.threads)
-    };
+    let sums = multiplied(a, b, product.threads);
     for (to, sums) in to.chunks_mut(row_stride).zip(sums.chunks(b.columns)) {
         for (to, sum) in to.iter_mut().zip(sums) {
             *to = if product.add { sum.mul_add(product.factor, *to) } else { sum * product.factor };
         }
     }
+}
+
+/// As [`super::multiplied`], likewise.
+pub(super) fn multiplied(a: Matrix<'_>, b: Matrix<'_>, threads: bool) -> Vec<f32> {
+    match a.rows {
+        1 => product_of::<1>(a, b, threads),
+        2 => product_of::<2>(a, b, threads),
+        3 => product_of::<3>(a, b, threads),
+        _ => product_of::<ROWS>(a, b, threads),
+    }
+}
+
+fn product_of<const R: usize>(a: Matrix<'_>, b: Matrix<'_>, threads: bool) -> Vec<f32> {
+    let rows = array::from_fn(|r| &a.data[r * a.row_stride..][..a.columns]);
+    if b.column_stride == 1 {
+        by_rows::<R>(rows, b, threads)
+    } else {
+        by_columns::<R>(rows, b, threads)
+    }
+}
+
+/// Adds `x b`, of one row and on this thread, to `sums`; rows of `b` are contiguous.
+#[inline(always)]
+pub(crate) fn add_row(sums: &mut [f32], x: &[f32], b: Matrix<'_>) {
+    add_rows::<1>(sums, [x], b, 0..b.rows);
+}
+
+/// Sets `dots` to `x b`, of one row and on this thread; columns of `b` are contiguous.
+#[inline(always)]
+pub(crate) fn set_row(dots: &mut [f32], x: &[f32], b: Matrix<'_>) {
+    set_columns::<1>(dots, [x], b, 0..b.columns);
 }
 
 /// The parts of `0..len` that tasks have, where one has `width` elements: all of one size but the last,
@@ -93,9 +104,14 @@ fn by_rows<const R: usize>(x: [&[f32]; R], b: Matrix<'_>, threads: bool) -> Vec<
     });
     let mut shares = shares.into_iter();
     let mut sums = shares.next().unwrap_or_default();
-    for share in shares {
-        sums.iter_mut().zip(share).for_each(|(sum, share)| *sum += share);
-    }
+    wide(
+        #[inline(always)]
+        || {
+            for share in shares {
+                sums.iter_mut().zip(share).for_each(|(sum, share)| *sum += share);
+            }
+        },
+    );
     sums
 }
 
