@@ -24,12 +24,25 @@ impl Lock {
     /// # Errors
     /// If the file cannot be opened for writing.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        // `left` holds a file for a moment only, which lasts as long as its thread does not run.
-        for wait in [1, 2, 4, 8, 16, 32, 64, 128] {
+        // Whoever takes a file only to look at it holds it for a moment.
+        Self::try_for(path, 10)
+    }
+
+    /// [`take`](Self::take) of a file that others look at by [`left`](Self::left), again and again.
+    ///
+    /// # Errors
+    /// If the file cannot be opened for writing.
+    pub fn take_from_lookers(path: &Path) -> io::Result<Option<Self>> {
+        Self::try_for(path, 100)
+    }
+
+    /// Tries for so many milliseconds, once in each.
+    fn try_for(path: &Path, milliseconds: usize) -> io::Result<Option<Self>> {
+        for _ in 0..milliseconds {
             if let Some(lock) = Self::open(path, true, File::try_lock)? {
                 return Ok(Some(lock));
             }
-            sleep(Duration::from_millis(wait));
+            sleep(Duration::from_millis(1));
         }
         Ok(None)
     }
@@ -189,7 +202,8 @@ mod tests {
                     std::thread::yield_now();
                 }
             });
-            let taken = (0..500).filter(|_| Lock::take(&path).unwrap().is_some()).count();
+            let take = || Lock::take_from_lookers(&path).unwrap();
+            let taken = (0..500).filter(|_| take().is_some()).count();
             ended.store(true, Relaxed);
             assert_eq!(taken, 500);
         });

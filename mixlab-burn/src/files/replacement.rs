@@ -114,7 +114,7 @@ pub(crate) fn clear(folder: &Path) {
 
 /// Takes the file aside, empty.
 fn take(aside: &Path, wait: bool) -> io::Result<Lock> {
-    let taken = if wait { Some(Lock::wait(aside)?) } else { Lock::take(aside)? };
+    let taken = if wait { Some(Lock::wait(aside)?) } else { Lock::take_from_lookers(aside)? };
     let busy = || io::Error::new(ErrorKind::ResourceBusy, "another run is going to write it");
     let mut lock = taken.ok_or_else(busy)?;
     lock.file().set_len(0)?;

@@ -102,9 +102,8 @@ impl<'a, B: mixlab_ops::Backend, K: Block> Decoder<'a, B, K> {
             None => (self.start, seq_len),
         };
         let (tokens, _) = self.session.upload(self.batch(first, seq))?;
-        self.unread = end;
         let rows = self.rows.len();
-        Ok(B::awake(self.session.device(), || {
+        let logits = B::awake(self.session.device(), || {
             let hidden = match self.memory.take() {
                 Some(memory) => {
                     let (hidden, memory) = model.advance(tokens, memory);
@@ -116,7 +115,9 @@ impl<'a, B: mixlab_ops::Backend, K: Block> Decoder<'a, B, K> {
             let [n, dim] = hidden.dims();
             let hidden = hidden.reshape([rows, n / rows, dim]).narrow(1, end - first - 1, 1);
             model.logits(hidden.reshape([rows, dim]))
-        }))
+        });
+        self.unread = end;
+        Ok(logits)
     }
 
     /// The `seq` tokens of each row from `first` on, with zeros after their end.

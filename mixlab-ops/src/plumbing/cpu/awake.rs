@@ -12,7 +12,8 @@ use rayon::Yield;
 
 /// Threads that help with short operations.
 const HELPERS: usize = 8;
-/// Times that a thread looks for work in vain before it sleeps all the same: some hundredths of a millisecond.
+/// Times that a thread looks for work in vain before it sleeps all the same: some hundredths of a
+/// millisecond.
 const PATIENCE: u32 = 1_000;
 /// Of so many times it looks, one lets others run that wait for its core.
 const POLITE: u32 = 16;

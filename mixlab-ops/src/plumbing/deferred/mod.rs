@@ -36,9 +36,9 @@ use cubecl::zspace::{Shape, Strides};
 use cubecl::{CubeTask, MemoryAllocationMode, MemoryUsage};
 use cubecl_runtime::logging::ServerLogger;
 use cubecl_runtime::memory_management::ManagedMemoryHandle;
+use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
 
 use crate::plumbing::said;
-use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
 
 /// Burn's backend for CUDA, with kernels compiled side by side: the first step of a program comes in
 /// a fraction of the time. They are kept in CubeCL's cache of compiled kernels: where its
