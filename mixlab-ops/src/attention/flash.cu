@@ -70,12 +70,24 @@ __device__ inline void wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+// The chunk of a tile that this thread copies as its `n`-th.
+constexpr int ACROSS = HD / CHUNK;
+__device__ inline int chunk_row(int n) {
+    if constexpr (THREADS % ACROSS == 0) return threadIdx.x / ACROSS + n * (THREADS / ACROSS);
+    return (threadIdx.x + n * THREADS) / ACROSS;
+}
+__device__ inline int chunk_column(int n) {
+    if constexpr (THREADS % ACROSS == 0) return threadIdx.x % ACROSS * CHUNK;
+    return (threadIdx.x + n * THREADS) % ACROSS * CHUNK;
+}
+
 // ROWS rows of a head into shared memory; what lies outside becomes zero.
 template <int ROWS>
 __device__ inline void load(E* to, const E* from, u32 stride, int first, int limit, int hd) {
-    constexpr int ACROSS = HD / CHUNK;
-    for (int i = threadIdx.x; i < ROWS * ACROSS; i += THREADS) {
-        const int row = i / ACROSS, column = i % ACROSS * CHUNK;
+    static_assert(ROWS * ACROSS % THREADS == 0, "each thread copies as many chunks");
+#pragma unroll
+    for (int n = 0; n < ROWS * ACROSS / THREADS; n++) {
+        const int row = chunk_row(n), column = chunk_column(n);
         const bool inside = first + row < limit && column < hd;
         const E* source = inside ? from + (u64)(first + row) * stride + column : from;
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
@@ -101,9 +113,9 @@ __device__ inline float rounded(float x) { return x; }
 template <int ROWS>
 __device__ inline void settle(E* tile) {
 #if TYPE == 2
-    constexpr int ACROSS = HD / CHUNK;
-    for (int i = threadIdx.x; i < ROWS * ACROSS; i += THREADS) {
-        float4* at = reinterpret_cast<float4*>(tile + i / ACROSS * ROW + i % ACROSS * CHUNK);
+#pragma unroll
+    for (int n = 0; n < ROWS * ACROSS / THREADS; n++) {
+        float4* at = reinterpret_cast<float4*>(tile + chunk_row(n) * ROW + chunk_column(n));
         const float4 x = *at;
         *at = make_float4(rounded(x.x), rounded(x.y), rounded(x.z), rounded(x.w));
     }
@@ -259,9 +271,11 @@ __device__ inline const E* head(const E* x, Strides s, int b, int h) {
 }
 __device__ inline E* head(E* x, Strides s, int b, int h) { return x + (u64)b * s.b + (u64)h * s.h; }
 
-// Whether query i may see key j.
-__device__ inline bool visible(const Info& info, int i, int j) {
-    return i < info.tq && j < info.tk && (!CAUSAL || j <= i);
+// 2^x; what would be denormal is zero.
+__device__ inline float power(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 #ifdef ENTRY_attention_forward
@@ -332,7 +346,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
         for (int r = 0; r < 2; r++) {
             peak[r] = fmaxf(peak[r], __shfl_xor_sync(~0u, peak[r], 1));
             peak[r] = fmaxf(peak[r], __shfl_xor_sync(~0u, peak[r], 2));
-            const float shrink = exp2f(largest[r] - peak[r]);
+            const float shrink = power(largest[r] - peak[r]);
             largest[r] = peak[r];
             sum[r] *= shrink;
 #pragma unroll
@@ -345,7 +359,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
         for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                s[n][e] = exp2f(s[n][e] - largest[e / 2]);
+                s[n][e] = power(s[n][e] - largest[e / 2]);
                 sum[e / 2] += s[n][e];
             }
         weighted<TILE>(o, s, tile_k + TILE * ROW);
@@ -382,8 +396,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_delta(
 #ifdef ENTRY_attention_dq
 // dq, and with DECAY the block's part of the gradient of the decay. Grid: query tiles, heads, batch.
 extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
-    const E* q, const E* k, const E* v, const float* decay, const float* lse, const float* delta,
-    const E* g, E* dq, float* ddecay, const __grid_constant__ Info info) {
+    const E* q, const E* k, const E* v, const E* g, const float* decay, const float* lse,
+    const float* delta, E* dq, float* ddecay, const __grid_constant__ Info info) {
     extern __shared__ char raw[];
     E* shared = reinterpret_cast<E*>(raw);
     const int tile = gridDim.x - 1 - blockIdx.x, h = blockIdx.y, b = blockIdx.z;
@@ -442,6 +456,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
         clear(dp);
         scores<TILE>(s, a, tile_k);
         scores<TILE>(dp, ga, tile_k + TILE * ROW);
+        const bool edge = (CAUSAL && t == tile) || (t + 1) * TILE > info.tk;
 #pragma unroll
         for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
@@ -450,7 +465,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
                 const int j = t * TILE + n * 8 + lane % 4 * 2 + e % 2;
                 float x = s[n][e] * scale - l[e / 2];
                 if (DECAY) x -= fade * (i - j);
-                const float p = visible(info, i, j) ? exp2f(x) : 0.0f;
+                const bool hidden = edge && !(j < info.tk && (!CAUSAL || j <= i));
+                const float p = hidden ? 0.0f : power(x);
                 const float ds = p * (dp[n][e] - d[e / 2]);
                 if (DECAY) fall -= ds * (i - j);
                 s[n][e] = ds;
@@ -475,8 +491,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dq(
 // dk and dv, summed over the query heads of a group. Grid: key tiles, groups, batch. A warp keeps 16
 // keys and computes the transposed scores; QUERIES at a time.
 extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
-    const E* q, const E* k, const E* v, const float* decay, const float* lse, const float* delta,
-    const E* g, E* dk, E* dv, const __grid_constant__ Info info) {
+    const E* q, const E* k, const E* v, const E* g, const float* decay, const float* lse,
+    const float* delta, E* dk, E* dv, const __grid_constant__ Info info) {
     extern __shared__ char raw[];
     E* tile_k = reinterpret_cast<E*>(raw);
     E* tile_v = tile_k + TILE * ROW;
@@ -542,6 +558,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
             for (int i = 0; i < KS; i++) left(a[i], tile_v, warp * 16, i);
             scores<QUERIES>(dp, a, tile_g);
         }
+        const bool edge =
+            (CAUSAL && t * QUERIES < first + TILE - 1) || (t + 1) * QUERIES > info.tq;
 #pragma unroll
         for (int n = 0; n < QUERIES / 8; n++)
 #pragma unroll
@@ -550,7 +568,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_dkdv(
                 const int j = first + warp * 16 + lane / 4 + e / 2 * 8;
                 float x = s[n][e] * scale - rows[step % 2][0][at];
                 if (DECAY) x -= fade * (i - j);
-                const float p = visible(info, i, j) ? exp2f(x) : 0.0f;
+                const bool hidden = edge && !(i < info.tq && (!CAUSAL || j <= i));
+                const float p = hidden ? 0.0f : power(x);
                 s[n][e] = p;
                 dp[n][e] = p * (dp[n][e] - rows[step % 2][1][at]);
             }

@@ -1,4 +1,4 @@
-//! Attention with tensor cores on CUDA: the launches of `flash.cu`.
+//! Attention with tensor cores on CUDA: the launches of `flash.cu` and of `hopper.cu`.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -6,6 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Attention;
+use super::hopper::Warpgroups;
 use crate::plumbing::cube::{contiguous, empty, narrow, ready};
 use crate::plumbing::cuda::{Arguments, Source, Text, capability, launch};
 use crate::plumbing::fallbacks::note;
@@ -17,7 +18,7 @@ static TEXT: Text = Text::new(include_str!("flash.cu"));
 const TILE: usize = 64;
 const THREADS: u32 = 128;
 /// Head widths that there are kernels for; others are padded up.
-const WIDTHS: [usize; 5] = [16, 32, 64, 96, 128];
+pub(super) const WIDTHS: [usize; 5] = [16, 32, 64, 96, 128];
 
 /// Capabilities of cards whose tensor cores multiply TF32 more than six times as fast as other units
 /// multiply floats: A100 and H100. On them three such products are the fastest way to one of floats.
@@ -99,13 +100,15 @@ pub(crate) struct Call<R: CubeRuntime> {
     keys: usize,
     width: usize,
     tiles: Tiles,
+    /// The way of Hopper, which takes all but the deltas.
+    warpgroups: Option<Warpgroups>,
 }
 
 /// `x` `[B, H, T, hd]` with neighbours in a head next to each other, and rows at multiples of 16
-/// bytes: as it lies, or copied.
+/// bytes and none in two places: as it lies, or copied.
 fn readable<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let strides = x.meta.strides();
-    let aligned = strides[..3].iter().all(|s| (s * x.elem_size()).is_multiple_of(16));
+    let aligned = strides[..3].iter().all(|s| *s > 0 && (s * x.elem_size()).is_multiple_of(16));
     let start = x.handle.offset_start.unwrap_or(0).is_multiple_of(16);
     if strides[3] == 1 && aligned && start { x } else { contiguous(x) }
 }
@@ -161,16 +164,13 @@ impl<R: CubeRuntime> Call<R> {
             keys,
             width,
             tiles: tiles?,
+            warpgroups: Warpgroups::new(of, padded, inputs[0].dtype, capability),
         })
     }
 
     /// The tensor in place of the decays, which a kernel without them never reads.
     fn decay(&self) -> CubeTensor<R> {
         self.decay.clone().unwrap_or_else(|| self.inputs[0].clone())
-    }
-
-    fn source(&self, entry: &'static str, rows: usize) -> Source {
-        self.tiles.source(entry, [self.of.causal, self.decay.is_some()], rows)
     }
 
     /// The bytes of `Info`; missing tensors have strides of zero.
@@ -186,56 +186,80 @@ impl<R: CubeRuntime> Call<R> {
         words.chunks(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32).collect()
     }
 
+    /// Rows that a block of `entry` keeps.
+    fn rows(&self, entry: &str) -> usize {
+        self.warpgroups.map_or(TILE, |x| x.rows(entry, self.decay.is_some()))
+    }
+
+    /// Launches `entry`, whose blocks hold `held` rows in shared memory where they are no warpgroups:
+    /// one for each tile of `length` positions, each of `heads` and the batch. It walks over `tiled`,
+    /// and reads or writes `others`.
     fn launch(
         &self,
-        source: Source,
-        grid: (usize, usize, usize),
-        buffers: Vec<CubeTensor<R>>,
+        (entry, held): (&'static str, usize),
+        (length, heads): (usize, usize),
+        tiled: &[&CubeTensor<R>],
+        others: &[&CubeTensor<R>],
         numbers: Vec<u64>,
     ) {
-        let client = self.inputs[0].client.clone();
+        let flags = [self.of.causal, self.decay.is_some()];
+        let grid = (length.div_ceil(self.rows(entry)), heads, self.batch);
+        let owned = |tensors: &[&CubeTensor<R>]| tensors.iter().map(|x| (*x).clone()).collect();
+        let (source, maps, buffers) = match &self.warpgroups {
+            Some(x) => {
+                let maps = tiled.iter().map(|tensor| x.map(tensor)).collect();
+                (x.source(entry, flags), maps, owned(others))
+            }
+            None => (self.tiles.source(entry, flags, held), vec![], owned(&[tiled, others].concat())),
+        };
+        let client = &self.inputs[0].client;
         // SAFETY: the sizes and strides are those of the tensors.
-        unsafe { launch(&client, source, grid, Arguments { maps: vec![], buffers, numbers }) };
+        unsafe { launch(client, source, grid, Arguments { maps, buffers, numbers }) };
     }
 
     /// `y`, and the log-sum-exp `[B, H, T, 1]` in f32.
     pub fn forward(&self) -> [CubeTensor<R>; 2] {
-        let [q, k, v] = self.inputs.clone();
-        let y = side_by_side(&q);
-        let lse = empty(&q, [self.batch, self.heads, self.queries, 1], DType::F32);
+        let [q, k, v] = &self.inputs;
+        let y = side_by_side(q);
+        let lse = empty(q, [self.batch, self.heads, self.queries, 1], DType::F32);
         let numbers = self.numbers([Some(&y), None, None, None, None]);
-        let grid = (self.queries.div_ceil(TILE), self.heads, self.batch);
-        let buffers = vec![q, k, v, self.decay(), y.clone(), lse.clone()];
-        self.launch(self.source("attention_forward", Tiles::OF_QUERIES), grid, buffers, numbers);
+        let kernel = ("attention_forward", Tiles::OF_QUERIES);
+        let others = [&self.decay(), &y, &lse];
+        self.launch(kernel, (self.queries, self.heads), &[q, k, v], &others, numbers);
         [y, lse]
     }
 
     /// Gradients of `q`, `k`, `v`, and of the decays if there are any, from the outputs `y` and
     /// log-sum-exp and the gradient `g` of `y`.
     pub fn backward(&self, [y, lse, g]: [&CubeTensor<R>; 3]) -> Vec<CubeTensor<R>> {
-        let [q, k, v] = self.inputs.clone();
+        let [q, k, v] = &self.inputs;
         let [y, g] = [y, g].map(|x| readable(x.clone()));
         let lse = ready(lse.clone(), DType::F32);
-        let [dq, dk, dv] = [&q, &k, &v].map(side_by_side);
-        let tiles = self.queries.div_ceil(TILE);
-        let delta = empty(&q, [self.batch, self.heads, self.queries], DType::F32);
-        let falls = empty(&q, [self.batch * tiles, self.heads], DType::F32);
+        let [dq, dk, dv] = [q, k, v].map(side_by_side);
+        let tiles = self.queries.div_ceil(self.rows("attention_dq"));
+        let delta = empty(q, [self.batch, self.heads, self.queries], DType::F32);
+        let falls = empty(q, [self.batch * tiles, self.heads], DType::F32);
         let numbers = self.numbers([Some(&y), Some(&g), Some(&dq), Some(&dk), Some(&dv)]);
-        let grid = (self.queries.div_ceil(4), self.heads, self.batch);
-        let buffers = vec![y, g.clone(), delta.clone()];
-        self.launch(self.source("attention_delta", 0), grid, buffers, numbers.clone());
-        let known = [q, k, v, self.decay(), lse, delta, g];
-        let with =
-            |outputs: [&CubeTensor<R>; 2]| known.iter().chain(outputs).cloned().collect::<Vec<_>>();
-        let grid = (tiles, self.heads, self.batch);
-        let source = self.source("attention_dq", Tiles::OF_QUERIES);
-        self.launch(source, grid, with([&dq, &falls]), numbers.clone());
-        let grid = (self.keys.div_ceil(TILE), self.groups, self.batch);
-        let source = self.source("attention_dkdv", self.tiles.of_keys());
-        self.launch(source, grid, with([&dk, &dv]), numbers);
+        self.deltas(&y, &g, &delta, numbers.clone());
+        let (tiled, decay) = ([q, k, v, &g], self.decay());
+        let kernel = ("attention_dq", Tiles::OF_QUERIES);
+        let others = [&decay, &lse, &delta, &dq, &falls];
+        self.launch(kernel, (self.queries, self.heads), &tiled, &others, numbers.clone());
+        let kernel = ("attention_dkdv", self.tiles.of_keys());
+        let others = [&decay, &lse, &delta, &dk, &dv];
+        self.launch(kernel, (self.keys, self.groups), &tiled, &others, numbers);
         let decays =
             self.decay.iter().map(|_| sum_first(falls.clone(), [self.heads].into(), DType::F32));
         [dq, dk, dv].into_iter().chain(decays).collect()
+    }
+
+    /// Sums of `g y` over a head, for each of its positions.
+    fn deltas(&self, y: &CubeTensor<R>, g: &CubeTensor<R>, to: &CubeTensor<R>, numbers: Vec<u64>) {
+        let source = self.tiles.source("attention_delta", [self.of.causal, self.decay.is_some()], 0);
+        let grid = (self.queries.div_ceil(4), self.heads, self.batch);
+        let buffers = [y, g, to].map(Clone::clone).into();
+        // SAFETY: the sizes and strides are those of the tensors.
+        unsafe { launch(&y.client, source, grid, Arguments { maps: vec![], buffers, numbers }) };
     }
 }
 

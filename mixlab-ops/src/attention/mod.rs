@@ -11,6 +11,8 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod flash;
+#[cfg(feature = "cuda")]
+mod hopper;
 #[cfg(feature = "cube")]
 mod kernel;
 mod retention;
