@@ -42,6 +42,18 @@ pub fn memory(_: usize) -> Option<u64> {
     None
 }
 
+/// Begins with the context of a device, which its driver takes a while for and the job needs only
+/// when it has planned. Whoever asks for it next waits for it, and is told what failed.
+#[cfg(feature = "cuda")]
+fn wake(device: usize) {
+    use cudarc::driver::result;
+    std::thread::spawn(move || {
+        let device = result::device::get(device.try_into().ok()?).ok()?;
+        // SAFETY: the device is one that the driver has just named.
+        unsafe { result::primary_ctx::retain(device) }.ok()
+    });
+}
+
 /// Runs `job` on a device.
 #[cfg(feature = "cuda")]
 pub fn run(device: usize, job: impl Job) -> anyhow::Result<()> {
@@ -50,6 +62,7 @@ pub fn run(device: usize, job: impl Job) -> anyhow::Result<()> {
     if device >= count {
         return Err(no_device("cuda", &format!("`--device {device}` of `{count}` devices")));
     }
+    wake(device);
     drivers::configure();
     let place = super::Place { kind: "cuda", device: device.to_string(), gpu: true };
     let cuda = burn_cuda::CudaDevice::new(device);

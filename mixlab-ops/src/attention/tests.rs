@@ -75,6 +75,8 @@ fn the_kernels_equal_the_references() {
         (true, [1, 2, 1, 1, 70, 8]),
         (true, [2, 4, 2, 67, 200, 36]),
         (false, [1, 2, 1, 70, 65, 72]),
+        (true, [1, 4, 2, 150, 150, 32]),
+        (true, [1, 2, 1, 200, 200, 128]),
     ] {
         let [q, y, g] = [12, 15, 16].map(|seed| noise(&[b, h, tq, hd], seed));
         let [k, v] = [13, 14].map(|seed| noise(&[b, hk, tk, hd], seed));
