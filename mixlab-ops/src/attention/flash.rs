@@ -210,7 +210,9 @@ impl<R: CubeRuntime> Call<R> {
                 let maps = tiled.iter().map(|tensor| x.map(tensor)).collect();
                 (x.source(entry, flags), maps, owned(others))
             }
-            None => (self.tiles.source(entry, flags, held), vec![], owned(&[tiled, others].concat())),
+            None => {
+                (self.tiles.source(entry, flags, held), vec![], owned(&[tiled, others].concat()))
+            }
         };
         let client = &self.inputs[0].client;
         // SAFETY: the sizes and strides are those of the tensors.
@@ -255,7 +257,8 @@ impl<R: CubeRuntime> Call<R> {
 
     /// Sums of `g y` over a head, for each of its positions.
     fn deltas(&self, y: &CubeTensor<R>, g: &CubeTensor<R>, to: &CubeTensor<R>, numbers: Vec<u64>) {
-        let source = self.tiles.source("attention_delta", [self.of.causal, self.decay.is_some()], 0);
+        let source =
+            self.tiles.source("attention_delta", [self.of.causal, self.decay.is_some()], 0);
         let grid = (self.queries.div_ceil(4), self.heads, self.batch);
         let buffers = [y, g, to].map(Clone::clone).into();
         // SAFETY: the sizes and strides are those of the tensors.

@@ -40,7 +40,12 @@ struct Block {
 
 impl Warpgroups {
     /// For heads of `padded` channels in `dtype`; `None` if they are multiplied in another way.
-    pub fn new(of: &Attention, padded: usize, dtype: DType, capability: (i32, i32)) -> Option<Self> {
+    pub fn new(
+        of: &Attention,
+        padded: usize,
+        dtype: DType,
+        capability: (i32, i32),
+    ) -> Option<Self> {
         let taken = match dtype {
             DType::BF16 | DType::F16 => true,
             DType::F32 => of.precision != Precision::F32,
