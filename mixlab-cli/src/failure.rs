@@ -18,7 +18,7 @@ pub struct Failed;
 static TOLD: Mutex<bool> = Mutex::new(false);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Failure {
     /// It has no memory left.
     Memory,
     /// It is gone, or does no more.
@@ -61,7 +61,7 @@ fn told() -> MutexGuard<'static, bool> {
 }
 
 /// What CubeCL, wgpu and CUDA say in a panic when the device has failed.
-fn kind(text: &str) -> Option<Kind> {
+fn kind(text: &str) -> Option<Failure> {
     let text = text.to_ascii_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     let full = [
@@ -73,21 +73,21 @@ fn kind(text: &str) -> Option<Kind> {
         "can't allocate buffer",
     ];
     if says(&full) {
-        return Some(Kind::Memory);
+        return Some(Failure::Memory);
     }
     let lost = ["device lost", "devicelost", "device_lost", "device is lost", "cuda_error_"];
-    says(&lost).then_some(Kind::Lost)
+    says(&lost).then_some(Failure::Lost)
 }
 
-fn message(kind: Kind, text: &str, place: &str) -> String {
+fn message(kind: Failure, text: &str, place: &str) -> String {
     let text = text.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
     let reason = shortened(text.lines().next().unwrap_or_default());
     match kind {
-        Kind::Memory => {
+        Failure::Memory => {
             let (estimate, hint) = memory::expected();
             format!("the memory of {place} is full: {reason}{estimate}\n  hint: {hint}")
         }
-        Kind::Lost => format!(
+        Failure::Lost => format!(
             "{place} does not answer any more: {reason}\n  hint: look at the driver's log, as by `dmesg`; `--resume` goes on from the last checkpoint, and `--checkpoint-every 10m` writes some"
         ),
     }
@@ -120,23 +120,23 @@ mod tests {
     #[test]
     fn what_runtimes_say_is_understood() {
         for (text, expected) in [
-            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", Some(Kind::Memory)),
+            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", Some(Failure::Memory)),
             (
                 "called `Result::unwrap()` on an `Err` value: BufferTooBig { size: 1 }",
-                Some(Kind::Memory),
+                Some(Failure::Memory),
             ),
             (
                 "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 1073741824",
-                Some(Kind::Memory),
+                Some(Failure::Memory),
             ),
-            ("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"…\")", Some(Kind::Lost)),
-            ("wgpu error: Parent device is lost", Some(Kind::Lost)),
+            ("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"…\")", Some(Failure::Lost)),
+            ("wgpu error: Parent device is lost", Some(Failure::Lost)),
             ("index out of bounds", None),
         ] {
             assert_eq!(kind(text), expected, "{text}");
         }
         let text = "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 9";
-        let message = message(Kind::Memory, text, "cuda 0");
+        let message = message(Failure::Memory, text, "cuda 0");
         assert!(message.starts_with("the memory of cuda 0 is full: can't allocate"), "{message}");
         assert!(message.contains("training.batch_tokens"), "{message}");
     }

@@ -5,36 +5,36 @@ use super::problem::Problem;
 use super::text;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Step<'a> {
+enum Segment<'a> {
     Key(&'a str),
     Index(usize),
 }
 
 /// Splits `a.b[0].c`; `None` if the text is no path.
-fn steps(path: &str) -> Option<Vec<Step<'_>>> {
-    let mut steps = Vec::new();
+fn segments(path: &str) -> Option<Vec<Segment<'_>>> {
+    let mut segments = Vec::new();
     for part in path.split('.') {
         let (key, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
         if key.is_empty() {
             return None;
         }
-        steps.push(Step::Key(key));
+        segments.push(Segment::Key(key));
         while !rest.is_empty() {
             let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
-            steps.push(Step::Index(index.parse().ok()?));
+            segments.push(Segment::Index(index.parse().ok()?));
             rest = after;
         }
     }
-    Some(steps)
+    Some(segments)
 }
 
 /// The value at `path`, or the nearest one around it that exists.
 pub(super) fn nearest_node<'a>(root: &'a Node, path: &str) -> &'a Node {
     let mut node = root;
-    for step in steps(path).unwrap_or_default() {
-        let next = match (step, &node.value) {
-            (Step::Key(key), _) => node.get(key),
-            (Step::Index(index), Value::List(items)) => items.get(index),
+    for segment in segments(path).unwrap_or_default() {
+        let next = match (segment, &node.value) {
+            (Segment::Key(key), _) => node.get(key),
+            (Segment::Index(index), Value::List(items)) => items.get(index),
             _ => None,
         };
         match next {
@@ -54,14 +54,14 @@ pub(super) fn apply_override(root: &mut Node, text: &str, number: usize) -> Resu
         return Err(refuse(format!("expected `path=value`, found `{text}`")));
     };
     let path = path.trim();
-    let Some(steps) = steps(path) else {
+    let Some(segments) = segments(path) else {
         return Err(refuse(format!("`{path}` is no path of a field")));
     };
     let origin = Origin::Override(number);
     let mut node = root;
-    for (depth, step) in steps.iter().enumerate() {
-        node = descend(node, *step, origin).map_err(|why| {
-            let around = name(&steps[..depth]);
+    for (depth, segment) in segments.iter().enumerate() {
+        node = descend(node, *segment, origin).map_err(|why| {
+            let around = name(&segments[..depth]);
             Problem::new("", format!("`{around}` {why}")).with_hint(example)
         })?;
     }
@@ -70,40 +70,44 @@ pub(super) fn apply_override(root: &mut Node, text: &str, number: usize) -> Resu
     Ok(())
 }
 
-/// One step down, through objects that are made where nothing is yet.
-fn descend<'a>(node: &'a mut Node, step: Step<'_>, origin: Origin) -> Result<&'a mut Node, String> {
-    if let (Step::Key(_), Value::Null) = (step, &node.value) {
+/// One segment down, through objects that are made where nothing is yet.
+fn descend<'a>(
+    node: &'a mut Node,
+    segment: Segment<'_>,
+    origin: Origin,
+) -> Result<&'a mut Node, String> {
+    if let (Segment::Key(_), Value::Null) = (segment, &node.value) {
         *node = Node { origin, value: Value::Object(Vec::new()) };
     }
     let found = node.describe().to_string();
-    match (step, &mut node.value) {
-        (Step::Key(key), Value::Object(members)) => {
+    match (segment, &mut node.value) {
+        (Segment::Key(key), Value::Object(members)) => {
             let at = position(members, key).unwrap_or_else(|| {
                 members.push((key.to_owned(), Node { origin, value: Value::Null }));
                 members.len() - 1
             });
             Ok(&mut members[at].1)
         }
-        (Step::Key(_), _) => Err(format!("is {found}, not an object")),
-        (Step::Index(index), Value::List(items)) => {
+        (Segment::Key(_), _) => Err(format!("is {found}, not an object")),
+        (Segment::Index(index), Value::List(items)) => {
             let count = items.len();
             let entries = if count == 1 { "entry" } else { "entries" };
             items.get_mut(index).ok_or(format!(
                 "has {count} {entries}, and indices begin at 0, so `{index}` is too large"
             ))
         }
-        (Step::Index(_), Value::Null) => Err("is not given, so it has 0 entries".to_owned()),
-        (Step::Index(_), _) => Err(format!("is {found}, not a list")),
+        (Segment::Index(_), Value::Null) => Err("is not given, so it has 0 entries".to_owned()),
+        (Segment::Index(_), _) => Err(format!("is {found}, not a list")),
     }
 }
 
-fn name(steps: &[Step<'_>]) -> String {
+fn name(segments: &[Segment<'_>]) -> String {
     let mut path = String::new();
-    for step in steps {
-        match step {
-            Step::Key(key) if path.is_empty() => path.push_str(key),
-            Step::Key(key) => path.extend([".", key]),
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
+    for segment in segments {
+        match segment {
+            Segment::Key(key) if path.is_empty() => path.push_str(key),
+            Segment::Key(key) => path.extend([".", key]),
+            Segment::Index(index) => path.push_str(&format!("[{index}]")),
         }
     }
     path
@@ -125,13 +129,14 @@ mod tests {
 
     #[test]
     fn a_path_is_keys_and_indices() {
-        let expected = vec![Step::Key("a"), Step::Index(0), Step::Index(12), Step::Key("b")];
-        assert_eq!(steps("a[0][12].b"), Some(expected.clone()));
+        let expected =
+            vec![Segment::Key("a"), Segment::Index(0), Segment::Index(12), Segment::Key("b")];
+        assert_eq!(segments("a[0][12].b"), Some(expected.clone()));
         assert_eq!(name(&expected), "a[0][12].b");
         for bad in
             ["", ".", "a.", "[0]", "a[", "a[]", "a[x]", "a[-1]", "a[0]b", "a[99999999999999999999]"]
         {
-            assert_eq!(steps(bad), None, "`{bad}`");
+            assert_eq!(segments(bad), None, "`{bad}`");
         }
     }
 

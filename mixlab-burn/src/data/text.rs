@@ -219,10 +219,10 @@ mod tests {
             [' ', '\n', 'a', '\u{ad}'].map(|c| character(c as u32 as u8)),
             ['Ġ', 'Ċ', 'a', 'Ń']
         );
-        let mut apart = all.clone();
-        apart.sort_unstable();
-        apart.dedup();
-        assert_eq!(apart.len(), all.len());
+        let mut unique = all.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), all.len());
     }
 
     #[test]

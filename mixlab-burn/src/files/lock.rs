@@ -103,8 +103,8 @@ impl Lock {
     /// Whether the file is still at its path; otherwise it was renamed or removed.
     #[cfg(unix)]
     pub fn is_in_place(&self) -> bool {
-        let held = self.file.metadata().and_then(|kind| Identity::of(&self.path, &kind)).ok();
-        held.is_some_and(|held| Identity::at(&self.path) == Some(held))
+        let locked = self.file.metadata().and_then(|kind| Identity::of(&self.path, &kind)).ok();
+        locked.is_some_and(|locked| Identity::at(&self.path) == Some(locked))
     }
 
     /// Whether the file is still at its path; here open files stay where they are.

@@ -52,7 +52,7 @@ pub struct Generated {
 }
 
 /// A row that still gets tokens, or not.
-struct Row {
+struct Sequence {
     /// Prompt and tokens.
     all: Vec<u16>,
     prompt: usize,
@@ -60,7 +60,7 @@ struct Row {
     end: Option<End>,
 }
 
-impl Row {
+impl Sequence {
     /// The next token of row `index`, or zero if it has ended: it is fed zeros while others go on.
     fn draw(
         &mut self,
@@ -105,7 +105,8 @@ impl<B: mixlab_ops::Backend, K: Block> Session<B, K> {
     ) -> Result<Vec<Generated>, SessionError> {
         options.sampling.check()?;
         let rows = prompts.iter().zip(0..);
-        let mut rows: Vec<Row> = rows.map(|(prompt, i)| self.row(prompt, options, i)).collect();
+        let mut rows: Vec<Sequence> =
+            rows.map(|(prompt, i)| self.row(prompt, options, i)).collect();
         let mut decoder = Decoder::new(self, rows.len());
         let mut pieces: Vec<Vec<u16>> = rows.iter().map(|row| row.all.clone()).collect();
         decoder.push(&pieces)?;
@@ -136,15 +137,15 @@ impl<B: mixlab_ops::Backend, K: Block> Session<B, K> {
             }
             decoder.push(&pieces)?;
         }
-        Ok(rows.into_iter().map(Row::generated).collect())
+        Ok(rows.into_iter().map(Sequence::generated).collect())
     }
 
-    fn row(&self, prompt: &[u16], options: &Generation, index: i64) -> Row {
+    fn row(&self, prompt: &[u16], options: &Generation, index: i64) -> Sequence {
         let mut draws = Generator::new(options.seed.wrapping_add(index));
         let all = match prompt {
             [] => vec![draws.intn(self.plan().vocab as u64) as u16],
             prompt => prompt.to_vec(),
         };
-        Row { prompt: all.len(), all, draws, end: None }
+        Sequence { prompt: all.len(), all, draws, end: None }
     }
 }

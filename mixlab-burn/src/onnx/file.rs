@@ -18,7 +18,7 @@ use super::OnnxError;
 use super::extent::{Extent, Quotient};
 use super::functions::{DOMAIN, Outlined, opset, outline};
 use super::graph::{Place, Placed, data_type, node_proto, rename};
-use super::initializers::{Kept, Taker, Target, Wanted, Weight, property};
+use super::initializers::{Initializers, Summary, Taker, Target, Weight, property};
 use super::lower::lower;
 use super::profile::Profile;
 use super::trace::Traced;
@@ -103,19 +103,19 @@ impl Traced {
         options.weights.check(options.profile)?;
         let (graph, names) = lower(self, options.profile)?;
         let (nodes, mut initializer) = graph.finish();
-        let wanted = Wanted::new(self.parameters(), &nodes, options.weights);
-        let mut nodes = wanted.restored(nodes);
+        let initializers = Initializers::new(self.parameters(), &nodes, options.weights);
+        let mut nodes = initializers.restored(nodes);
         name_outputs(self, &mut nodes, &names);
-        let external = options.external || wanted.bytes() > INLINE;
-        let kept = if external {
-            beside(path, |place| Taker::new(&wanted, source, place).take(module))?
+        let external = options.external || initializers.bytes() > INLINE;
+        let summary = if external {
+            beside(path, |place| Taker::new(&initializers, source, place).take(module))?
         } else {
-            Taker::new(&wanted, source, Target::Within).take(module)?
+            Taker::new(&initializers, source, Target::Within).take(module)?
         };
-        let Kept { tensors, bytes, squares: [lost, all] } = kept;
+        let Summary { tensors, bytes, squares: [lost, all] } = summary;
         let written = Written {
             nodes: nodes.len(),
-            parameters: wanted.elements(),
+            parameters: initializers.elements(),
             bytes,
             error: if all > 0.0 { (lost / all).sqrt() } else { 0.0 },
             external,
@@ -142,7 +142,7 @@ impl Traced {
         options: &Options,
     ) -> Result<M, OnnxError> {
         let (nodes, _) = lower(self, options.profile)?.0.finish();
-        Wanted::new(self.parameters(), &nodes, options.weights).rounded(module)
+        Initializers::new(self.parameters(), &nodes, options.weights).rounded(module)
     }
 
     /// All parameters by name.
@@ -273,21 +273,21 @@ pub fn data_path(path: &Path) -> PathBuf {
 /// Opens the file for weights beside the one at `path`, which is replaced once `fill` is done.
 fn beside(
     path: &Path,
-    fill: impl FnOnce(Target<'_>) -> Result<Kept, OnnxError>,
-) -> Result<Kept, OnnxError> {
+    fill: impl FnOnce(Target<'_>) -> Result<Summary, OnnxError>,
+) -> Result<Summary, OnnxError> {
     let beside = data_path(path);
     let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut kept = None;
+    let mut summary = None;
     let written = replace_file(&beside, |file| {
         let found = fill(Target::Beside { file, name, length: 0 });
         let failed = || io::Error::other("the weights are not all there");
-        kept.insert(found).as_ref().map(drop).map_err(|_| failed())
+        summary.insert(found).as_ref().map(drop).map_err(|_| failed())
     });
-    match (kept, written) {
+    match (summary, written) {
         (Some(Err(OnnxError::Io { source, .. })), _) => Err(OnnxError::Io { path: beside, source }),
         (Some(Err(error)), _) => Err(error),
         (_, Err(source)) => Err(OnnxError::Io { path: beside, source }),
-        (kept, Ok(())) => kept.expect("it was filled"),
+        (summary, Ok(())) => summary.expect("it was filled"),
     }
 }
 

@@ -215,8 +215,8 @@ impl<'a> Renamed<'a> {
             return;
         }
         let made = self.made.contains(outer);
-        let wanted = if made { inner(outer) } else { self.given_name(outer) };
-        let name = unique(&mut self.taken, wanted);
+        let base = if made { inner(outer) } else { self.given_name(outer) };
+        let name = unique(&mut self.taken, base);
         if !made {
             self.given.push((outer.into(), name.clone()));
         }

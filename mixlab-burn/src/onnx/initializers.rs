@@ -34,14 +34,14 @@ impl Weight {
 }
 
 /// The weights that a graph reads.
-pub(super) struct Wanted {
+pub(super) struct Initializers {
     /// All of them by name.
     weights: HashMap<String, Weight>,
     /// How those are stored that do not stay as they are.
     pub formats: HashMap<String, Format>,
 }
 
-impl Wanted {
+impl Initializers {
     /// Of all `parameters`, those that `nodes` read, as `kind` stores them.
     pub fn new(parameters: HashMap<String, Weight>, nodes: &[Placed], kind: WeightType) -> Self {
         let read = read_by(nodes);
@@ -180,7 +180,7 @@ impl Target<'_> {
 
 /// What is known of weights once they are stored.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Summary {
     /// What the graph says of them.
     pub tensors: Vec<TensorProto>,
     /// Bytes that they take.
@@ -199,20 +199,24 @@ pub(super) struct Taker<'a, 's> {
     /// Which of the floats comes next.
     next: usize,
     place: Target<'a>,
-    kept: Kept,
+    summary: Summary,
     failed: Option<OnnxError>,
 }
 
 impl<'a, 's> Taker<'a, 's> {
-    pub fn new(wanted: &'a Wanted, source: Option<&'s mut dyn Source>, place: Target<'a>) -> Self {
+    pub fn new(
+        initializers: &'a Initializers,
+        source: Option<&'s mut dyn Source>,
+        place: Target<'a>,
+    ) -> Self {
         Self {
             path: Vec::new(),
-            left: wanted.weights.clone(),
-            formats: &wanted.formats,
+            left: initializers.weights.clone(),
+            formats: &initializers.formats,
             source,
             next: 0,
             place,
-            kept: Kept::default(),
+            summary: Summary::default(),
             failed: None,
         }
     }
@@ -221,14 +225,14 @@ impl<'a, 's> Taker<'a, 's> {
     ///
     /// # Errors
     /// The first: of the source, of the place, or that a weight is not there.
-    pub fn take<B: Backend, M: Module<B>>(mut self, module: &M) -> Result<Kept, OnnxError> {
+    pub fn take<B: Backend, M: Module<B>>(mut self, module: &M) -> Result<Summary, OnnxError> {
         module.visit(&mut self);
         if let Some(error) = self.failed {
             return Err(error);
         }
         match self.left.into_keys().next() {
             Some(missing) => Err(OnnxError::Weight(missing)),
-            None => Ok(self.kept),
+            None => Ok(self.summary),
         }
     }
 
@@ -260,8 +264,8 @@ impl<'a, 's> Taker<'a, 's> {
         let values = data.as_slice::<f32>().expect("only floats of 32 bits have a format");
         let stored = Stored::new(values, format).map_err(|problem| unfit(&path, problem))?;
         let [lost, all] = stored.squares();
-        self.kept.squares[0] += lost;
-        self.kept.squares[1] += all;
+        self.summary.squares[0] += lost;
+        self.summary.squares[1] += all;
         let kind = stored.data_type();
         self.store(stored_name(&path, format), kind, &data.shape, |sink| stored.write(sink))?;
         if !stored.scales.is_empty() {
@@ -282,8 +286,8 @@ impl<'a, 's> Taker<'a, 's> {
     ) -> Result<(), OnnxError> {
         let put = self.place.put(name.clone(), kind, shape, write);
         let (tensor, bytes) = put.map_err(|source| OnnxError::Io { path: name.into(), source })?;
-        self.kept.tensors.push(tensor);
-        self.kept.bytes += bytes;
+        self.summary.tensors.push(tensor);
+        self.summary.bytes += bytes;
         Ok(())
     }
 }

@@ -107,9 +107,9 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
         return f32::NAN;
     }
     let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-    let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
     // A NaN stays.
-    let most = apart.fold(0f32, |most, x| if x.is_nan() || x > most { x } else { most });
+    let most = differences.fold(0f32, |most, x| if x.is_nan() || x > most { x } else { most });
     most / largest.max(f32::MIN_POSITIVE)
 }
 

@@ -34,12 +34,12 @@ pub(super) fn shapes(program: &Program, node: &Node) -> String {
 pub(super) fn difference(one: &Program, other: &Program) -> [String; 2] {
     let kind = |node: &Node| (node.name.clone(), node.scope);
     let pairs = || one.nodes().iter().zip(other.nodes());
-    let apart = pairs().position(|(a, b)| kind(a) != kind(b));
+    let differing = pairs().position(|(a, b)| kind(a) != kind(b));
     // The same operations, of other values.
     let rewired = || pairs().position(|(a, b)| a.inputs != b.inputs || a.outputs != b.outputs);
     let shorter = one.nodes().len().min(other.nodes().len());
     let same_length = one.nodes().len() == other.nodes().len();
-    let at = apart.or_else(|| rewired().filter(|_| same_length)).unwrap_or(shorter);
+    let at = differing.or_else(|| rewired().filter(|_| same_length)).unwrap_or(shorter);
     [one, other].map(|program| match program.nodes().get(at) {
         Some(node) => {
             format!("`{}`{} in {}", node.name, shapes(program, node), place(program, node))

@@ -136,7 +136,7 @@ pub(super) struct Runner {
 }
 
 /// What tokens left, by the name of the input that takes it; and how many they were.
-pub(super) struct Left {
+pub(super) struct PastValues {
     values: Vec<(String, DynValue)>,
     tokens: usize,
 }
@@ -175,7 +175,7 @@ impl Runner {
     }
 
     /// What there is before the first token of `rows` rows.
-    pub fn start(&self, rows: usize) -> Result<Left, RuntimeError> {
+    pub fn start(&self, rows: usize) -> Result<PastValues, RuntimeError> {
         let zeros = |past: &Past| {
             let length = |(n, row): &(usize, bool)| (if *row { n * rows } else { *n }) as i64;
             let shape: Vec<i64> = past.axes.iter().map(length).collect();
@@ -186,20 +186,20 @@ impl Runner {
             Ok((past.name.clone(), value))
         };
         let values = self.past.iter().map(zeros).collect::<Result<_, RuntimeError>>()?;
-        Ok(Left { values, tokens: 0 })
+        Ok(PastValues { values, tokens: 0 })
     }
 
-    /// The logits `[rows, T, V]` of `ids` `[rows, T]`, flat, after what `left` says; and what is left then.
+    /// The logits `[rows, T, V]` of `ids` `[rows, T]`, flat, after what `past` says; and what is left then.
     pub fn read(
         &mut self,
         ids: &[i64],
         rows: usize,
-        left: Left,
-    ) -> Result<(Vec<f32>, Left), RuntimeError> {
+        past: PastValues,
+    ) -> Result<(Vec<f32>, PastValues), RuntimeError> {
         let columns = ids.len() / rows;
-        let tokens = left.tokens + columns;
+        let tokens = past.tokens + columns;
         let mut inputs: Vec<(String, SessionInputValue<'_>)> =
-            left.values.into_iter().map(|(name, value)| (name, value.into())).collect();
+            past.values.into_iter().map(|(name, value)| (name, value.into())).collect();
         let ids = Tensor::from_array(([rows, columns], ids.to_vec()))?;
         inputs.push(("input_ids".into(), ids.into()));
         if self.masked {
@@ -214,7 +214,7 @@ impl Runner {
         let logits = take("logits")?.try_extract_tensor::<f32>()?.1.to_vec();
         let values = self.past.iter().map(|past| Ok((past.name.clone(), take(&past.present)?)));
         let values = values.collect::<Result<_, RuntimeError>>()?;
-        Ok((logits, Left { values, tokens }))
+        Ok((logits, PastValues { values, tokens }))
     }
 }
 

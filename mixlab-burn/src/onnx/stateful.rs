@@ -77,7 +77,7 @@ pub fn memory_of<K: Block>(plan: &Arc<Plan<K>>) -> Result<Vec<Kept>, OnnxError> 
     // Longer than what any block looks back, so that a state that could still grow has its full size.
     let past = 16 * plan.seq_len.max(64);
     let [one, more, longer] =
-        [(1, past), (3, past), (1, 2 * past)].map(|(batch, past)| left_by(plan, batch, past));
+        [(1, past), (3, past), (1, 2 * past)].map(|(batch, past)| present_of(plan, batch, past));
     let (one, more, longer) = (one?, more?, longer?);
     let mut kept: Vec<Kept> = Vec::new();
     for (i, (block, door, shape, dtype)) in one.iter().enumerate() {
@@ -121,10 +121,14 @@ fn streams<K: Block>(plan: &Plan<K>) -> Result<(), OnnxError> {
     )))
 }
 
-type Left = Vec<(usize, usize, Shape, DType)>;
+type Present = Vec<(usize, usize, Shape, DType)>;
 
 /// What a pass of `past` tokens leaves in each of `batch` rows.
-fn left_by<K: Block>(plan: &Arc<Plan<K>>, batch: usize, past: usize) -> Result<Left, OnnxError> {
+fn present_of<K: Block>(
+    plan: &Arc<Plan<K>>,
+    batch: usize,
+    past: usize,
+) -> Result<Present, OnnxError> {
     let left = watch(|session| {
         let model = Model::<Capture, K>::new(plan.clone(), session.device());
         let ids = session.input_int("input_ids", [batch, past]);

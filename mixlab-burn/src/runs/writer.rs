@@ -167,13 +167,13 @@ impl Desk {
         while let Some(message) = exit.take(|message| message) {
             let Message::Begin(task) = message else { continue };
             let count = task.weights.1 + task.state.1;
-            let mut left = Left { exit, count };
-            let outcome = self.checkpoint(&task, &mut left);
+            let mut pending = Pending { exit, count };
+            let outcome = self.checkpoint(&task, &mut pending);
             if outcome.is_err() {
                 self.drop_parts(task.step);
             }
             // Of a failed one the rest is thrown away.
-            while left.next(|_| Ok(())).is_ok() {}
+            while pending.next(|_| Ok(())).is_ok() {}
             if done.send(outcome).is_err() {
                 return;
             }
@@ -195,7 +195,7 @@ impl Desk {
         }
     }
 
-    fn checkpoint(&self, task: &Task, left: &mut Left<'_>) -> Result<Done, CheckpointError> {
+    fn checkpoint(&self, task: &Task, pending: &mut Pending<'_>) -> Result<Done, CheckpointError> {
         let [weights, state, manifest] =
             ["st", "state", "json"].map(|ending| self.at(task.step, ending));
         let failed = |path: &Path| {
@@ -204,8 +204,8 @@ impl Desk {
         };
         // A manifest of an earlier attempt would be of other files.
         remove(&manifest).map_err(failed(&manifest))?;
-        let of_weights = file(&weights, &task.weights, left).map_err(failed(&weights))?;
-        let of_state = file(&state, &task.state, left).map_err(failed(&state))?;
+        let of_weights = file(&weights, &task.weights, pending).map_err(failed(&weights))?;
+        let of_state = file(&state, &task.state, pending).map_err(failed(&state))?;
         let about = &self.about;
         let text = json!({
             "format": FORMAT,
@@ -240,12 +240,12 @@ impl Desk {
 }
 
 /// The tensors of a checkpoint that have not come yet.
-struct Left<'a> {
+struct Pending<'a> {
     exit: &'a Exit<Message>,
     count: usize,
 }
 
-impl Left<'_> {
+impl Pending<'_> {
     fn next(&mut self, use_it: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let ended = || io::Error::other("the run ended while it was copied");
         self.count = self.count.checked_sub(1).ok_or_else(ended)?;
@@ -258,7 +258,11 @@ impl Left<'_> {
 }
 
 /// Writes a file of a header and the next tensors, so many; returns its entry in the manifest.
-fn file(path: &Path, (header, count): &(String, usize), left: &mut Left<'_>) -> io::Result<Value> {
+fn file(
+    path: &Path,
+    (header, count): &(String, usize),
+    pending: &mut Pending<'_>,
+) -> io::Result<Value> {
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     replace_file(path, |file| {
         let mut write = |part: &[u8]| {
@@ -268,7 +272,7 @@ fn file(path: &Path, (header, count): &(String, usize), left: &mut Left<'_>) -> 
         };
         write(&(header.len() as u64).to_le_bytes())?;
         write(header.as_bytes())?;
-        (0..*count).try_for_each(|_| left.next(&mut write))
+        (0..*count).try_for_each(|_| pending.next(&mut write))
     })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(json!({"file": name, "bytes": bytes, "sha256": hex(&hasher.finalize())}))

@@ -16,7 +16,7 @@ const LIMIT: usize = 3;
 const TOGETHER: usize = 64;
 
 /// Loss and health of all steps, read rarely.
-pub(super) struct Watch<B: Backend> {
+pub(super) struct Monitor<B: Backend> {
     losses: Vec<Tensor<B, 1>>,
     health: Vec<Health<B>>,
     /// Steps that were read.
@@ -33,7 +33,7 @@ pub(super) struct Watch<B: Backend> {
 }
 
 /// What a look at the steps since the last one found.
-pub(super) enum Found {
+pub(super) enum Reading {
     /// The loss of the last step.
     Loss(f64),
     /// The loss of this step is NaN.
@@ -42,7 +42,7 @@ pub(super) enum Found {
     Broken,
 }
 
-impl<B: Backend> Watch<B> {
+impl<B: Backend> Monitor<B> {
     pub fn new() -> Self {
         let (losses, health) = (Vec::new(), Vec::new());
         let (first, last) = (None, None);
@@ -60,7 +60,7 @@ impl<B: Backend> Watch<B> {
     }
 
     /// Reads what was pushed since the last time, if anything was.
-    pub fn read(&mut self) -> Option<Found> {
+    pub fn read(&mut self) -> Option<Reading> {
         let losses = numbers(&std::mem::take(&mut self.losses));
         let mut broken = false;
         for step in numbers(&std::mem::take(&mut self.health)).chunks(2) {
@@ -76,9 +76,9 @@ impl<B: Backend> Watch<B> {
         self.first = self.first.or(losses.first().map(|loss| f64::from(*loss)));
         self.last = Some((self.read - 1, loss));
         Some(match losses.iter().position(|loss| loss.is_nan()) {
-            Some(at) => Found::NotANumber(first + at),
-            None if broken => Found::Broken,
-            None => Found::Loss(loss),
+            Some(at) => Reading::NotANumber(first + at),
+            None if broken => Reading::Broken,
+            None => Reading::Loss(loss),
         })
     }
 
@@ -99,7 +99,7 @@ impl<B: Backend> Watch<B> {
         snapshot.number("watch.in_a_row", self.in_a_row);
     }
 
-    /// Takes out of `state` what [`Watch::save`] added.
+    /// Takes out of `state` what [`Monitor::save`] added.
     pub fn resume(state: &mut State, device: &B::Device) -> Result<Self, StateError> {
         let mut watch = Self::new();
         watch.read = state.number("watch.read")?;

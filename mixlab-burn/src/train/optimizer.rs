@@ -80,7 +80,7 @@ struct Bias<B: Backend> {
 }
 
 /// What one step needs; each weight and gradient, in the order of the module, until it is used.
-struct Step<B: Backend> {
+struct Update<B: Backend> {
     weights: Vec<Option<FloatTensor<B>>>,
     /// `None` from the start if the loss does not depend on the weight, which still decays.
     grads: Vec<Option<FloatTensor<B>>>,
@@ -155,15 +155,15 @@ impl<B: Backend> Optimizer<B> {
     ) -> Vec<Option<FloatTensor<B>>> {
         let base = self.plan.base_lr;
         let lr_scale = if base > 0.0 { lr / base } else { 1.0 };
-        let mut step = Step { weights, grads, factor: lower(health.clone()), lr_scale };
+        let mut update = Update { weights, grads, factor: lower(health.clone()), lr_scale };
         for family in 0..self.adamw.len() {
             self.adamw[family].bias.update(health);
-            self.adamw(family, &mut step);
+            self.adamw(family, &mut update);
         }
         for matrices in 0..self.muon.len() {
-            self.muon(matrices, &mut step);
+            self.muon(matrices, &mut update);
         }
-        step.weights
+        update.weights
     }
 
     /// Adds the moments of all weights to `snapshot`, once there are some.
@@ -218,7 +218,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// Updates the weights of a family of AdamW.
-    fn adamw(&mut self, family: usize, step: &mut Step<B>) {
+    fn adamw(&mut self, family: usize, update: &mut Update<B>) {
         let family = self.adamw[family].clone();
         let (mut rates, mut tensors) = (Vec::new(), Vec::new());
         for &i in &family.members {
@@ -226,46 +226,46 @@ impl<B: Backend> Optimizer<B> {
             let group = weight.group.expect("an updated weight has a group");
             let beta1 = self.plan.groups[group].beta1;
             let place = family.beta1.iter().position(|beta| *beta == beta1);
-            let (lr, decay) = self.rates(group, weight.decay, step.lr_scale);
+            let (lr, decay) = self.rates(group, weight.decay, update.lr_scale);
             let bias = 1 + place.expect("a family knows the betas of its weights");
             rates.push(Rates { lr, decay, beta1, bias });
-            let value = step.weights[i].take().expect("not yet updated");
+            let value = update.weights[i].take().expect("not yet updated");
             let (shape, device) = (Shape::from(weight.shape.clone()), B::float_device(&value));
             let zeros = || B::float_zeros(shape.clone(), &device, FloatDType::F32);
             let slot = &mut self.slots[i];
-            let rest = [step.grads[i].take(), slot.first.take(), slot.second.take()];
+            let rest = [update.grads[i].take(), slot.first.take(), slot.second.take()];
             let [grad, first, second] = rest.map(|x| x.unwrap_or_else(zeros));
             tensors.push([value, grad, first, second]);
         }
         let op = AdamW { rates, beta2: family.beta2, epsilon: family.epsilon };
         let bias = lower(family.bias.value);
-        let updated = adamw::<B>(&op, [&step.factor, &bias], tensors);
+        let updated = adamw::<B>(&op, [&update.factor, &bias], tensors);
         for (i, [weight, first, second]) in family.members.into_iter().zip(updated) {
-            step.weights[i] = Some(weight);
+            update.weights[i] = Some(weight);
             self.slots[i] = Slot { first: Some(first), second: Some(second) };
         }
     }
 
     /// Updates some matrices of one shape and group.
-    fn muon(&mut self, matrices: usize, step: &mut Step<B>) {
+    fn muon(&mut self, matrices: usize, update: &mut Update<B>) {
         let Matrices { shape: [rows, columns], group, decay, ref members } = self.muon[matrices];
-        let (lr, decay) = self.rates(group, decay, step.lr_scale);
+        let (lr, decay) = self.rates(group, decay, update.lr_scale);
         let rule = self.plan.groups[group];
-        let (device, slots) = (B::float_device(&step.factor), &mut self.slots);
+        let (device, slots) = (B::float_device(&update.factor), &mut self.slots);
         let zeros = || B::float_zeros([rows, columns].into(), &device, FloatDType::F32);
         let matrix = |&i: &usize| {
-            [step.grads[i].take(), slots[i].first.take()].map(|x| x.unwrap_or_else(zeros))
+            [update.grads[i].take(), slots[i].first.take()].map(|x| x.unwrap_or_else(zeros))
         };
         let matrices = members.iter().map(matrix).collect();
-        let (updates, momenta) = momentum::<B>(rule.beta1, rule.nesterov, &step.factor, matrices);
+        let (updates, momenta) = momentum::<B>(rule.beta1, rule.nesterov, &update.factor, matrices);
         let precision = self.precision.unwrap_or_else(|| B::precision(&device));
         let updates = orthogonalize(updates, rule.newton_schulz_steps, precision);
         // Larger for tall matrices.
         let aspect = (rows as f32 / columns as f32).max(1.0).sqrt();
-        let weights = members.iter().map(|&i| step.weights[i].take().expect("not yet updated"));
-        let weights = muon_step(lr * aspect, decay, &step.factor, updates, weights.collect());
+        let weights = members.iter().map(|&i| update.weights[i].take().expect("not yet updated"));
+        let weights = muon_step(lr * aspect, decay, &update.factor, updates, weights.collect());
         for ((&i, weight), momentum) in members.iter().zip(weights).zip(momenta) {
-            step.weights[i] = Some(weight);
+            update.weights[i] = Some(weight);
             slots[i].first = Some(momentum);
         }
     }

@@ -83,11 +83,11 @@ pub struct Held<B: Backend> {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    value: Value<B>,
+    value: Storage<B>,
 }
 
 #[derive(Debug)]
-enum Value<B: Backend> {
+enum Storage<B: Backend> {
     Device(Tensor<B, 1>),
     Host(TensorData),
 }
@@ -96,22 +96,22 @@ impl<B: Backend> Held<B> {
     /// A tensor on the device; its values are read as f32.
     pub(super) fn new(name: String, value: FloatTensor<B>, shape: &[usize]) -> Self {
         let flat = B::float_reshape(value, [shape.iter().product::<usize>()].into());
-        Self { name, shape: shape.to_vec(), value: Value::Device(lift(flat)) }
+        Self { name, shape: shape.to_vec(), value: Storage::Device(lift(flat)) }
     }
 
     /// The type of its elements once it is read.
     pub fn dtype(&self) -> DType {
         match &self.value {
-            Value::Device(_) => DType::F32,
-            Value::Host(data) => data.dtype,
+            Storage::Device(_) => DType::F32,
+            Storage::Host(data) => data.dtype,
         }
     }
 
     /// Its values; reads the device if need be.
     pub fn read(self) -> TensorData {
         match self.value {
-            Value::Host(data) => data,
-            Value::Device(tensor) => {
+            Storage::Host(data) => data,
+            Storage::Device(tensor) => {
                 let data = tensor.into_data().convert::<f32>();
                 TensorData { shape: self.shape.into(), ..data }
             }
@@ -131,7 +131,7 @@ impl<B: Backend> Snapshot<B> {
 
     pub(super) fn host(&mut self, name: impl Into<String>, data: TensorData) {
         let (name, shape) = (name.into(), data.shape.to_vec());
-        self.tensors.push(Held { name, shape, value: Value::Host(data) });
+        self.tensors.push(Held { name, shape, value: Storage::Host(data) });
     }
 
     pub(super) fn number(&mut self, name: &str, number: usize) {

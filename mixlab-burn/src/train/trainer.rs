@@ -7,7 +7,7 @@ use mixlab_ops::Backend;
 use std::time::Duration;
 
 use super::average::Averages;
-use super::health::{Found, Watch};
+use super::health::{Monitor, Reading};
 use super::parameters::{self, Gradients, weights, with_weights};
 use super::patience::Best;
 use super::qat::fake_quantized;
@@ -38,7 +38,7 @@ pub struct Trainer<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block
     optimizer: Optimizer<A::InnerBackend>,
     schedule: Schedule,
     averages: Option<Averages<A::InnerBackend>>,
-    watch: Watch<A::InnerBackend>,
+    monitor: Monitor<A::InnerBackend>,
     best: Best,
     /// Seed of dropout.
     seed: u64,
@@ -103,7 +103,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
             optimizer: Optimizer::of(plan, training.precision, device),
             schedule: Schedule::new(training),
             averages: training.average.map(Averages::new),
-            watch: Watch::new(),
+            monitor: Monitor::new(),
             best: Best::new(),
             seed: training.seed as u64,
             steps: 0,
@@ -136,7 +136,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         self.steps = state.number("step")?;
         self.tokens = state.number("tokens")?;
         self.seed = state.number("seed")? as u64;
-        self.watch = Watch::resume(&mut state, &self.device)?;
+        self.monitor = Monitor::resume(&mut state, &self.device)?;
         self.best = Best::resume(&mut state)?;
         if self.steps > 0 {
             self.optimizer.resume(&mut state, &self.device)?;
@@ -156,12 +156,12 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     pub fn snapshot(&self) -> Snapshot<A::InnerBackend> {
         let plan = self.optimizer.plan();
         let named = plan.weights.iter().zip(weights::<A, _>(self.model()));
-        let held = named.map(|(weight, x)| Held::new(weight.name.clone(), x, &weight.shape));
-        let mut snapshot = Snapshot::new(held.collect());
+        let tensors = named.map(|(weight, x)| Held::new(weight.name.clone(), x, &weight.shape));
+        let mut snapshot = Snapshot::new(tensors.collect());
         snapshot.number("step", self.steps);
         snapshot.number("tokens", self.tokens);
         snapshot.numbers.insert("seed".into(), self.seed);
-        self.watch.save(&mut snapshot);
+        self.monitor.save(&mut snapshot);
         self.best.save(&mut snapshot);
         if self.steps > 0 {
             self.optimizer.save(&mut snapshot);
@@ -198,11 +198,15 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         batch.check(plan.seq_len, plan.vocab)?;
         let aim = Aim { qat, ..self.aim(self.steps) };
         let model = self.model.take().expect("only away in here");
-        let (loss, gradients) = self.pass(&model, &batch, &aim);
-        // Between these two is the place of whatever treats gradients.
-        let (model, health) = self.optimizer.apply(model, gradients, lr);
+        let device = self.device.clone();
+        let (loss, model, health) = A::awake(&device, || {
+            let (loss, gradients) = self.pass(&model, &batch, &aim);
+            // Between these two is the place of whatever treats gradients.
+            let (model, health) = self.optimizer.apply(model, gradients, lr);
+            (loss, model, health)
+        });
         self.model = Some(model);
-        self.watch.push(loss, health);
+        self.monitor.push(loss, health);
         self.steps += 1;
         self.tokens += batch.x.len();
         self.last = Some(batch);
@@ -255,20 +259,22 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
     /// If the loss of a step since the last reading is NaN, or if three updates in a row were
     /// skipped because the gradients were infinite or NaN; another error if there was never an update.
     pub fn read(&mut self) -> Result<Option<Logged>, TrainError> {
-        let before = self.watch.last;
+        let before = self.monitor.last;
         let Some(step) = self.steps.checked_sub(1) else { return Ok(None) };
-        let loss = match self.watch.read() {
+        let loss = match self.monitor.read() {
             None => return Ok(None),
-            Some(Found::Loss(loss)) => loss,
-            Some(Found::NotANumber(_) | Found::Broken) if self.watch.skipped == self.steps => {
-                let loss = self.watch.last.map_or(f64::NAN, |(_, loss)| loss);
+            Some(Reading::Loss(loss)) => loss,
+            Some(Reading::NotANumber(_) | Reading::Broken)
+                if self.monitor.skipped == self.steps =>
+            {
+                let loss = self.monitor.last.map_or(f64::NAN, |(_, loss)| loss);
                 return Err(self.broken_start(step, loss));
             }
-            Some(Found::NotANumber(step)) => {
+            Some(Reading::NotANumber(step)) => {
                 let (last, loss) = before.unwrap_or((0, f64::NAN));
                 return Err(TrainError::NotANumber { step, last, loss, hint: self.slower() });
             }
-            Some(Found::Broken) => return Err(self.broken_gradients(step)),
+            Some(Reading::Broken) => return Err(self.broken_gradients(step)),
         };
         Ok(Some(Logged {
             step,
@@ -276,8 +282,8 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
             val_loss: None,
             average_val_loss: None,
             lr: self.schedule.lr(step),
-            grad_norm: self.watch.norm,
-            skipped: self.watch.skipped,
+            grad_norm: self.monitor.norm,
+            skipped: self.monitor.skipped,
             tokens: self.tokens,
             elapsed: Duration::ZERO,
             timing: Timing::default(),
@@ -304,7 +310,7 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
 
     /// Loss of the first step of the run, and of the last one that was read.
     pub(super) fn losses(&self) -> (Option<f64>, Option<f64>) {
-        (self.watch.first, self.watch.last.map(|(_, loss)| loss))
+        (self.monitor.first, self.monitor.last.map(|(_, loss)| loss))
     }
 
     /// The model as the last step left it.

@@ -166,8 +166,8 @@ mod tests {
         Quantization { levels, clip, legacy_floor: true, packed: false }
     }
 
-    fn rows(how: Quantization, columns: usize) -> (Vec<i8>, Vec<f32>) {
-        let rows = ROW.chunks(columns).map(|row| how.row("w", row));
+    fn rows(quantization: Quantization, columns: usize) -> (Vec<i8>, Vec<f32>) {
+        let rows = ROW.chunks(columns).map(|row| quantization.row("w", row));
         let (integers, scales): (Vec<_>, Vec<_>) = rows.unzip();
         (integers.concat(), scales)
     }
@@ -200,9 +200,10 @@ mod tests {
     fn without_the_floor_the_error_is_half_a_level_of_the_row_at_most() {
         for (levels, apart) in [(Levels::Int8, 1.0), (Levels::Int6, 4.0)] {
             for clip in [Clip::Quantile, K] {
-                let how = Quantization { levels, clip, legacy_floor: false, packed: false };
+                let quantization =
+                    Quantization { levels, clip, legacy_floor: false, packed: false };
                 let row = ROW.map(|v| v * 1e-3);
-                let (q, scale) = how.row("w", &row);
+                let (q, scale) = quantization.row("w", &row);
                 for (q, v) in q.iter().zip(row) {
                     let error = (f32::from(*q) * scale - v).abs();
                     assert!(error <= 0.501 * apart * scale, "{levels} {clip:?} {v} {q} {scale}");
@@ -213,18 +214,18 @@ mod tests {
 
     #[test]
     fn rows_that_are_all_the_same_keep_their_value() {
-        let how = Quantization {
+        let quantization = Quantization {
             levels: Levels::Int8,
             clip: Clip::Quantile,
             legacy_floor: false,
             packed: false,
         };
         for value in [0.0f32, 0.1, -3e-30, 1e-44] {
-            let (q, scale) = how.row("w", &[value; 300]);
+            let (q, scale) = quantization.row("w", &[value; 300]);
             let error = (f32::from(q[0]) * scale - value).abs();
             assert!(error <= 1e-6 * value.abs() + 1e-43, "{value}");
         }
-        let close = Quantization { clip: K, ..how };
+        let close = Quantization { clip: K, ..quantization };
         let (q, scale) = close.row("w", &[0.1; 300]);
         assert!(q.iter().all(|q| (f32::from(*q) * scale - 0.1).abs() < 1e-6));
         // Where the original makes a scale that is no number.

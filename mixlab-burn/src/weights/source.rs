@@ -187,12 +187,12 @@ mod tests {
         save(&module, &path, &metadata).unwrap();
         let bytes = Bytes::open(&path).unwrap();
         let mut file = WeightFile::new(&path, &bytes, layout(&module)).unwrap();
-        let mut held = InModule::<Flex, _>::new(&module);
+        let mut source = InModule::<Flex, _>::new(&module);
         let all = values(&module);
         assert_eq!(all.len(), 6);
         for (index, expected) in all.iter().enumerate() {
             assert_eq!(file.read(index).unwrap(), *expected, "{index}");
-            assert_eq!(held.read(index).unwrap(), *expected, "{index}");
+            assert_eq!(source.read(index).unwrap(), *expected, "{index}");
         }
     }
 }

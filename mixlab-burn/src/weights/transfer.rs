@@ -161,8 +161,9 @@ mod tests {
         for (levels, packed) in [(Levels::Int8, false), (Levels::Int6, false), (Levels::Int6, true)]
         {
             let clip = Clip::Quantile;
-            let how = Quantization { levels, clip, legacy_floor: false, packed };
-            let said = save_quantized(&source, &path, &source.plan().metadata(), &how).unwrap();
+            let quantization = Quantization { levels, clip, legacy_floor: false, packed };
+            let said =
+                save_quantized(&source, &path, &source.plan().metadata(), &quantization).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().len() as usize, said.bytes);
             let blank = Model::<Flex>::new(source.plan().clone(), &Default::default());
             let loaded = values(&load(blank, &path).unwrap());

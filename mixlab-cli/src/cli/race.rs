@@ -103,9 +103,9 @@ pub fn only_new(arg: Arg) -> Arg {
 impl Race {
     /// The folder of checkpoints in that of each run, if there are to be some.
     pub fn checkpoints(&self) -> Option<&OsStr> {
-        let wanted = self.saving.checkpoint_every != Every::Never;
+        let saved = self.saving.checkpoint_every != Every::Never;
         let given = self.saving.checkpoint_dir.as_deref();
-        given.and_then(Path::file_name).or(wanted.then_some(OsStr::new("checkpoints")))
+        given.and_then(Path::file_name).or(saved.then_some(OsStr::new("checkpoints")))
     }
 
     /// The name of the trained weights in the folder of each run, if they are to be written.

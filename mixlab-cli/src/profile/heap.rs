@@ -87,8 +87,8 @@ impl Sampling {
         let mut profile = Profile::new(&types, scale);
         profile.took(self.time, self.start.elapsed());
         for (stack, Totals { taken, freed }) in &table.stacks {
-            let held = [taken[0] - freed[0], taken[1] - freed[1]];
-            let values = [taken, &held].map(|pair| pair.map(|value| value.round() as i64));
+            let live = [taken[0] - freed[0], taken[1] - freed[1]];
+            let values = [taken, &live].map(|pair| pair.map(|value| value.round() as i64));
             profile.add(calls(stack), &values.concat());
         }
         profile.packed()

@@ -42,11 +42,11 @@ fn add_squares_kernel<N: Size>(
 #[cube(launch_unchecked)]
 fn factor_kernel(parts: &Array<f32>, out: &mut Array<f32>, bound: f32) {
     let unit = UNIT_POS as usize;
-    let mut mine = 0.0f32;
+    let mut partial = 0.0f32;
     if unit < parts.len() {
-        mine = parts[unit];
+        partial = parts[unit];
     }
-    let sum = cube_sum(mine, UNITS);
+    let sum = cube_sum(partial, UNITS);
     if unit == 0 {
         let norm = f32::sqrt(sum);
         // By its bits: some drivers assume that no number is infinite or NaN.

@@ -62,15 +62,15 @@ fn kernels_that_round_operands_equal_exact_ones_on_rounded_operands() {
         // Half a step of TF32 an operand; sums of bfloat16 products differ by their order alone.
         let held = &[DType::F32, DType::F16, DType::BF16];
         for (precision, tolerance) in [(Precision::Tf32, 2e-3), (Precision::Bf16, 1e-4)] {
-            let how = Rounding { precision, tolerance, held };
+            let limits = Rounding { precision, tolerance, held };
             for output in [None, Some(DType::F32), Some(DType::BF16)] {
                 let [op, exact] = [(precision, output), (Precision::F32, None)]
                     .map(|(precision, output)| Linear { precision, output });
-                rounding(&op, &exact, &[x.clone(), w.clone()], how);
+                rounding(&op, &exact, &[x.clone(), w.clone()], limits);
             }
             let [op, exact] =
                 [precision, Precision::F32].map(|precision| LinearGradient { precision });
-            rounding(&op, &exact, &[x.clone(), w.clone(), g.clone()], how);
+            rounding(&op, &exact, &[x.clone(), w.clone(), g.clone()], limits);
         }
     }
 }

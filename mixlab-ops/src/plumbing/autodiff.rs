@@ -30,17 +30,17 @@ impl<B: Backend, O: Op<N>, const N: usize> Backward<B, N> for Recorded<O> {
     }
 }
 
-/// What reads up to [`JOINED`] tensors and is read by nobody.
+/// What reads up to [`JOIN_PARENTS`] tensors and is read by nobody.
 #[derive(Debug)]
-struct Joined;
+struct Join;
 
 /// More weights than models have whose steps are short.
-const JOINED: usize = 1024;
+const JOIN_PARENTS: usize = 1024;
 
-impl<B: Backend> Backward<B, JOINED> for Joined {
+impl<B: Backend> Backward<B, JOIN_PARENTS> for Join {
     type State = ();
 
-    fn backward(self, _: Ops<(), JOINED>, _: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, _: Ops<(), JOIN_PARENTS>, _: &mut Gradients, _: &mut Checkpointer) {
         unreachable!("no loss reads what joins leaves")
     }
 }
@@ -83,9 +83,9 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     fn join(mut leaves: Vec<FloatTensor<Self>>) {
         let Some(first) = leaves.first() else { return };
         let primitive = first.primitive.clone();
-        if leaves.len() <= JOINED {
+        if leaves.len() <= JOIN_PARENTS {
             let nodes = core::array::from_fn(|i| leaves[i.min(leaves.len() - 1)].node.clone());
-            let prepared = Backward::<B, JOINED>::prepare::<C>(Joined, nodes).compute_bound();
+            let prepared = Backward::<B, JOIN_PARENTS>::prepare::<C>(Join, nodes).compute_bound();
             drop(prepared.stateless(primitive));
         } else {
             // Of any number of tensors, here of one element each.
@@ -93,6 +93,10 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
             leaves.iter_mut().for_each(|leaf| leaf.primitive = one.clone());
             drop(Self::float_cat(leaves, 0));
         }
+    }
+
+    fn awake<R>(device: &Self::Device, run: impl FnOnce() -> R) -> R {
+        B::awake(device, run)
     }
 
     fn precision(device: &Self::Device) -> Precision {

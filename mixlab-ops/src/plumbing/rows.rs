@@ -37,8 +37,8 @@ impl Team {
         let useful = properties.features.plane.contains(Plane::Ops) && uniform && plane <= UNITS;
         let plane = if useful { plane } else { 1 };
         // Below 32 units a team has them all read; above, a unit has enough to read first.
-        let wanted = vectors.div_ceil(each).max(vectors.min(32)).next_power_of_two();
-        Self { width: wanted.clamp(plane, UNITS), plane }
+        let width = vectors.div_ceil(each).max(vectors.min(32)).next_power_of_two();
+        Self { width: width.clamp(plane, UNITS), plane }
     }
 
     /// How many teams, and so rows, a cube has.
@@ -83,16 +83,16 @@ pub(crate) fn row(#[comptime] team: Team) -> usize {
     CUBE_POS * comptime!(team.count()) + UNIT_POS as usize / comptime!(team.width)
 }
 
-/// The sum of `mine` over the team, in each of its units, in a fixed order.
+/// The sum of `partial` over the team, in each of its units, in a fixed order.
 #[cube]
-pub(crate) fn team_sum(mine: f32, #[comptime] team: Team) -> f32 {
-    fold_team(mine, team, Fold::Sum)
+pub(crate) fn team_sum(partial: f32, #[comptime] team: Team) -> f32 {
+    fold_team(partial, team, Fold::Sum)
 }
 
-/// The maximum of `mine` over the team, in each of its units.
+/// The maximum of `partial` over the team, in each of its units.
 #[cube]
-pub(crate) fn team_max(mine: f32, #[comptime] team: Team) -> f32 {
-    fold_team(mine, team, Fold::Max)
+pub(crate) fn team_max(partial: f32, #[comptime] team: Team) -> f32 {
+    fold_team(partial, team, Fold::Max)
 }
 
 #[cube]
@@ -104,12 +104,12 @@ fn fold(a: f32, b: f32, #[comptime] by: Fold) -> f32 {
 }
 
 #[cube]
-fn fold_team(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
-    let mut result = mine;
+fn fold_team(partial: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
+    let mut result = partial;
     if comptime!(team.plane > 1) {
         result = match comptime!(by) {
-            Fold::Sum => plane_sum(mine),
-            Fold::Max => plane_max(mine),
+            Fold::Sum => plane_sum(partial),
+            Fold::Max => plane_max(partial),
         };
     }
     if comptime!(team.width > team.plane) {
@@ -124,13 +124,13 @@ fn fold_team(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
 
 /// Each unit goes through the results of the few planes of its team.
 #[cube]
-fn fold_planes(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
+fn fold_planes(partial: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS / team.plane));
     let planes = comptime!(team.width / team.plane);
     let unit = UNIT_POS as usize;
     let lane = unit % comptime!(team.plane);
     if lane == 0 {
-        shared[unit / comptime!(team.plane)] = mine;
+        shared[unit / comptime!(team.plane)] = partial;
     }
     sync_cube();
     let first = unit / comptime!(team.width) * planes;
@@ -146,11 +146,11 @@ fn fold_planes(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
 
 /// A tree over the units of each team.
 #[cube]
-fn fold_units(mine: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
+fn fold_units(partial: f32, #[comptime] team: Team, #[comptime] by: Fold) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
     let unit = UNIT_POS as usize;
     let lane = unit % comptime!(team.width);
-    shared[unit] = mine;
+    shared[unit] = partial;
     let rounds = comptime!(team.width.ilog2());
     #[unroll]
     for round in 0..rounds {

@@ -39,9 +39,9 @@ fn load<F: Float, N: Size>(
     #[unroll]
     for i in 0..per {
         // The last vector stands in past the end, times zero: a branch would wait for each load.
-        let mine = lane + i * units;
-        let there = select(mine < width, 1.0f32, 0.0f32);
-        part[i] = Vector::cast_from(x[at + min(mine, width - 1)]) * Vector::new(there);
+        let column = lane + i * units;
+        let there = select(column < width, 1.0f32, 0.0f32);
+        part[i] = Vector::cast_from(x[at + min(column, width - 1)]) * Vector::new(there);
     }
     part
 }
@@ -90,8 +90,8 @@ fn forward<F: Float, N: Size>(
     let mut parts = SharedMemory::<f32>::new(comptime!(2 * UNITS));
     let unit = UNIT_POS as usize;
     let (width, steps, all) = (sizes.width as usize, sizes.steps as usize, sizes.heads as usize);
-    let wanted = CUBE_POS * comptime!(UNITS / units) + unit / units;
-    let at = min(wanted, sizes.rows as usize - 1);
+    let row_index = CUBE_POS * comptime!(UNITS / units) + unit / units;
+    let at = min(row_index, sizes.rows as usize - 1);
     let (step, head, batch) = (at % steps, at / steps % all, at / steps / all);
     let group = head * sizes.groups as usize / all;
     let vs = load(v, row(v, batch, group, step), width, units, per);
@@ -104,7 +104,7 @@ fn forward<F: Float, N: Size>(
     #[unroll]
     for i in 0..per {
         let lane = unit % units + i * units;
-        if wanted < sizes.rows as usize && lane < width {
+        if row_index < sizes.rows as usize && lane < width {
             z[to + lane] = Vector::cast_from(ys[i] - vs[i] * Vector::new(along));
         }
     }
@@ -128,9 +128,9 @@ fn backward<F: Float, N: Size>(
     let unit = UNIT_POS as usize;
     let (width, steps, groups) =
         (sizes.width as usize, sizes.steps as usize, sizes.groups as usize);
-    let wanted = CUBE_POS * comptime!(UNITS / units) + unit / units;
-    let inside = wanted < sizes.rows as usize;
-    let at = min(wanted, sizes.rows as usize - 1);
+    let row_index = CUBE_POS * comptime!(UNITS / units) + unit / units;
+    let inside = row_index < sizes.rows as usize;
+    let at = min(row_index, sizes.rows as usize - 1);
     let (step, group, batch) = (at % steps, at / steps % groups, at / steps / groups);
     let vs = load(v, row(v, batch, group, step), width, units, per);
     let square = dot(&vs, &vs, per);

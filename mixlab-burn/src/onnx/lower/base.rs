@@ -6,9 +6,9 @@ use burn_ir::{BaseOperationIr, OperationIr, TensorIr};
 use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{lengths, reshape};
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
-impl Site<'_> {
+impl Lowering<'_> {
     pub(super) fn base(&mut self, op: &BaseOperationIr) -> Lowered {
         use BaseOperationIr as Op;
         match op {

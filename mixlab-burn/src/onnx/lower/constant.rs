@@ -58,8 +58,8 @@ pub(super) fn lower(traced: &Traced, id: ValueId, graph: &mut Graph) -> Result<S
     }
     let places = counted(traced, graph, &Extent::fixed(0), &count)?;
     let (step, start) = (graph.ints(&[step]), length(traced, graph, &start)?);
-    let apart = graph.node("Mul", &[&places, &step], vec![]);
-    let places = graph.node("Add", &[&apart, &start], vec![]);
+    let offsets = graph.node("Mul", &[&places, &step], vec![]);
+    let places = graph.node("Add", &[&offsets, &start], vec![]);
     Ok(graph.node("Cast", &[&places], to))
 }
 

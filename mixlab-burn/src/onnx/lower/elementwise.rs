@@ -9,9 +9,9 @@ use burn_ir::{
 use super::super::graph::Attribute;
 use super::number::float_of;
 use super::shape::lengths;
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
-impl Site<'_> {
+impl Lowering<'_> {
     pub(super) fn numeric(&mut self, op: &NumericOperationIr, float: bool) -> Lowered {
         use NumericOperationIr as Op;
         match op {
@@ -189,8 +189,8 @@ impl Site<'_> {
         let (x, one) = (self.input(&op.input)?, self.scalar(1.0, op.input.dtype));
         let u = self.op("Add", &[&x, &one]);
         let log = self.op("Log", &[&u]);
-        let apart = self.op("Sub", &[&u, &one]);
-        let ratio = self.op("Div", &[&x, &apart]);
+        let difference = self.op("Sub", &[&u, &one]);
+        let ratio = self.op("Div", &[&x, &difference]);
         let scaled = self.op("Mul", &[&log, &ratio]);
         // Where that would be 0 / 0, or ∞ / ∞.
         let (none, endless) =

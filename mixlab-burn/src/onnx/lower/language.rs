@@ -14,7 +14,7 @@ use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::super::profile::Profile;
 use super::shape::counted;
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
 /// What hides a score: `e^−10⁹` is 0.
 const HIDDEN: f64 = -1e9;
@@ -42,7 +42,7 @@ fn is_plain(kind: Activation) -> bool {
     matches!(kind, Activation::Sigmoid | Activation::Silu | Activation::Relu)
 }
 
-impl Site<'_> {
+impl Lowering<'_> {
     pub(super) fn language(&mut self, node: &Node) -> Lowered {
         if let Some(done) = self.recurrence(node) {
             return done;
@@ -181,9 +181,9 @@ impl Site<'_> {
         let mask = self.mask(q, k)?;
         let [rows, columns] = self.positions(q, k)?;
         let distance = self.graph.shared("distance", format!("{rows} {columns}"), |graph| {
-            let apart = graph.node("Sub", &[&rows, &columns], vec![]);
-            let apart = graph.node("Cast", &[&apart], vec![Attribute::Int("to", 1)]);
-            graph.node("Relu", &[&apart], vec![])
+            let distance = graph.node("Sub", &[&rows, &columns], vec![]);
+            let distance = graph.node("Cast", &[&distance], vec![Attribute::Int("to", 1)]);
+            graph.node("Relu", &[&distance], vec![])
         });
         let (rate, axes) = (self.input(rate)?, self.graph.ints(&[0, 2, 3]));
         let rate = self.op("Unsqueeze", &[&rate, &axes]);

@@ -54,8 +54,9 @@ pub(super) fn lower(
     for index in 0..program.nodes().len() {
         let scope = program.nodes()[index].scope;
         graph.turn_to(Place::Part(scope));
-        let mut site = Site { traced, profile, index, graph: &mut graph, names: &mut names };
-        site.lower()?;
+        let mut lowering =
+            Lowering { traced, profile, index, graph: &mut graph, names: &mut names };
+        lowering.lower()?;
     }
     for port in program.outputs() {
         if names[port.value.index()].is_none() {
@@ -69,7 +70,7 @@ pub(super) fn lower(
 }
 
 /// One operation, and what there is around it.
-struct Site<'a> {
+struct Lowering<'a> {
     traced: &'a Traced,
     profile: Profile,
     index: usize,
@@ -77,7 +78,7 @@ struct Site<'a> {
     names: &'a mut [Option<String>],
 }
 
-impl Site<'_> {
+impl Lowering<'_> {
     fn node(&self) -> &Node {
         &self.traced.program().nodes()[self.index]
     }

@@ -7,9 +7,9 @@ use mixlab_ops::Rope;
 use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{counted, lengths};
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
-impl Site<'_> {
+impl Lowering<'_> {
     /// `RMSNormalization` of `x` `[N, D]` times `scale` `[D]`.
     pub(super) fn rms_normalization(&mut self, x: &str, scale: &str, eps: f32) -> String {
         let attributes = vec![Attribute::Int("axis", -1), Attribute::Float("epsilon", eps)];

@@ -9,7 +9,7 @@ use mixlab_ops::capture::{Node, Program, ValueId};
 use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{counted, length, lengths};
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
 fn longs(values: &[usize]) -> Vec<i64> {
     values.iter().map(|value| *value as i64).collect()
@@ -35,7 +35,7 @@ fn window_of(
     ]
 }
 
-impl Site<'_> {
+impl Lowering<'_> {
     pub(super) fn module(&mut self, op: &ModuleOperationIr) -> Lowered {
         use ModuleOperationIr as Op;
         if self.depends_on_sizes(op) {

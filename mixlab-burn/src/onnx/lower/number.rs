@@ -7,34 +7,34 @@ use burn_ir::{
 };
 
 use super::shape::length;
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
 /// From a number to the whole one that it is made of, and back in the graph.
-type Form = (fn(f64) -> f64, fn(&mut Site<'_>, &str, DType) -> String);
+type Form = (fn(f64) -> f64, fn(&mut Lowering<'_>, &str, DType) -> String);
 
 /// What modules make of lengths.
 const FORMS: [Form; 6] = [
     (|x| x, |_, x, _| x.into()),
-    (|x| 1.0 / x, |site, x, _| site.op("Reciprocal", &[x])),
+    (|x| 1.0 / x, |lowering, x, _| lowering.op("Reciprocal", &[x])),
     (
         |x| 2.0 * x,
-        |site, x, dtype| {
-            let half = site.scalar(0.5, dtype);
-            site.op("Mul", &[x, &half])
+        |lowering, x, dtype| {
+            let half = lowering.scalar(0.5, dtype);
+            lowering.op("Mul", &[x, &half])
         },
     ),
-    (|x| x * x, |site, x, _| site.op("Sqrt", &[x])),
+    (|x| x * x, |lowering, x, _| lowering.op("Sqrt", &[x])),
     (
         |x| 1.0 / (x * x),
-        |site, x, _| {
-            let root = site.op("Sqrt", &[x]);
-            site.op("Reciprocal", &[&root])
+        |lowering, x, _| {
+            let root = lowering.op("Sqrt", &[x]);
+            lowering.op("Reciprocal", &[&root])
         },
     ),
-    (f64::exp, |site, x, _| site.op("Log", &[x])),
+    (f64::exp, |lowering, x, _| lowering.op("Log", &[x])),
 ];
 
-impl Site<'_> {
+impl Lowering<'_> {
     /// The `place`-th number of this operation as a scalar of type `dtype`.
     pub(super) fn number(&mut self, place: usize, dtype: DType) -> Lowered {
         if let Some(value) = self.fixed_number(place) {

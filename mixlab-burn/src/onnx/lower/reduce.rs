@@ -7,9 +7,9 @@ use mixlab_ops::capture::ValueId;
 use super::super::OnnxError;
 use super::super::graph::Attribute;
 use super::shape::length;
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
-impl Site<'_> {
+impl Lowering<'_> {
     pub(super) fn reduction(&mut self, op: &NumericOperationIr) -> Lowered {
         use NumericOperationIr as Op;
         match op {

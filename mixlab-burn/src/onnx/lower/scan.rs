@@ -10,11 +10,11 @@ use onnx_protobuf::{
 };
 
 use super::super::graph::{Attribute, data_type, node_proto, tensor_proto};
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
 /// What a step does to a state.
 #[derive(Clone, Copy, PartialEq)]
-enum Step {
+enum Transition {
     /// `h ← a_t h + x_t`.
     Varying,
     /// `h ← a h + x_t`.
@@ -25,7 +25,7 @@ enum Step {
     Fold(&'static str),
 }
 
-impl Step {
+impl Transition {
     fn equation(self) -> &'static str {
         match self {
             Self::Varying => "h = a_t h + x_t, for each token",
@@ -36,7 +36,7 @@ impl Step {
     }
 }
 
-impl Site<'_> {
+impl Lowering<'_> {
     /// The recurrence of `node`, if it is one.
     pub(super) fn recurrence(&mut self, node: &Node) -> Option<Lowered> {
         let of = if node.op::<Scan>().is_some() {
@@ -64,14 +64,15 @@ impl Site<'_> {
             Recurrence::MatrixScan => {
                 let last = self.graph.ints(&[-1]);
                 let gate = self.op("Unsqueeze", &[&gate, &last]);
-                Ok(self.scan(Step::Varying, [&state, &u, &gate], 1, &out))
+                Ok(self.scan(Transition::Varying, [&state, &u, &gate], 1, &out))
             }
             Recurrence::Scan | Recurrence::ScanTv => {
                 let one = self.scalar(1.0, out.dtype);
                 let rest = self.op("Sub", &[&one, &gate]);
                 let x = self.op("Mul", &[&u, &rest]);
-                let step = if of == Recurrence::Scan { Step::Constant } else { Step::Varying };
-                Ok(self.scan(step, [&state, &x, &gate], 1, &out))
+                let transition =
+                    if of == Recurrence::Scan { Transition::Constant } else { Transition::Varying };
+                Ok(self.scan(transition, [&state, &x, &gate], 1, &out))
             }
         }
     }
@@ -81,7 +82,7 @@ impl Site<'_> {
         let out = node.operation.outputs().next().expect("an op has a result").clone();
         // Below all that the op takes.
         let start = self.start(&out, 1, -1e30)?;
-        Ok(self.scan(Step::Maximum, [&start, &u, &rate], 1, &out))
+        Ok(self.scan(Transition::Maximum, [&start, &u, &rate], 1, &out))
     }
 
     /// What `fold` makes of all elements up to each along an axis.
@@ -95,7 +96,7 @@ impl Site<'_> {
             let first = self.scalar(0.0, DType::I64);
             self.graph.node("Gather", &[&x, &first], vec![Attribute::Int("axis", axis)])
         };
-        Ok(self.scan(Step::Fold(fold), [&start, &x, ""], axis, &op.out))
+        Ok(self.scan(Transition::Fold(fold), [&start, &x, ""], axis, &op.out))
     }
 
     /// A state for states like `out` along `axis` whose elements are all `value`.
@@ -111,13 +112,13 @@ impl Site<'_> {
     /// All states `out` from `state` on, for `x` and `gate`; `axis` is that of time.
     fn scan(
         &mut self,
-        step: Step,
+        transition: Transition,
         [state, x, gate]: [&str; 3],
         axis: i64,
         out: &TensorIr,
     ) -> String {
-        let varying = step == Step::Varying;
-        let body = body(step, gate, out, |name| self.graph.inner(name));
+        let varying = transition == Transition::Varying;
+        let body = body(transition, gate, out, |name| self.graph.inner(name));
         let inputs = if varying { vec![state, x, gate] } else { vec![state, x] };
         let count = inputs.len() - 1;
         let attributes = vec![
@@ -127,26 +128,31 @@ impl Site<'_> {
             Attribute::Ints("scan_output_axes", vec![axis]),
         ];
         let states = self.graph.outputs("Scan", &inputs, attributes, 2).remove(1);
-        self.graph.explain(step.equation());
+        self.graph.explain(transition.equation());
         states
     }
 }
 
-/// One step to states like those in `out`; a gate that does not vary is read from the graph around it.
+/// One transition of states like those in `out`; a gate that does not vary is read from the graph around it.
 /// `named` makes names of its own that nothing around it has.
-fn body(step: Step, gate: &str, out: &TensorIr, named: impl Fn(&str) -> String) -> GraphProto {
+fn body(
+    transition: Transition,
+    gate: &str,
+    out: &TensorIr,
+    named: impl Fn(&str) -> String,
+) -> GraphProto {
     let [h, x, a, kept, next, y] = ["h", "x_t", "a_t", "kept", "h_t", "y_t"].map(named);
     let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
         output: vec![output.into()],
         ..node_proto(op, output.into(), inputs)
     };
-    let gate = if step == Step::Varying { &a } else { gate };
-    let mut nodes = match step {
-        Step::Maximum => {
+    let gate = if transition == Transition::Varying { &a } else { gate };
+    let mut nodes = match transition {
+        Transition::Maximum => {
             vec![node("Add", &[&h, gate], &kept), node("Max", &[&kept, &x], &next)]
         }
-        Step::Fold(op) => vec![node(op, &[&h, &x], &next)],
-        Step::Varying | Step::Constant => {
+        Transition::Fold(op) => vec![node(op, &[&h, &x], &next)],
+        Transition::Varying | Transition::Constant => {
             vec![node("Mul", &[&h, gate], &kept), node("Add", &[&kept, &x], &next)]
         }
     };
@@ -163,7 +169,7 @@ fn body(step: Step, gate: &str, out: &TensorIr, named: impl Fn(&str) -> String) 
         kind.set_tensor_type(tensor);
         ValueInfoProto { name: name.into(), type_: Some(kind).into(), ..ValueInfoProto::new() }
     };
-    let count = if step == Step::Varying { 3 } else { 2 };
+    let count = if transition == Transition::Varying { 3 } else { 2 };
     GraphProto {
         name: "step".into(),
         node: nodes,

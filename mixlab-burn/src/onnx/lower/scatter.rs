@@ -6,9 +6,9 @@ use burn_ir::{GatherNdOpIr, ScatterNdOpIr, ScatterOpIr, SelectAssignOpIr, Tensor
 use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{counted, lengths};
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
-impl Site<'_> {
+impl Lowering<'_> {
     /// The windows along an axis, one of its own at the end for what is in them.
     pub(super) fn unfold(&mut self, op: &UnfoldOpIr) -> Lowered {
         let x = self.input(&op.input)?;

@@ -8,9 +8,9 @@ use super::super::OnnxError;
 use super::super::extent::Extent;
 use super::super::graph::Attribute;
 use super::shape::{counted, length, position};
-use super::{Lowered, Site};
+use super::{Lowered, Lowering};
 
-impl Site<'_> {
+impl Lowering<'_> {
     pub(super) fn slice(&mut self, op: &SliceOpIr) -> Lowered {
         let x = self.input(&op.tensor)?;
         let whole = self.extents(&op.tensor);
@@ -87,7 +87,8 @@ impl Site<'_> {
         let axes = self.graph.ints(&[*axis as i64]);
         let at_start = length(self.traced, self.graph, start)?;
         let at_end = length(self.traced, self.graph, end)?;
-        let slice = |site: &mut Self, from: &str, to: &str| site.op("Slice", &[x, from, to, &axes]);
+        let slice =
+            |lowering: &mut Self, from: &str, to: &str| lowering.op("Slice", &[x, from, to, &axes]);
         let mut joined = Vec::new();
         if start.constant() != Some(0) {
             let zero = self.graph.ints(&[0]);

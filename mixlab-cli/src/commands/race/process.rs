@@ -24,7 +24,11 @@ pub struct Ended {
 impl Ended {
     /// Why it failed: what it said, or else how it ended.
     pub fn reason(&self) -> String {
-        if self.error.is_empty() { format!("it {}", how(&self.status)) } else { self.error.clone() }
+        if self.error.is_empty() {
+            format!("it {}", exit_reason(&self.status))
+        } else {
+            self.error.clone()
+        }
     }
 }
 
@@ -131,7 +135,7 @@ impl Filter {
 }
 
 /// How a process ended that said nothing.
-fn how(status: &ExitStatus) -> String {
+fn exit_reason(status: &ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(status) {
         let memory =

@@ -57,8 +57,8 @@ pub fn retention<B: Backend>(
 /// `max(i − j, 0)` as `[1, 1, Tq, Tk]`, of the type of the queries `q`.
 fn distances<B: burn::tensor::backend::Backend>(q: &Tensor<B, 4>, tk: usize) -> Tensor<B, 4> {
     let [rows, columns] = positions(q.dims()[2], tk, &q.device());
-    let apart = rows.unsqueeze_dim::<2>(1) - columns.unsqueeze_dim::<2>(0);
-    apart.clamp_min(0).float().cast(q.dtype()).unsqueeze()
+    let distance = rows.unsqueeze_dim::<2>(1) - columns.unsqueeze_dim::<2>(0);
+    distance.clamp_min(0).float().cast(q.dtype()).unsqueeze()
 }
 
 /// Checks the inputs of the forward; the lengths of the axes of `q`.

@@ -106,13 +106,13 @@ fn place<I: Int>(
     sync_cube();
     #[unroll]
     for k in 0..EACH {
-        let mine = k * DIGITS.comptime() + unit;
-        let digit = digits[mine];
+        let local = k * DIGITS.comptime() + unit;
+        let digit = digits[local];
         let mut rank = 0u32;
-        for other in 0..mine {
+        for other in 0..local {
             rank += select(digits[other] == digit, 1u32, 0u32);
         }
-        let token = CUBE_POS * TILE.comptime() + mine;
+        let token = CUBE_POS * TILE.comptime() + local;
         if token < ids.len() {
             let to = (starts[digit as usize] + rank) as usize;
             next_ids[to] = known::<I>(ids[token], classes as usize) as u32;

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::walk::{Extent, Kind, Place, UNITS, ends, gate, join, place};
+use super::walk::{Extent, Kind, Place, UNITS, combine, ends, gate, place};
 
 /// `s_t = g_t + a_{t+1} s_{t+1}` with its `du_t = (1 − a_t) s_t` and `da_t = s_t (h_{t−1} − u_t)`,
 /// or, where the recurrence does not average, `du_t = s_t` and `da_t = s_t h_{t−1}` (where `u` is not
@@ -97,9 +97,9 @@ pub(super) fn backward<F: Float, G: Float, D: Float, N: Size, M: Size, K: Size>(
                 end = a[i] * (end + x[i]);
                 product *= a[i];
             }
-            let joined = join::<N>(&mut shared, tile, end, product, carry, kind, width);
-            carry = joined.after;
-            let mut state = joined.before;
+            let carries = combine::<N>(&mut shared, tile, end, product, carry, kind, width);
+            carry = carries.after;
+            let mut state = carries.before;
             #[unroll]
             for i in 0..chunk {
                 let s = state + x[i];

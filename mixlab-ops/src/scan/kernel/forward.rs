@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::walk::{Extent, Kind, UNITS, ends, gate, join, next, nothing, place, unit};
+use super::walk::{Extent, Kind, UNITS, combine, ends, gate, next, nothing, place, unit};
 
 /// All states `h`, as `kind` makes them; a unit takes `chunk` steps of a tile. The state before the
 /// first step is `initial` if it `continues`.
@@ -65,9 +65,9 @@ pub(super) fn forward<F: Float, G: Float, N: Size, M: Size>(
                     product *= a[i];
                 }
             }
-            let joined = join::<N>(&mut shared, tile, end, product, carry, kind, width);
-            carry = joined.after;
-            let mut state = joined.before;
+            let carries = combine::<N>(&mut shared, tile, end, product, carry, kind, width);
+            carry = carries.after;
+            let mut state = carries.before;
             #[unroll]
             for i in 0..chunk {
                 state = next::<N>(a[i], state, x[i], kind);

@@ -181,15 +181,15 @@ pub(super) fn ends<N: Size>(#[comptime] kind: Kind) -> Ends<N> {
 
 /// The state before the chunk of this unit, and that after the whole tile.
 #[derive(CubeType)]
-pub(super) struct Joined<N: Size> {
+pub(super) struct Carries<N: Size> {
     pub before: Vector<f32, N>,
     pub after: Vector<f32, N>,
 }
 
-/// Joins the chunks of a tile: `end` is where this unit's chunk ends if it begins at zero,
+/// Combines the chunks of a tile: `end` is where this unit's chunk ends if it begins at zero,
 /// `product` that of its gates, `carry` the state before the tile.
 #[cube]
-pub(super) fn join<N: Size>(
+pub(super) fn combine<N: Size>(
     shared: &mut Ends<N>,
     tile: usize,
     end: Vector<f32, N>,
@@ -197,7 +197,7 @@ pub(super) fn join<N: Size>(
     carry: Vector<f32, N>,
     #[comptime] kind: Kind,
     #[comptime] width: usize,
-) -> Joined<N> {
+) -> Carries<N> {
     let unit = UNIT_POS as usize;
     let (x, chunk) = (unit % width, unit / width);
     let half = (tile % 2) * UNITS.comptime();
@@ -217,5 +217,5 @@ pub(super) fn join<N: Size>(
         let product = if comptime!(!kind.constant()) { shared.products[at] } else { product };
         after = next::<N>(product, after, shared.ends[at], kind);
     }
-    Joined::<N> { before, after }
+    Carries::<N> { before, after }
 }

@@ -48,13 +48,13 @@ pub enum Presence {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Value {
+enum ParamValue {
     Int(Size),
     Float(f32),
     List(Vec<Size>),
 }
 
-impl Value {
+impl ParamValue {
     fn varies(&self) -> bool {
         match self {
             Self::Int(size) => size.varies(),
@@ -66,10 +66,10 @@ impl Value {
 
 /// The parameters of one operation, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Params(Vec<(&'static str, Value)>);
+pub struct Params(Vec<(&'static str, ParamValue)>);
 
 impl Params {
-    fn get(&self, name: &str) -> Option<&Value> {
+    fn get(&self, name: &str) -> Option<&ParamValue> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
@@ -80,16 +80,16 @@ impl Params {
 
     /// Whether one of `names` depends on the length of rows.
     pub fn varies(&self, names: &[&str]) -> bool {
-        names.iter().filter_map(|name| self.get(name)).any(Value::varies)
+        names.iter().filter_map(|name| self.get(name)).any(ParamValue::varies)
     }
 
     /// The parameters as JSON: sizes as integers or as the symbols of what they depend on.
     pub fn to_json(&self) -> serde_json::Value {
-        let value = |value: &Value| -> serde_json::Value {
+        let value = |value: &ParamValue| -> serde_json::Value {
             match value {
-                Value::Int(size) => size.to_json(),
-                Value::Float(number) => (*number).into(),
-                Value::List(sizes) => sizes.iter().map(|size| size.to_json()).collect(),
+                ParamValue::Int(size) => size.to_json(),
+                ParamValue::Float(number) => (*number).into(),
+                ParamValue::List(sizes) => sizes.iter().map(|size| size.to_json()).collect(),
             }
         };
         self.0.iter().map(|(name, held)| ((*name).to_owned(), value(held))).collect()
@@ -117,7 +117,7 @@ impl Site<'_> {
     /// An integer that may have been left out.
     pub fn given(&self, name: &str) -> Option<i64> {
         match self.params.get(name) {
-            Some(Value::Int(size)) => Some(size.at(self.extent)),
+            Some(ParamValue::Int(size)) => Some(size.at(self.extent)),
             _ => None,
         }
     }
@@ -130,7 +130,7 @@ impl Site<'_> {
     /// A number that may have been left out.
     pub fn given_float(&self, name: &str) -> Option<f32> {
         match self.params.get(name) {
-            Some(Value::Float(value)) => Some(*value),
+            Some(ParamValue::Float(value)) => Some(*value),
             _ => None,
         }
     }
@@ -143,7 +143,7 @@ impl Site<'_> {
     /// A list that may have been left out.
     pub fn list(&self, name: &str) -> Option<Vec<i64>> {
         match self.params.get(name) {
-            Some(Value::List(sizes)) => {
+            Some(ParamValue::List(sizes)) => {
                 Some(sizes.iter().map(|size| size.at(self.extent)).collect())
             }
             _ => None,

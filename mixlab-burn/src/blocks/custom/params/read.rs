@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Param, ParamKind, Params, Presence, Value};
+use super::{Param, ParamKind, ParamValue, Params, Presence};
 use crate::blocks::custom::fault::Fault;
 use crate::blocks::custom::shape::{Size, Symbols};
 use crate::config::nearest_hint;
@@ -52,12 +52,12 @@ fn read(
     declared: &'static [Param],
     json: &Json,
     symbols: &Symbols,
-) -> Result<Vec<(&'static str, Value)>, Fault> {
+) -> Result<Vec<(&'static str, ParamValue)>, Fault> {
     let one = |value| Ok(vec![(param.name, value)]);
     match param.kind {
-        ParamKind::Int => one(Value::Int(size(json, symbols)?)),
-        ParamKind::Float => one(Value::Float(float(json)?)),
-        ParamKind::List => one(Value::List(list(json, symbols)?)),
+        ParamKind::Int => one(ParamValue::Int(size(json, symbols)?)),
+        ParamKind::Float => one(ParamValue::Float(float(json)?)),
+        ParamKind::List => one(ParamValue::List(list(json, symbols)?)),
         ParamKind::Positional => {
             let sizes = list(json, symbols)?;
             let names: Vec<_> = ints(declared).collect();
@@ -71,7 +71,7 @@ fn read(
                     format!("the entries are {}, in this order", names.join(", ")),
                 ));
             }
-            Ok(names.into_iter().zip(sizes.into_iter().map(Value::Int)).collect())
+            Ok(names.into_iter().zip(sizes.into_iter().map(ParamValue::Int)).collect())
         }
     }
 }
@@ -106,7 +106,10 @@ fn unknown(key: &str, declared: &'static [Param]) -> Fault {
 }
 
 /// Adds defaults to `values`, and reports what has none.
-fn fill(declared: &'static [Param], values: &mut Vec<(&'static str, Value)>) -> Vec<Misplaced> {
+fn fill(
+    declared: &'static [Param],
+    values: &mut Vec<(&'static str, ParamValue)>,
+) -> Vec<Misplaced> {
     let mut missing = Vec::new();
     for param in declared {
         if values.iter().any(|(name, _)| *name == param.name) {
@@ -114,10 +117,10 @@ fn fill(declared: &'static [Param], values: &mut Vec<(&'static str, Value)>) -> 
         }
         match (param.presence, param.kind) {
             (Presence::Default(value), ParamKind::Float) => {
-                values.push((param.name, Value::Float(value as f32)));
+                values.push((param.name, ParamValue::Float(value as f32)));
             }
             (Presence::Default(value), _) => {
-                values.push((param.name, Value::Int(Size::Fixed(value as i64))));
+                values.push((param.name, ParamValue::Int(Size::Fixed(value as i64))));
             }
             (Presence::Optional, _) => {}
             (Presence::Required, _) => missing.push(Misplaced {

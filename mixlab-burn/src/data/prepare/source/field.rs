@@ -87,7 +87,7 @@ impl Scan<'_> {
         self.members(|scan, key| {
             let inside = field.strip_prefix(key).and_then(|rest| rest.strip_prefix('.'));
             match inside {
-                _ if key == field => found = scan.wanted(field)?,
+                _ if key == field => found = scan.value(field)?,
                 Some(rest) if scan.peek() == Some(b'{') => nested = scan.object(rest)?,
                 _ => scan.pass()?,
             }
@@ -156,7 +156,7 @@ impl Scan<'_> {
         Ok(key)
     }
 
-    fn wanted(&mut self, field: &str) -> Result<Option<String>, Flaw> {
+    fn value(&mut self, field: &str) -> Result<Option<String>, Flaw> {
         match self.peek() {
             Some(b'"') => self.string().map(Some),
             Some(b'n') if self.bytes[self.at..].starts_with(b"null") => {

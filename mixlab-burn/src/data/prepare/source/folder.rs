@@ -11,7 +11,7 @@ use crate::files::Identity;
 
 /// The files in the order in which they are read, and what was left out.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct Listing {
     pub files: Vec<PathBuf>,
     /// Files called `.json`: only a look inside tells whether they are a corpus.
     pub perhaps: Vec<PathBuf>,
@@ -19,8 +19,8 @@ pub(super) struct Found {
 }
 
 /// Searches `folder` and all folders below it.
-pub(super) fn search(folder: &Path) -> Result<Found, PrepareError> {
-    let mut walk = Walk { found: Found::default(), seen: HashSet::new(), links: Vec::new() };
+pub(super) fn search(folder: &Path) -> Result<Listing, PrepareError> {
+    let mut walk = Walk { found: Listing::default(), seen: HashSet::new(), links: Vec::new() };
     walk.folder(folder)?;
     // Links come last, so that a file is called by its own name where it has one here.
     while let Some(link) = walk.links.pop() {
@@ -36,7 +36,7 @@ pub(super) fn search(folder: &Path) -> Result<Found, PrepareError> {
 }
 
 struct Walk {
-    found: Found,
+    found: Listing,
     seen: HashSet<Identity>,
     links: Vec<PathBuf>,
 }

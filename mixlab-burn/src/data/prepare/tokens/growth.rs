@@ -15,10 +15,10 @@ const PART: usize = 1 << 20;
 
 /// The normalizers of a tokenizer that might make too much of a text.
 pub(in crate::data) struct Growth {
-    steps: Vec<Step>,
+    stages: Vec<Stage>,
 }
 
-struct Step {
+struct Stage {
     normalizer: NormalizerWrapper,
     /// Bytes that it may make of one.
     most: usize,
@@ -27,24 +27,24 @@ struct Step {
 impl Growth {
     /// Nothing if the normalizer makes little of any text.
     pub fn of(normalizer: NormalizerWrapper) -> Option<Self> {
-        let mut steps = Vec::new();
-        flatten(normalizer, &mut steps);
-        let most = steps.iter().fold(1, |most: usize, step| most.saturating_mul(step.most));
-        (most > MOST).then_some(Self { steps })
+        let mut stages = Vec::new();
+        flatten(normalizer, &mut stages);
+        let most = stages.iter().fold(1, |most: usize, stage| most.saturating_mul(stage.most));
+        (most > MOST).then_some(Self { stages })
     }
 
     /// Refuses a text of which too much would be made.
     pub fn check(&self, text: &str) -> tokenizers::Result<()> {
         let most = MOST * (text.len() + SLACK);
         let mut text = text.to_owned();
-        for step in &self.steps {
+        for stage in &self.stages {
             let (mut rest, mut made) = (text.as_str(), String::new());
             while !rest.is_empty() {
                 // The longest character has four bytes.
-                let size = (PART / step.most).max(4);
+                let size = (PART / stage.most).max(4);
                 let (part, after) = rest.split_at(rest.floor_char_boundary(size));
                 let mut part = NormalizedString::from(part);
-                step.normalizer.normalize(&mut part)?;
+                stage.normalizer.normalize(&mut part)?;
                 made += part.get();
                 rest = after;
                 if made.len() > most {
@@ -59,11 +59,11 @@ impl Growth {
     }
 }
 
-fn flatten(normalizer: NormalizerWrapper, steps: &mut Vec<Step>) {
+fn flatten(normalizer: NormalizerWrapper, stages: &mut Vec<Stage>) {
     use NormalizerWrapper::*;
     let most = match &normalizer {
         Sequence(parts) => {
-            parts.as_ref().iter().for_each(|part| flatten(part.clone(), steps));
+            parts.as_ref().iter().for_each(|part| flatten(part.clone(), stages));
             return;
         }
         Replace(replace) => replace.content.len(),
@@ -73,7 +73,7 @@ fn flatten(normalizer: NormalizerWrapper, steps: &mut Vec<Step>) {
         Precompiled(map) => longest_entry(map).div_ceil(3),
         _ => 1,
     };
-    steps.push(Step { normalizer, most: most.max(1) });
+    stages.push(Stage { normalizer, most: most.max(1) });
 }
 
 /// Bytes of the longest text in a map of characters: texts are parted by zeros.
