@@ -33,6 +33,7 @@ impl WeightInit {
 /// start values that their blocks gave them and take no draws.
 pub fn initialize<B: Backend, M: Module<B>>(module: M, init: WeightInit, seed: i64) -> M {
     let mut generator = Generator::new(seed);
+    let mut draws = Draws::new(generator.clone(), module.num_params());
     fill(module, |_, weight| {
         let [rows, columns, ..] = weight.shape[..] else { return None };
         Some(match init {
@@ -41,70 +42,89 @@ pub fn initialize<B: Backend, M: Module<B>>(module: M, init: WeightInit, seed: i
             }
             WeightInit::XavierUniform => {
                 let limit = WeightInit::xavier_limit(rows, columns);
-                let draw = |u: f64| (u * 2.0 * limit - limit) as f32;
-                uniform(&mut generator, weight.len(), draw)
+                draws.map(weight.len(), |u| (u * 2.0 * limit - limit) as f32)
             }
         })
     })
 }
 
-/// Draws that one thread makes.
-const PART: usize = 1 << 19;
+/// Draws that one thread makes, and that are made at a time.
+const PART: usize = 1 << 20;
+const AHEAD: usize = 16 * PART;
 
-/// `count` numbers that `map` makes of draws over [0, 1), by all threads if they are many.
-fn uniform(generator: &mut Generator, count: usize, map: impl Fn(f64) -> f32 + Sync) -> Vec<f32> {
-    if count >= 2 * PART
-        && let Some((values, end)) = side_by_side(generator, count, &map)
-    {
-        *generator = end;
-        return values;
-    }
-    (0..count).map(|_| map(generator.float64())).collect()
+/// Draws over [0, 1) of one stream, made ahead by all threads.
+struct Draws {
+    generator: Generator,
+    ahead: Vec<f64>,
+    /// How many of those ahead are used, and how many draws may be asked for beyond them.
+    used: usize,
+    left: usize,
 }
 
-/// The same, and the generator after it; each thread begins where another ends. `None` if a draw does
-/// not count, so that all later ones have another place: once in 2⁵⁴.
-fn side_by_side(
-    generator: &Generator,
-    count: usize,
-    map: &(impl Fn(f64) -> f32 + Sync),
-) -> Option<(Vec<f32>, Generator)> {
+impl Draws {
+    /// For `left` draws; more are made one by one.
+    fn new(generator: Generator, left: usize) -> Self {
+        Self { generator, ahead: vec![], used: 0, left }
+    }
+
+    /// What `map` makes of the next `count` draws.
+    fn map(&mut self, count: usize, map: impl Fn(f64) -> f32 + Sync) -> Vec<f32> {
+        let mut values = Vec::with_capacity(count);
+        while values.len() < count {
+            if self.used == self.ahead.len() {
+                self.refill();
+            }
+            let next = &self.ahead[self.used..];
+            let next = &next[..next.len().min(count - values.len())];
+            values.par_extend(next.par_iter().map(|unit| map(*unit)));
+            self.used += next.len();
+        }
+        values
+    }
+
+    fn refill(&mut self) {
+        self.ahead.resize(self.left.clamp(1, AHEAD), 0.0);
+        (self.left, self.used) = (self.left.saturating_sub(self.ahead.len()), 0);
+        match side_by_side(&self.generator, &mut self.ahead) {
+            Some(end) => self.generator = end,
+            None => self.ahead.fill_with(|| self.generator.float64()),
+        }
+    }
+}
+
+/// Fills `draws`, and gives the generator after them; each thread begins where another ends. `None` if
+/// a draw does not count, so that all later ones have another place: once in 2⁵⁴.
+fn side_by_side(generator: &Generator, draws: &mut [f64]) -> Option<Generator> {
     static JUMP: LazyLock<Jump> = LazyLock::new(|| Jump::over(PART as u64));
     let starts = successors(Some(generator.clone()), |start| Some(start.after(&JUMP)));
-    let starts: Vec<Generator> = starts.take(count.div_ceil(PART)).collect();
-    let mut values = vec![0.0; count];
-    let parts = values.par_chunks_mut(PART).zip(starts);
-    let ends: Option<Vec<Generator>> = parts
-        .map(|(part, mut generator)| {
-            let mut all = true;
-            for value in part {
-                let unit = generator.unit();
-                all &= unit < 1.0;
-                *value = map(unit);
-            }
-            all.then_some(generator)
-        })
-        .collect();
-    Some((values, ends?.pop()?))
+    let parts = draws.chunks_mut(PART).zip(starts).enumerate();
+    let ends = parts.par_bridge().map(|(index, (part, mut generator))| {
+        part.fill_with(|| generator.unit());
+        part.iter().all(|unit| *unit < 1.0).then_some((index, generator))
+    });
+    let ends: Vec<_> = ends.collect::<Option<_>>()?;
+    ends.into_iter().max_by_key(|(index, _)| *index).map(|(_, end)| end)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one_by_one(mut generator: Generator, count: usize) -> (Vec<f32>, Generator) {
-        let values = (0..count).map(|_| generator.float64() as f32).collect();
-        (values, generator)
+    fn one_by_one(generator: &mut Generator, count: usize) -> Vec<f32> {
+        (0..count).map(|_| generator.float64() as f32).collect()
     }
 
     #[test]
     fn threads_draw_the_numbers_of_one_stream() {
-        let mut before = Generator::new(3);
-        before.int63();
-        for count in [2 * PART, 2 * PART + 1, 3 * PART - 1] {
-            let found = side_by_side(&before, count, &|u| u as f32).unwrap();
-            assert!(found == one_by_one(before.clone(), count), "{count}");
+        let mut stream = Generator::new(3);
+        stream.int63();
+        let counts = [5, 2 * PART, 0, AHEAD - PART, 3 * PART + 1];
+        let mut draws = Draws::new(stream.clone(), counts.iter().sum());
+        for count in counts {
+            let found = draws.map(count, |u| u as f32);
+            assert!(found == one_by_one(&mut stream, count), "{count}");
         }
+        assert_eq!(draws.left, 0);
     }
 
     #[test]
@@ -112,9 +132,9 @@ mod tests {
         // The second draw is the sum of words 332 and 605: all ones.
         let mut words = [7; crate::random::WORDS];
         (words[332], words[605]) = (u64::MAX, 0);
-        let mut generator = Generator::from_words(words);
-        assert!(side_by_side(&generator, 2 * PART, &|u| u as f32).is_none());
-        let expected = one_by_one(generator.clone(), 2 * PART);
-        assert!((uniform(&mut generator, 2 * PART, |u| u as f32), generator) == expected);
+        let mut stream = Generator::from_words(words);
+        assert!(side_by_side(&stream, &mut vec![0.0; 2 * PART]).is_none());
+        let found = Draws::new(stream.clone(), 2 * PART).map(2 * PART, |u| u as f32);
+        assert!(found == one_by_one(&mut stream, 2 * PART));
     }
 }

@@ -50,7 +50,7 @@ fn wake(device: usize) {
     std::thread::spawn(move || {
         let device = result::device::get(device.try_into().ok()?).ok()?;
         // SAFETY: the device is one that the driver has just named.
-        unsafe { result::primary_ctx::retain(device) }.ok()
+        unsafe { result::primary_ctx::retain(device) }.is_ok().then_some(())
     });
 }
 
