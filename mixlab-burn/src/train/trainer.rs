@@ -198,9 +198,13 @@ impl<A: AutodiffBackend<InnerBackend: Backend> + Backend, K: Block> Trainer<A, K
         batch.check(plan.seq_len, plan.vocab)?;
         let aim = Aim { qat, ..self.aim(self.steps) };
         let model = self.model.take().expect("only away in here");
-        let (loss, gradients) = self.pass(&model, &batch, &aim);
-        // Between these two is the place of whatever treats gradients.
-        let (model, health) = self.optimizer.apply(model, gradients, lr);
+        let device = self.device.clone();
+        let (loss, model, health) = A::awake(&device, || {
+            let (loss, gradients) = self.pass(&model, &batch, &aim);
+            // Between these two is the place of whatever treats gradients.
+            let (model, health) = self.optimizer.apply(model, gradients, lr);
+            (loss, model, health)
+        });
         self.model = Some(model);
         self.monitor.push(loss, health);
         self.steps += 1;

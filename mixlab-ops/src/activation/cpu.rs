@@ -3,40 +3,77 @@
 use burn_flex::FlexTensor;
 
 use super::{Activation, GELU_C};
-use crate::plumbing::cpu::{Lanes, each, pointwise, sigmoid, tanh};
+use crate::plumbing::cpu::{Lanes, by_lane, each, pointwise, sigmoid, tanh};
 
-impl Activation {
-    #[inline(always)]
-    fn lanes(self, x: Lanes) -> Lanes {
-        match self {
-            Self::Sigmoid => each(x, sigmoid),
-            Self::Silu => each(x, silu),
-            Self::Gelu => each(x, gelu),
-            Self::Relu => each(x, relu),
-            Self::LeakyReluSquared { slope } => each(x, |x| leaky(x, slope) * leaky(x, slope)),
-            Self::Softcap { cap } => each(
-                x,
-                #[inline(always)]
-                |x| cap * tanh(x / cap),
-            ),
-        }
+/// What is computed, by an op's inputs.
+pub(super) enum Job<'a> {
+    /// Of `x`.
+    Activate([&'a FlexTensor; 1]),
+    /// Of `x` and the gradient.
+    ActivateGradient([&'a FlexTensor; 2]),
+    /// Of the gate and `x`.
+    Gate([&'a FlexTensor; 2]),
+    /// Of the gate, `x` and the gradient.
+    GateGradient([&'a FlexTensor; 3]),
+}
+
+/// The outputs of the op with activation `kind`.
+pub(super) fn run(kind: Activation, job: Job<'_>) -> Vec<FlexTensor> {
+    match kind {
+        Activation::Sigmoid => job.run(sigmoid, sigmoid_derivative),
+        Activation::Silu => job.run(silu, silu_derivative),
+        Activation::Gelu => job.run(gelu, gelu_derivative),
+        Activation::Relu => job.run(relu, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+        Activation::LeakyReluSquared { slope } => job.run(
+            #[inline(always)]
+            move |x| leaky(x, slope) * leaky(x, slope),
+            #[inline(always)]
+            move |x| 2.0 * leaky(x, slope) * if x > 0.0 { 1.0 } else { slope },
+        ),
+        Activation::Softcap { cap } => job.run(
+            #[inline(always)]
+            move |x| cap * tanh(x / cap),
+            #[inline(always)]
+            move |x| 1.0 - tanh(x / cap) * tanh(x / cap),
+        ),
     }
+}
 
-    #[inline(always)]
-    fn lanes_derivative(self, x: Lanes) -> Lanes {
+impl Job<'_> {
+    /// By an activation and its derivative: a loop for each, since a choice within it takes longer than
+    /// what it chooses.
+    fn run(
+        self,
+        f: impl Fn(f32) -> f32 + Copy + Sync,
+        derivative: impl Fn(f32) -> f32 + Copy + Sync,
+    ) -> Vec<FlexTensor> {
         match self {
-            Self::Sigmoid => each(x, sigmoid_derivative),
-            Self::Silu => each(x, silu_derivative),
-            Self::Gelu => each(x, gelu_derivative),
-            Self::Relu => each(x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
-            Self::LeakyReluSquared { slope } => {
-                each(x, |x| 2.0 * leaky(x, slope) * if x > 0.0 { 1.0 } else { slope })
-            }
-            Self::Softcap { cap } => each(
-                x,
+            Self::Activate(inputs) => pointwise(
+                inputs,
                 #[inline(always)]
-                |x| 1.0 - tanh(x / cap) * tanh(x / cap),
-            ),
+                |[x]| [each(x, f)],
+            )
+            .into(),
+            Self::ActivateGradient(inputs) => pointwise(
+                inputs,
+                #[inline(always)]
+                |[x, g]| [times(each(x, derivative), g)],
+            )
+            .into(),
+            Self::Gate(inputs) => pointwise(
+                inputs,
+                #[inline(always)]
+                |[gate, x]| [times(each(gate, f), x)],
+            )
+            .into(),
+            Self::GateGradient(inputs) => pointwise(
+                inputs,
+                #[inline(always)]
+                |[gate, x, g]| {
+                    [times(times(each(gate, derivative), x), g), times(each(gate, f), g)]
+                },
+            )
+            .into(),
         }
     }
 }
@@ -86,44 +123,6 @@ fn leaky(x: f32, slope: f32) -> f32 {
 }
 
 #[inline(always)]
-fn times(mut a: Lanes, b: Lanes) -> Lanes {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a *= b;
-    }
-    a
-}
-
-pub(super) fn activate(kind: Activation, [x]: [&FlexTensor; 1]) -> [FlexTensor; 1] {
-    pointwise(
-        [x],
-        #[inline(always)]
-        |[x]| [kind.lanes(x)],
-    )
-}
-
-pub(super) fn activate_gradient(kind: Activation, inputs: [&FlexTensor; 2]) -> [FlexTensor; 1] {
-    pointwise(
-        inputs,
-        #[inline(always)]
-        |[x, g]| [times(kind.lanes_derivative(x), g)],
-    )
-}
-
-pub(super) fn gated(kind: Activation, inputs: [&FlexTensor; 2]) -> [FlexTensor; 1] {
-    pointwise(
-        inputs,
-        #[inline(always)]
-        |[gate, x]| [times(kind.lanes(gate), x)],
-    )
-}
-
-pub(super) fn gated_gradient(kind: Activation, inputs: [&FlexTensor; 3]) -> [FlexTensor; 2] {
-    pointwise(
-        inputs,
-        #[inline(always)]
-        |[gate, x, g]| {
-            let dgate = times(times(kind.lanes_derivative(gate), x), g);
-            [dgate, times(kind.lanes(gate), g)]
-        },
-    )
+fn times(a: Lanes, b: Lanes) -> Lanes {
+    by_lane(|i| a[i] * b[i])
 }

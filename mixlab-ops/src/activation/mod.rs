@@ -197,7 +197,7 @@ impl Op<1> for Activate {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 1], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::activate(self.kind, inputs.each_ref()).into())
+        Some(cpu::run(self.kind, cpu::Job::Activate(inputs.each_ref())))
     }
 
     #[cfg(feature = "cube")]
@@ -233,7 +233,7 @@ impl Op<2> for ActivateGradient {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::activate_gradient(self.kind, inputs.each_ref()).into())
+        Some(cpu::run(self.kind, cpu::Job::ActivateGradient(inputs.each_ref())))
     }
 
     #[cfg(feature = "cube")]
@@ -280,7 +280,7 @@ impl Op<2> for Gate {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 2], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::gated(self.kind, inputs.each_ref()).into())
+        Some(cpu::run(self.kind, cpu::Job::Gate(inputs.each_ref())))
     }
 
     #[cfg(feature = "cube")]
@@ -318,7 +318,7 @@ impl Op<3> for GateGradient {
 
     #[cfg(feature = "cpu")]
     fn cpu(&self, inputs: &[FlexTensor; 3], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        Some(cpu::gated_gradient(self.kind, inputs.each_ref()).into())
+        Some(cpu::run(self.kind, cpu::Job::GateGradient(inputs.each_ref())))
     }
 
     #[cfg(feature = "cube")]

@@ -135,10 +135,12 @@ impl<const N: usize> Op<N> for AdamW {
     }
 
     #[cfg(feature = "cpu")]
-    fn cpu(&self, inputs: &[FlexTensor; N], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
-        let (step, tensors) = inputs.split_at(2);
-        let each = tensors.chunks(4).zip(&self.rates);
-        Some(each.flat_map(|(x, rates)| cpu::update(self, *rates, step, x)).collect())
+    fn cpu_owned(
+        &self,
+        inputs: [FlexTensor; N],
+        _: &[FlexTensor],
+    ) -> Result<Vec<FlexTensor>, [FlexTensor; N]> {
+        Ok(cpu::update(self, inputs))
     }
 
     #[cfg(feature = "cube")]

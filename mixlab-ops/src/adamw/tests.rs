@@ -50,6 +50,26 @@ fn both<T>(update: impl Fn() -> T) -> [T; 2] {
 }
 
 #[test]
+fn what_others_hold_stays_as_it_was() {
+    let [w, g, m, v] = state(40_000, 9).map(|x| {
+        let x: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
+        Tensor::<Flex, 1>::from_floats(&x[..], &Default::default())
+    });
+    let read = |x: &Tensor<Flex, 1>| x.to_data().to_vec::<f32>().unwrap();
+    let before = [&w, &m, &v].map(read);
+    let step = [vec![1.0, 0.0], bias()].map(|x| {
+        let x: Vec<f32> = x.iter().map(|v| *v as f32).collect();
+        lower(Tensor::<Flex, 1>::from_floats(&x[..], &Default::default()))
+    });
+    let held = [w.clone(), m.clone(), v.clone()];
+    let updated = adamw::<Flex>(&op(1), step.each_ref(), vec![[w, g, m, v].map(lower)]);
+    assert_eq!(held.each_ref().map(read), before);
+    for (new, before) in updated.into_iter().flatten().zip(before) {
+        assert_ne!(read(&lift(new)), before);
+    }
+}
+
+#[test]
 fn the_update_of_each_weight_is_that_of_the_papers() {
     // Groups of 16, of 4 and of 1.
     let states: Vec<_> = (0..21).map(|i| state(1 + 3 * i, i as u64)).collect();

@@ -8,8 +8,8 @@ use burn_flex::FlexTensor;
 
 use super::Attention;
 use crate::plumbing::cpu::{
-    Heads as View, Matrix, Product, add_row, exp, joined, maximum, multiply, parallel, parallel_if,
-    set_row, sum, tensor, wide,
+    Heads as View, Matrix, Product, add_row, combine, exp, joined, maximum, multiply, parallel,
+    parallel_if, set_row, sum, tensor, update, wide,
 };
 
 /// Query rows of a block.
@@ -122,9 +122,9 @@ impl Heads {
                 #[inline(always)]
                 || {
                     for (row, p) in rows.zip(p.chunks_mut(keys)) {
-                        let (seen, future) = p.split_at_mut(self.seen(row));
-                        sums[row] = softmax(seen);
-                        future.fill(0.0);
+                        // Whole lanes: what is not seen has no share.
+                        p[self.seen(row)..].fill(f32::NEG_INFINITY);
+                        sums[row] = softmax(p);
                     }
                 },
             );
@@ -240,7 +240,7 @@ impl Heads {
     /// Returns the sum of the latter, each times its distance, if scores fade.
     fn score_gradient(&self, [p, ds]: [&mut [f32]; 2], saved: &Saved, block: &Block) -> f32 {
         let Block { batch, head, rows, keys } = block.clone();
-        let [_, h, t, hd] = self.q.dims;
+        let [_, h, t, _] = self.q.dims;
         let sums = &saved.log_sum_exp.storage::<f32>()[(batch * h + head) * t..][..t];
         let mut apart = 0.0;
         wide(
@@ -248,19 +248,17 @@ impl Heads {
             || {
                 for (row, (p, ds)) in rows.zip(p.chunks_mut(keys).zip(ds.chunks_mut(keys))) {
                     let [g, y] = [&saved.g, &saved.y].map(|x| x.row(batch, head, row));
-                    let mean = sum(hd, |s, i| g[i].mul_add(y[i], s));
-                    let (p, future) = p.split_at_mut(self.seen(row));
-                    future.fill(0.0);
-                    let (ds, future) = ds.split_at_mut(p.len());
-                    future.fill(0.0);
+                    let mean = sum([g, y], |s, [g, y], _| g.mul_add(y, s));
+                    let seen = self.seen(row);
+                    p[seen..].fill(f32::NEG_INFINITY);
                     probabilities(p, sums[row]);
-                    for (ds, p) in ds.iter_mut().zip(p) {
-                        *ds = *p * (*ds - mean);
-                    }
+                    ds[seen..].fill(0.0);
+                    let (p, ds) = (&p[..seen], &mut ds[..seen]);
+                    combine(ds, [p], |ds, [p]| p * (ds - mean));
                     if !self.decay.is_empty() {
                         let last = ds.len() as i32 - 1;
                         let distance = |j| (last - j as i32) as f32;
-                        apart += sum(ds.len(), |s, j| ds[j].mul_add(distance(j), s));
+                        apart += sum([ds], |s, [ds], j| ds.mul_add(distance(j), s));
                     }
                 }
             },
@@ -281,26 +279,28 @@ fn fade(scores: &mut [f32], decay: f32) {
 /// Scores into probabilities, given their log-sum-exp.
 #[inline(always)]
 fn probabilities(s: &mut [f32], log_sum_exp: f32) {
-    for s in s.iter_mut() {
-        *s = exp(*s - log_sum_exp);
-    }
+    update(
+        s,
+        #[inline(always)]
+        |s| exp(s - log_sum_exp),
+    );
     // One if the log-sum-exp were exact; that of large scores has few decimals.
-    let total = sum(s.len(), |sum, i| sum + s[i]);
-    for s in s.iter_mut() {
-        *s /= total;
-    }
+    let total = sum([s], |sum, [s], _| sum + s);
+    let share = 1.0 / total;
+    update(s, |s| s * share);
 }
 
 /// Normalises the exponentials of a row of scores in place and returns the log of their sum.
 #[inline(always)]
 fn softmax(s: &mut [f32]) -> f32 {
     let max = maximum(s);
-    for s in s.iter_mut() {
-        *s = exp(*s - max);
-    }
-    let total = sum(s.len(), |sum, i| sum + s[i]);
-    for s in s.iter_mut() {
-        *s /= total;
-    }
+    update(
+        s,
+        #[inline(always)]
+        |s| exp(s - max),
+    );
+    let total = sum([s], |sum, [s], _| sum + s);
+    let share = 1.0 / total;
+    update(s, |s| s * share);
     total.ln() + max
 }

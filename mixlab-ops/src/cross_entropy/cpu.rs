@@ -2,7 +2,7 @@
 
 use burn_flex::FlexTensor;
 
-use crate::plumbing::cpu::{each_row, exp, indices, maximum, sum, tensor};
+use crate::plumbing::cpu::{each_row, exp, fill, indices, maximum, sum, tensor, update};
 
 /// The loss `[N]` of each row, and the gradient of the logits if it is wanted.
 pub(super) fn losses(
@@ -26,20 +26,20 @@ pub(super) fn losses(
                 let z = &z[row * v..][..v];
                 let exps = gradients.next().unwrap_or(&mut scratch);
                 let max = maximum(z);
-                for i in 0..v {
-                    exps[i] = exp(z[i] - max);
-                }
-                let total = sum(
-                    v,
+                fill(
+                    exps,
+                    [z],
                     #[inline(always)]
-                    |s, i| s + exps[i],
+                    |[z]| exp(z - max),
                 );
+                let total = sum([exps], |s, [e], _| s + e);
                 let hit = z.get(targets[row]);
                 *nll = hit.map_or(0.0, |hit| total.ln() + max - hit);
                 if hit.is_none() {
                     exps.fill(0.0);
                 } else if let Some(g) = ahead {
-                    exps.iter_mut().for_each(|d| *d *= g / total);
+                    let share = g / total;
+                    update(exps, |e| e * share);
                     exps[targets[row]] -= g;
                 }
             }
@@ -67,9 +67,7 @@ pub(super) fn gradient(ahead: f32, [dz, g]: &[FlexTensor; 2]) -> FlexTensor {
         |range, [dz]| {
             for (row, dz) in range.zip(dz.chunks_mut(v)) {
                 let factor = g[row] / ahead;
-                for (d, before) in dz.iter_mut().zip(&before[row * v..]) {
-                    *d = before * factor;
-                }
+                fill(dz, [&before[row * v..]], |[before]| before * factor);
             }
         },
     );

@@ -3,6 +3,8 @@
 //! `‖g‖ = √Σ g²` over every weight, `f = min(1, c / (‖g‖ + 10⁻⁶))` (Pascanu et al., 2013). If the
 //! sum is not finite, `f = −1`: the sign for an update to do nothing.
 
+#[cfg(feature = "cpu")]
+mod cpu;
 #[cfg(feature = "cube")]
 mod kernel;
 
@@ -11,6 +13,8 @@ use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 #[cfg(feature = "cube")]
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+#[cfg(feature = "cpu")]
+use burn_flex::FlexTensor;
 
 use crate::plumbing::list::{execute_group, group};
 use crate::{Backend, Mismatch, Op, Spec, all, lift, lower};
@@ -80,6 +84,11 @@ impl<const N: usize> Op<N> for SquareSum {
             parts = parts + Tensor::cat(vec![(x.clone() * x).sum(), rest.clone()], 0);
         }
         vec![lower(parts)]
+    }
+
+    #[cfg(feature = "cpu")]
+    fn cpu(&self, inputs: &[FlexTensor; N], _: &[FlexTensor]) -> Option<Vec<FlexTensor>> {
+        Some(vec![cpu::add_squares(inputs)])
     }
 
     #[cfg(feature = "cube")]

@@ -19,6 +19,18 @@ fn the_factor_brings_a_norm_above_the_bound_down_to_it() {
 }
 
 #[test]
+fn every_element_of_every_gradient_counts_whatever_the_sizes() {
+    for count in [1, 3, 4, 17, 40] {
+        let grads: Vec<Vec<f32>> = (0..count).map(|n| vec![0.5; 1 + n * 1999]).collect();
+        let elements: usize = grads.iter().map(Vec::len).sum();
+        let grads: Vec<&[f32]> = grads.iter().map(Vec::as_slice).collect();
+        let norm = factor(&grads, None)[1];
+        let expected = 0.5 * (elements as f32).sqrt();
+        assert!((norm / expected - 1.0).abs() < 1e-6, "{count}: {norm} instead of {expected}");
+    }
+}
+
+#[test]
 fn a_smaller_norm_and_no_bound_leave_gradients_alone() {
     assert_eq!(factor(&[&[3.0, 4.0]], Some(6.0)), [1.0, 5.0]);
     assert_eq!(factor(&[&[3.0, 4.0]], None), [1.0, 5.0]);

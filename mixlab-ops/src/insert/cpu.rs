@@ -2,13 +2,12 @@
 
 use burn_flex::FlexTensor;
 
-use crate::plumbing::cpu::Heads;
+use crate::plumbing::cpu::{Heads, whole};
 
 /// Writes `new` into `buffer` from step `start` on; copies the buffer only if another tensor reads it
 /// too, or if it is a view.
 pub(super) fn insert(buffer: FlexTensor, new: &FlexTensor, start: usize) -> FlexTensor {
-    let whole = buffer.is_contiguous() && buffer.layout().start_offset() == 0;
-    let mut buffer = if whole { buffer } else { buffer.to_contiguous() };
+    let mut buffer = whole(buffer);
     let [_, heads, room, width] = buffer.layout().shape().dims::<4>();
     let new = Heads::new(new);
     let [batches, _, steps, _] = new.dims;

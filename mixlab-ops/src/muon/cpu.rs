@@ -1,12 +1,10 @@
 //! Momentum and step for burn-flex: one pass over memory, on all cores.
 
-use core::array;
-
 use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 
 use super::{Momentum, MuonStep};
-use crate::plumbing::cpu::{Lanes, pointwise, tensor};
+use crate::plumbing::cpu::{Lanes, by_lane, pointwise, tensor};
 
 fn factor(x: &FlexTensor) -> f32 {
     x.to_contiguous().storage::<f32>()[0]
@@ -25,12 +23,8 @@ pub(super) fn momentum(op: &Momentum, inputs: &[FlexTensor]) -> Vec<FlexTensor> 
             [&x[0], &x[1]],
             #[inline(always)]
             |[g, m]: [Lanes; 2]| {
-                let m: Lanes = array::from_fn(|i| op.momentum * m[i] + f * g[i]);
-                if op.nesterov {
-                    [array::from_fn(|i| f * g[i] + op.momentum * m[i]), m]
-                } else {
-                    [m, m]
-                }
+                let m: Lanes = by_lane(|i| op.momentum * m[i] + f * g[i]);
+                if op.nesterov { [by_lane(|i| f * g[i] + op.momentum * m[i]), m] } else { [m, m] }
             },
         );
         place.copy_from_slice(update.storage());
@@ -53,7 +47,7 @@ pub(super) fn step(op: &MuonStep, inputs: &[FlexTensor]) -> Vec<FlexTensor> {
         let [next] = pointwise(
             [weight, &update],
             #[inline(always)]
-            |[w, u]: [Lanes; 2]| [array::from_fn(|i| w[i] - w[i] * op.decay - u[i] * op.lr)],
+            |[w, u]: [Lanes; 2]| [by_lane(|i| w[i] - w[i] * op.decay - u[i] * op.lr)],
         );
         next
     };

@@ -95,6 +95,10 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         }
     }
 
+    fn awake<R>(device: &Self::Device, run: impl FnOnce() -> R) -> R {
+        B::awake(device, run)
+    }
+
     fn precision(device: &Self::Device) -> Precision {
         B::precision(device)
     }

@@ -2,11 +2,11 @@
 
 use burn_flex::FlexTensor;
 
-use crate::plumbing::cpu::{column_sums, each_row, sum, tensor};
+use crate::plumbing::cpu::{column_sums, combine, each_row, fill, sum, tensor};
 
 #[inline(always)]
 fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    1.0 / (sum(x.len(), |s, i| x[i].mul_add(x[i], s)) / x.len() as f32 + eps).sqrt()
+    1.0 / (sum([x], |s, [x], _| x.mul_add(x, s)) / x.len() as f32 + eps).sqrt()
 }
 
 pub(super) fn rms_norm(eps: f32, inputs: &[FlexTensor; 2]) -> FlexTensor {
@@ -23,9 +23,7 @@ pub(super) fn rms_norm(eps: f32, inputs: &[FlexTensor; 2]) -> FlexTensor {
             for (row, y) in range.zip(y.chunks_mut(d)) {
                 let x = &x[row * d..][..d];
                 let r = inverse_rms(x, eps);
-                for i in 0..d {
-                    y[i] = x[i] * r * scale[i];
-                }
+                fill(y, [x, scale], |[x, scale]| x * r * scale);
             }
         },
     );
@@ -46,10 +44,10 @@ pub(super) fn gradient(eps: f32, inputs: &[FlexTensor; 3]) -> [FlexTensor; 2] {
             for ((row, dx), r) in range.zip(dx.chunks_mut(d)).zip(r) {
                 let (x, g) = (&x[row * d..][..d], &g[row * d..][..d]);
                 *r = inverse_rms(x, eps);
-                let mean = sum(d, |s, i| (g[i] * scale[i]).mul_add(x[i], s)) * *r / d as f32;
-                for i in 0..d {
-                    dx[i] = (g[i] * scale[i] - x[i] * *r * mean) * *r;
-                }
+                let dot = sum([g, scale, x], |s, [g, scale, x], _| (g * scale).mul_add(x, s));
+                let mean = dot * *r / d as f32;
+                let r = *r;
+                fill(dx, [g, scale, x], |[g, scale, x]| (g * scale - x * r * mean) * r);
             }
         },
     );
@@ -58,10 +56,8 @@ pub(super) fn gradient(eps: f32, inputs: &[FlexTensor; 3]) -> [FlexTensor; 2] {
         d,
         #[inline(always)]
         |row, sums| {
-            let (x, g) = (&x[row * d..][..d], &g[row * d..][..d]);
-            for i in 0..d {
-                sums[i] += g[i] * x[i] * r[row];
-            }
+            let r = r[row];
+            combine(sums, [&x[row * d..], &g[row * d..]], |sum, [x, g]| sum + g * x * r);
         },
     );
     [tensor(dx, shape), tensor(dscale, [d])]

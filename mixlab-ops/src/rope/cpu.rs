@@ -21,12 +21,14 @@ pub(super) fn rope(op: &Rope, x: &FlexTensor) -> FlexTensor {
                 let (cos, sin) = (&cos[at..][..pairs], &sin[at..][..pairs]);
                 for (head, y) in y.chunks_mut(hd).enumerate() {
                     let x = x.row(row / t, head, row % t);
+                    let ((x, x_rest), (y, y_rest)) = (x.split_at(op.dims), y.split_at_mut(op.dims));
+                    let (x, y) =
+                        (&x.as_chunks::<2>().0[..pairs], &mut y.as_chunks_mut::<2>().0[..pairs]);
                     for i in 0..pairs {
-                        let (even, odd) = (x[2 * i], x[2 * i + 1]);
-                        y[2 * i] = even * cos[i] - odd * sin[i];
-                        y[2 * i + 1] = even * sin[i] + odd * cos[i];
+                        let [even, odd] = x[i];
+                        y[i] = [even * cos[i] - odd * sin[i], even * sin[i] + odd * cos[i]];
                     }
-                    y[op.dims..].copy_from_slice(&x[op.dims..]);
+                    y_rest.copy_from_slice(x_rest);
                 }
             }
         },

@@ -7,7 +7,7 @@ use crate::plumbing::cpu::{Heads, each_row, streamed, sum};
 /// `x·v / (v·v + 10⁻⁸)`.
 #[inline(always)]
 fn along(x: &[f32], v: &[f32]) -> f32 {
-    let dot = |x: &[f32]| sum(v.len(), |s, i| x[i].mul_add(v[i], s));
+    let dot = |x: &[f32]| sum([v, x], |s, [v, x], _| x.mul_add(v, s));
     dot(x) / (dot(v) + 1e-8)
 }
 

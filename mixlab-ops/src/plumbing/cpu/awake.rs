@@ -1,7 +1,8 @@
 //! Threads that stay awake between short operations.
 //!
-//! A token is dozens of products of a few hundredths of a millisecond. The threads that help with one go
-//! to sleep before the next, and being woken takes them as long as their part of the work.
+//! A token is dozens of products of a few hundredths of a millisecond, a training step of a small model
+//! hundreds of operations of some tenths. The threads that help with one go to sleep before the next, and
+//! being woken takes them as long as their part of the work of a token.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,9 +13,9 @@ use rayon::Yield;
 
 /// Threads that help with short operations.
 const HELPERS: usize = 8;
-/// Times that a thread looks for work in vain before it sleeps all the same: some hundredths of a
-/// millisecond.
-const PATIENCE: u32 = 1_000;
+/// Times that a thread looks for work in vain before it sleeps all the same: some tenths of a
+/// millisecond, which is longer than what one thread does alone between two operations of a training step.
+const PATIENCE: u32 = 10_000;
 /// Of so many times it looks, one lets others run that wait for its core.
 const POLITE: u32 = 16;
 

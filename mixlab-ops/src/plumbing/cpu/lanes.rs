@@ -70,19 +70,125 @@ pub(crate) fn each(x: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
     y
 }
 
-/// A sum over `0..len` in sixteen strands that are added at the end: `add(s, i)` is `s` with the
-/// term of `i`.
+/// The sixteen numbers `f` of `0..16`.
 #[inline(always)]
-pub(crate) fn sum(len: usize, add: impl Fn(f32, usize) -> f32) -> f32 {
-    let mut strands = [0.0; WIDTH];
-    let whole = len - len % WIDTH;
-    for at in (0..whole).step_by(WIDTH) {
-        for (i, strand) in strands.iter_mut().enumerate() {
-            *strand = add(*strand, at + i);
+pub(crate) fn by_lane(f: impl Fn(usize) -> f32) -> Lanes {
+    // Not by the functions of arrays: these are compiled for narrow vectors, with what they are given.
+    let mut y = [0.0; WIDTH];
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = f(i);
+    }
+    y
+}
+
+/// Slices of length `len`, each as whole lanes and what is left.
+#[inline(always)]
+pub(super) fn in_lanes<const N: usize>(len: usize, xs: [&[f32]; N]) -> [(&[Lanes], &[f32]); N] {
+    let mut parts: [(&[Lanes], &[f32]); N] = [(&[], &[]); N];
+    for n in 0..N {
+        parts[n] = xs[n][..len].as_chunks();
+    }
+    parts
+}
+
+/// The lanes at `at` of what [`in_lanes`] returns, which are followed by zeros in the last ones.
+#[inline(always)]
+pub(super) fn lanes_at<const N: usize>(parts: &[(&[Lanes], &[f32]); N], at: usize) -> [Lanes; N] {
+    let mut lanes = [[0.0; WIDTH]; N];
+    for n in 0..N {
+        match parts[n].0.get(at) {
+            Some(whole) => lanes[n] = *whole,
+            None => lanes[n].iter_mut().zip(parts[n].1).for_each(|(to, x)| *to = *x),
         }
     }
-    for i in whole..len {
-        strands[i - whole] = add(strands[i - whole], i);
+    lanes
+}
+
+/// Lane `i` of each of `xs`.
+#[inline(always)]
+fn lane<const N: usize>(xs: &[Lanes; N], i: usize) -> [f32; N] {
+    let mut x = [0.0; N];
+    for n in 0..N {
+        x[n] = xs[n][i];
+    }
+    x
+}
+
+/// `f` of each element of `x`, in place.
+#[inline(always)]
+pub(crate) fn update(x: &mut [f32], f: impl Fn(f32) -> f32) {
+    combine(
+        x,
+        [],
+        #[inline(always)]
+        |x, []| f(x),
+    );
+}
+
+/// `f` of the elements of `xs` into those of `to`.
+#[inline(always)]
+pub(crate) fn fill<const N: usize>(to: &mut [f32], xs: [&[f32]; N], f: impl Fn([f32; N]) -> f32) {
+    combine(
+        to,
+        xs,
+        #[inline(always)]
+        |_, xs| f(xs),
+    );
+}
+
+/// `f` of each element of `to` and of those of `xs`, in place of the former.
+#[inline(always)]
+pub(crate) fn combine<const N: usize>(
+    to: &mut [f32],
+    xs: [&[f32]; N],
+    f: impl Fn(f32, [f32; N]) -> f32,
+) {
+    let parts = in_lanes(to.len(), xs);
+    let (whole, rest) = to.as_chunks_mut::<WIDTH>();
+    let blocks = whole.len();
+    for (at, to) in whole.iter_mut().enumerate() {
+        let (old, xs) = (*to, lanes_at(&parts, at));
+        *to = by_lane(
+            #[inline(always)]
+            |i| f(old[i], lane(&xs, i)),
+        );
+    }
+    if rest.is_empty() {
+        return;
+    }
+    let mut old = [0.0; WIDTH];
+    old.iter_mut().zip(rest.iter()).for_each(|(old, x)| *old = *x);
+    let xs = lanes_at(&parts, blocks);
+    let new = by_lane(
+        #[inline(always)]
+        |i| f(old[i], lane(&xs, i)),
+    );
+    rest.iter_mut().zip(new).for_each(|(x, new)| *x = new);
+}
+
+/// A sum over the places of slices of one length, in sixteen strands that are added at the end:
+/// `add(s, x, i)` is `s` with the term of place `i`, where they have `x`.
+#[inline(always)]
+pub(crate) fn sum<const N: usize>(
+    xs: [&[f32]; N],
+    add: impl Fn(f32, [f32; N], usize) -> f32,
+) -> f32 {
+    let len = xs[0].len();
+    let parts = in_lanes(len, xs);
+    let mut strands = [0.0; WIDTH];
+    for block in 0..len / WIDTH {
+        let x = lanes_at(&parts, block);
+        strands = by_lane(
+            #[inline(always)]
+            |i| add(strands[i], lane(&x, i), block * WIDTH + i),
+        );
+    }
+    let rest = len % WIDTH;
+    if rest > 0 {
+        let x = lanes_at(&parts, len / WIDTH);
+        for (i, strand) in strands[..rest].iter_mut().enumerate() {
+            *strand = add(*strand, lane(&x, i), len - rest + i);
+        }
     }
     total(strands)
 }
@@ -99,14 +205,11 @@ pub(crate) fn maximum(x: &[f32]) -> f32 {
     let mut strands = [f32::NEG_INFINITY; WIDTH];
     let (blocks, rest) = x.as_chunks::<WIDTH>();
     for block in blocks {
-        for i in 0..WIDTH {
-            strands[i] = larger(strands[i], block[i]);
-        }
+        strands = by_lane(|i| larger(strands[i], block[i]));
     }
-    for (strand, x) in strands.iter_mut().zip(rest) {
-        *strand = larger(*strand, *x);
-    }
-    halved(strands, larger)
+    let mut last = [f32::NEG_INFINITY; WIDTH];
+    last.iter_mut().zip(rest).for_each(|(to, x)| *to = *x);
+    halved(by_lane(|i| larger(strands[i], last[i])), larger)
 }
 
 #[inline(always)]
@@ -114,14 +217,18 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// What `join` makes of all lanes, halves with each other.
 #[inline(always)]
-fn halved(mut strands: Lanes, join: impl Fn(f32, f32) -> f32) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            strands[i] = join(strands[i], strands[i + half]);
-        }
+fn halved(x: Lanes, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut eight = [0.0; 8];
+    for i in 0..8 {
+        eight[i] = join(x[i], x[i + 8]);
     }
-    strands[0]
+    let mut four = [0.0; 4];
+    for i in 0..4 {
+        four[i] = join(eight[i], eight[i + 4]);
+    }
+    join(join(four[0], four[2]), join(four[1], four[3]))
 }
 
 /// `eˣ` to 10⁻⁷ of itself; zero below −86, where the result would hardly be a normal number.
@@ -210,7 +317,11 @@ mod tests {
     fn sums_and_maxima_cover_every_element() {
         for len in [0, 1, 15, 16, 17, 100] {
             let x: Vec<f32> = (0..len).map(|i| i as f32 - 7.0).collect();
-            assert_eq!(sum(len, |s, i| s + x[i]), x.iter().sum::<f32>());
+            assert_eq!(sum([&x], |s, [x], _| s + x), x.iter().sum::<f32>());
+            assert_eq!(sum([&x], |s, _, i| s + i as f32), (0..len).sum::<usize>() as f32);
+            let mut twice = x.clone();
+            update(&mut twice, |x| x + x);
+            assert!(twice.iter().zip(&x).all(|(twice, x)| *twice == x + x));
             assert_eq!(maximum(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

@@ -18,14 +18,26 @@ use burn_std::Bytes;
 
 pub(crate) use awake::awake;
 pub(crate) use heads::{Heads, joined, streamed};
-pub(crate) use lanes::{Lanes, each, exp, maximum, sigmoid, sum, tanh, wide};
+pub(crate) use lanes::{
+    Lanes, by_lane, combine, each, exp, fill, maximum, sigmoid, sum, tanh, update, wide,
+};
 pub(crate) use matrix::{Matrix, Product, forward_strided, multiplied, multiply};
 pub(crate) use row::{add_row, set_row};
-pub(crate) use split::{column_sums, each_row, parallel, parallel_if, pointwise};
+pub(crate) use split::{TASK, column_sums, each_row, in_place, parallel, parallel_if, pointwise};
 
 /// A tensor of `shape` that owns `data`, in row-major order.
 pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(data), Layout::contiguous(shape.into()), DType::F32)
+}
+
+/// `x` as it is if its data is all of its memory, in order; else a copy.
+pub(crate) fn whole(x: FlexTensor) -> FlexTensor {
+    let whole = x.is_contiguous() && x.layout().start_offset() == 0;
+    if whole && x.storage::<f32>().len() == x.layout().shape().num_elements() {
+        x
+    } else {
+        x.to_contiguous()
+    }
 }
 
 /// Integers of either width as indices; a negative one becomes too large for any axis.

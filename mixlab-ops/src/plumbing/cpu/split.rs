@@ -1,17 +1,16 @@
 //! Work cut into tasks by size alone, and run by as many threads as there are.
 
-use core::array;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::lanes::{Lanes, WIDTH, wide};
+use super::lanes::{Lanes, WIDTH, in_lanes, lanes_at, wide};
 use super::tensor;
 
 /// Elements that make a task worth handing to another thread.
-const TASK: usize = 1 << 14;
+pub(crate) const TASK: usize = 1 << 14;
 
 /// Runs `body` on each task, in parallel if there are several.
 pub(crate) fn parallel<T: Send, R: Send>(tasks: Vec<T>, body: impl Fn(T) -> R + Sync) -> Vec<R> {
@@ -41,6 +40,30 @@ pub(crate) fn each_row<const M: usize>(
     widths: [usize; M],
     body: impl Fn(Range<usize>, [&mut [f32]; M]) + Sync,
 ) -> [Vec<f32>; M] {
+    // SAFETY: what is cleared is written.
+    unsafe {
+        filled(
+            rows,
+            cost,
+            widths,
+            #[inline(always)]
+            // Cleared where it is filled next: whole buffers would leave the cache in between.
+            |range, part| body(range, part.map(cleared)),
+        )
+    }
+}
+
+/// [`each_row`] of buffers that nobody clears.
+///
+/// # Safety
+/// `body` must write every element that it is given.
+#[inline(always)]
+unsafe fn filled<const M: usize>(
+    rows: usize,
+    cost: usize,
+    widths: [usize; M],
+    body: impl Fn(Range<usize>, [&mut [MaybeUninit<f32>]; M]) + Sync,
+) -> [Vec<f32>; M] {
     let height = (TASK / cost.max(1)).max(1);
     let mut buffers = widths.map(|width| Vec::with_capacity(rows * width));
     let mut at = 0;
@@ -57,8 +80,6 @@ pub(crate) fn each_row<const M: usize>(
         tasks.collect(),
         #[inline(always)]
         |(range, part)| {
-            // Cleared where it is filled next: whole buffers would leave the cache in between.
-            let part = part.map(cleared);
             wide(
                 #[inline(always)]
                 || body(range, part),
@@ -66,7 +87,7 @@ pub(crate) fn each_row<const M: usize>(
         },
     );
     for (buffer, width) in buffers.iter_mut().zip(widths) {
-        // SAFETY: it has room for as many, and the tasks have cleared all of them: their parts are
+        // SAFETY: it has room for as many, and the tasks have written all of them: their parts are
         // those of `rows` rows, without gaps.
         unsafe { buffer.set_len(rows * width) };
     }
@@ -89,35 +110,67 @@ pub(crate) fn pointwise<const N: usize, const M: usize>(
     let shape = inputs[0].layout().shape().clone();
     let inputs = inputs.map(FlexTensor::to_contiguous);
     let xs = inputs.each_ref().map(|x| x.storage::<f32>());
-    let buffers = each_row(
-        shape.num_elements(),
-        1,
-        [1; M],
-        #[inline(always)]
-        |range, ys| {
-            let xs = xs.map(|x| &x[range.clone()]);
-            for at in (0..range.len()).step_by(WIDTH) {
-                let count = WIDTH.min(range.len() - at);
-                let results = body(xs.map(|x| load(&x[at..at + count])));
-                for m in 0..M {
-                    store(&mut ys[m][at..at + count], &results[m]);
+    // SAFETY: all lanes of the parts are written, and what is left of them.
+    let buffers = unsafe {
+        filled(
+            shape.num_elements(),
+            1,
+            [1; M],
+            #[inline(always)]
+            |range, ys| {
+                let xs = in_lanes(range.len(), xs.map(|x| &x[range.clone()]));
+                let ys = ys.map(|y| y.as_chunks_mut::<WIDTH>());
+                for at in 0..range.len() / WIDTH {
+                    let results = body(lanes_at(&xs, at));
+                    for m in 0..M {
+                        for (y, result) in ys[m].0[at].iter_mut().zip(&results[m]) {
+                            y.write(*result);
+                        }
+                    }
                 }
-            }
-        },
-    );
+                let rest = range.len() % WIDTH;
+                if rest > 0 {
+                    let results = body(lanes_at(&xs, range.len() / WIDTH));
+                    for m in 0..M {
+                        ys[m].1.write_copy_of_slice(&results[m][..rest]);
+                    }
+                }
+            },
+        )
+    };
     buffers.map(|y| tensor(y, shape.clone()))
 }
 
+/// Computes `M` slices in place, element by element, from themselves and `N` others, all of one length.
 #[inline(always)]
-fn load(x: &[f32]) -> Lanes {
-    x.try_into().unwrap_or_else(|_| array::from_fn(|i| x.get(i).copied().unwrap_or_default()))
-}
-
-#[inline(always)]
-fn store(y: &mut [f32], lanes: &Lanes) {
-    match <&mut Lanes>::try_from(&mut *y) {
-        Ok(y) => *y = *lanes,
-        Err(_) => y.iter_mut().zip(lanes).for_each(|(y, x)| *y = *x),
+pub(crate) fn in_place<const M: usize, const N: usize>(
+    to: [&mut [f32]; M],
+    from: [&[f32]; N],
+    body: impl Fn([Lanes; M], [Lanes; N]) -> [Lanes; M],
+) {
+    let len = from[0].len();
+    let from = in_lanes(len, from);
+    let to = to.map(|x| x[..len].as_chunks_mut::<WIDTH>());
+    for at in 0..len / WIDTH {
+        let mut old = [[0.0; WIDTH]; M];
+        for m in 0..M {
+            old[m] = to[m].0[at];
+        }
+        let new = body(old, lanes_at(&from, at));
+        for m in 0..M {
+            to[m].0[at] = new[m];
+        }
+    }
+    let rest = len % WIDTH;
+    if rest > 0 {
+        let mut old = [[0.0; WIDTH]; M];
+        for m in 0..M {
+            old[m][..rest].copy_from_slice(to[m].1);
+        }
+        let new = body(old, lanes_at(&from, len / WIDTH));
+        for m in 0..M {
+            to[m].1.copy_from_slice(&new[m][..rest]);
+        }
     }
 }
 

@@ -32,7 +32,7 @@ fn row_sums(sums: &mut [f32], s: &[f32], h: &[f32], db: usize) {
     }
     for (i, total) in sums.iter_mut().enumerate() {
         let (s, h) = (&s[i * db..][..db], &h[i * db..][..db]);
-        *total = sum(db, |t, j| s[j].mul_add(h[j], t));
+        *total = sum([s, h], |t, [s, h], _| s.mul_add(h, t));
     }
 }
 
