@@ -10,6 +10,7 @@ mod waves;
 
 use std::path::Path;
 
+use anyhow::Context;
 use burn::backend::Autodiff;
 use burn::data::{dataloader::DataLoaderBuilder, dataset::InMemDataset};
 use burn::optim::AdamWConfig;
@@ -27,7 +28,7 @@ use waves::{Wave, WaveBatcher};
 const BLOCK: &str = include_str!("../block.json");
 
 fn main() -> anyhow::Result<()> {
-    let folder = std::env::args().nth(1).ok_or("give a folder for what the run writes")?;
+    let folder = std::env::args().nth(1).context("give a folder for what the run writes")?;
     let learned = learn(Path::new(&folder))?;
     let path = Path::new(&folder).join("waves.onnx");
     export(&learned, &path)?;
