@@ -16,7 +16,7 @@ use burn_fusion::Fusion;
 use cubecl::prelude::InputScalar;
 
 #[cfg(feature = "wgpu")]
-pub use super::text::{TextRuntime, translated};
+pub use super::text::{TextDevice, TextRuntime, runs_kernels, translated};
 use super::{Host, primitive, tensor, with_references};
 use crate::{Backend, Op, Precision, Spec, lift};
 
@@ -268,16 +268,16 @@ fn run<B: Backend, O: Op<N>, const N: usize>(
     [rounded, held]: [DType; 2],
     arranged: fn(FloatTensor<B>) -> FloatTensor<B>,
 ) -> Vec<Vec<f32>> {
-    let device = Default::default();
+    let device = &Default::default();
     let float = |x: &Host| -> FloatTensor<B> {
         let flat = match rounded {
-            DType::F32 => tensor::<B>(x),
-            _ => tensor::<B>(&x.rounded(rounded)).cast(held),
+            DType::F32 => tensor::<B>(x, device),
+            _ => tensor::<B>(&x.rounded(rounded), device).cast(held),
         };
         arranged(primitive(flat, &x.shape))
     };
     let floats = inputs.each_ref().map(float);
-    let int = (!ints.is_empty()).then(|| Tensor::<B, 1, Int>::from_ints(ints, &device));
+    let int = (!ints.is_empty()).then(|| Tensor::<B, 1, Int>::from_ints(ints, device));
     let ints = int.into_iter().map(Tensor::into_primitive).collect();
     let outputs = B::execute(op, floats, ints);
     outputs.into_iter().map(|x| host::<B>(x)).collect()

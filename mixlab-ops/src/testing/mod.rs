@@ -37,9 +37,9 @@ pub fn noise(shape: &[usize], seed: u64) -> Host {
     Host { data, shape: shape.to_vec() }
 }
 
-fn tensor<B: burn::tensor::backend::Backend>(x: &Host) -> Tensor<B, 1> {
+fn tensor<B: burn::tensor::backend::Backend>(x: &Host, device: &B::Device) -> Tensor<B, 1> {
     let data: Vec<f32> = x.data.iter().map(|v| *v as f32).collect();
-    Tensor::from_data(TensorData::new(data, [x.data.len()]), &B::Device::default())
+    Tensor::from_data(TensorData::new(data, [x.data.len()]), device)
 }
 
 fn primitive<B: burn::tensor::backend::Backend>(
@@ -111,7 +111,8 @@ fn check_on<B: Backend, O: Op<N>, const N: usize>(
     let int = (!ints.is_empty())
         .then(|| Tensor::<Train<B>, 1, Int>::from_ints(ints, &device).into_primitive());
     let int: Vec<_> = int.into_iter().collect();
-    let leaves = inputs.each_ref().map(|x| tensor::<Train<B>>(x).require_grad());
+    let leaves =
+        inputs.each_ref().map(|x| tensor::<Train<B>>(x, &Default::default()).require_grad());
     let mut at = 0;
     let lifted = leaves.each_ref().map(|leaf| {
         at += 1;
@@ -130,7 +131,7 @@ fn check_on<B: Backend, O: Op<N>, const N: usize>(
     let values = flat.clone().into_data().to_vec::<f32>().unwrap();
     compare(&format!("{what}: value"), &values, &expected.values);
 
-    let grads = (flat * tensor(&expected.weights)).sum().backward();
+    let grads = (flat * tensor(&expected.weights, &Default::default())).sum().backward();
     for (n, (leaf, expected)) in leaves.iter().zip(&expected.gradients).enumerate() {
         let got = leaf.grad(&grads).unwrap().into_data().to_vec::<f32>().unwrap();
         let got: Vec<f32> = expected.iter().map(|(i, _)| got[*i]).collect();

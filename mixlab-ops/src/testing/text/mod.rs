@@ -8,6 +8,7 @@
 //! by [`nvrtc`](super::nvrtc).
 
 mod clang;
+mod emulator;
 mod runtime;
 
 use core::fmt::{self, Display, Formatter};
@@ -24,7 +25,8 @@ use cubecl_cpp::cuda::mma::CudaWmmaCompiler;
 use cubecl_cpp::shared::CppCompiler;
 
 use super::nvrtc;
-pub use runtime::TextRuntime;
+pub use emulator::available as runs_kernels;
+pub use runtime::{TextDevice, TextRuntime};
 
 type CudaCompiler = CppCompiler<CudaDialect<CudaWmmaCompiler>>;
 
@@ -72,10 +74,15 @@ pub fn translated() -> usize {
     count
 }
 
+/// Notes what [`translated`] panics with.
+fn failed(why: String) {
+    so_far().failures.push(why);
+}
+
 /// Translates `kernel` to every language that has its types.
 fn translate(kernel: &dyn CubeTask<Language>, mode: ExecutionMode) {
     for language in [Language::Cuda, Language::Metal, Language::Wgsl] {
-        let result = translate_to(kernel, language, mode);
+        let result = translate_to(kernel, language, mode).map(|compiled| compiled.source);
         let Translated { count, texts, failures } = &mut *so_far();
         match result {
             Ok(text) => {
@@ -98,13 +105,13 @@ fn translate_to(
     kernel: &dyn CubeTask<Language>,
     mut language: Language,
     mode: ExecutionMode,
-) -> Result<String, String> {
+) -> Result<CompiledKernel<Language>, String> {
     let compile = || kernel.compile(&mut language, &(), mode, kernel.address_type());
     let compiled = catch_unwind(AssertUnwindSafe(compile));
     let compiled = compiled.map_err(|_| "the compiler panicked".to_string())?;
     let compiled = compiled.map_err(|e| format!("{e:?}"))?;
     within_limits(&compiled).map_err(|why| format!("{why}\n{}", compiled.source))?;
-    Ok(compiled.source)
+    Ok(compiled)
 }
 
 /// Why `kernel` is too much for the devices.

@@ -8,7 +8,7 @@ use cubecl::CubeTask;
 use cubecl::bytes::Bytes;
 use cubecl::device::{Device, DeviceId, DeviceService};
 use cubecl::future::DynFut;
-use cubecl::ir::features::{Features, Plane, TypeUsage};
+use cubecl::ir::features::{Features, MmaConfig, Plane, TypeUsage};
 use cubecl::ir::{
     AddressType, DeviceProperties, ElemType, FloatKind, HardwareProperties, IntKind,
     MemoryDeviceProperties, TargetProperties, UIntKind,
@@ -30,10 +30,12 @@ use cubecl_runtime::memory_management::{
 use cubecl_runtime::storage::{BytesResource, BytesStorage, ManagedResource};
 use cubecl_runtime::timestamp_profiler::TimestampProfiler;
 
-use super::{Language, SHARED, UNITS, translate};
+use super::emulator::Emulator;
+use super::{Language, SHARED, UNITS, failed, translate, translate_to};
 
-/// What Apple's GPUs have, as far as their languages can say it, and bfloat16 for CUDA.
-fn properties() -> DeviceProperties {
+/// What Apple's GPUs have, as far as their languages can say it, and bfloat16 for CUDA; matrix units
+/// as CUDA has them where kernels run.
+fn properties(runs: bool) -> DeviceProperties {
     let hardware = HardwareProperties {
         load_width: 128,
         plane_size_min: 32,
@@ -63,23 +65,32 @@ fn properties() -> DeviceProperties {
         properties.register_type_usage(element, TypeUsage::all());
     }
     properties.features.plane.insert(Plane::Ops);
+    for half in [FloatKind::F16, FloatKind::BF16].into_iter().filter(|_| runs) {
+        let [a_type, cd_type] = [half, FloatKind::F32].map(|kind| ElemType::Float(kind).into());
+        let unit = MmaConfig { a_type, b_type: a_type, cd_type, m: 16, n: 16, k: 16 };
+        properties.features.matmul.cmma.insert(unit);
+    }
     properties
 }
 
 const MEMORY: MemoryDeviceProperties =
     MemoryDeviceProperties { max_page_size: 1 << 30, alignment: 256 };
 
-/// The one device.
+/// A device without contents, or one that has them and runs its kernels on the processor.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TextDevice;
+pub enum TextDevice {
+    #[default]
+    Translates,
+    Runs,
+}
 
 impl Device for TextDevice {
-    fn from_id(_: DeviceId) -> Self {
-        Self
+    fn from_id(id: DeviceId) -> Self {
+        if id.index_id == 0 { Self::Translates } else { Self::Runs }
     }
 
     fn to_id(&self) -> DeviceId {
-        DeviceId { type_id: 0, index_id: 0 }
+        DeviceId { type_id: 0, index_id: u16::from(*self == Self::Runs) }
     }
 }
 
@@ -92,10 +103,13 @@ pub struct TextServer {
     timestamps: TimestampProfiler,
     utilities: Arc<ServerUtilities<Self>>,
     seen: HashSet<KernelId>,
+    /// What runs kernels, if something does.
+    emulator: Option<Emulator>,
 }
 
 impl DeviceService for TextServer {
-    fn init(_: DeviceId) -> Self {
+    fn init(id: DeviceId) -> Self {
+        let runs = TextDevice::from_id(id) == TextDevice::Runs;
         let logger = Arc::new(ServerLogger::default());
         let memory = MemoryManagement::from_configuration(
             BytesStorage::default(),
@@ -105,9 +119,10 @@ impl DeviceService for TextServer {
             MemoryManagementOptions::new("text"),
         );
         let policy = ContiguousMemoryLayoutPolicy::new(4);
-        let utilities = Arc::new(ServerUtilities::new(properties(), logger, (), policy));
+        let utilities = Arc::new(ServerUtilities::new(properties(runs), logger, (), policy));
         let (timestamps, seen) = (TimestampProfiler::default(), HashSet::new());
-        Self { memory, timestamps, utilities, seen }
+        let emulator = runs.then(Emulator::default);
+        Self { memory, timestamps, utilities, seen, emulator }
     }
 
     fn utilities(&self) -> Arc<dyn std::any::Any + Send + Sync> {
@@ -143,13 +158,24 @@ impl ComputeServer for TextServer {
         descriptors: Vec<CopyDescriptor>,
         _: StreamId,
     ) -> DynFut<Result<Vec<Bytes>, ServerError>> {
-        let zeros =
-            |d: CopyDescriptor| Bytes::from_bytes_vec(vec![0; d.handle.size_in_used() as usize]);
-        let all = descriptors.into_iter().map(zeros).collect();
+        let bytes = |d: CopyDescriptor| {
+            let size = d.handle.size_in_used() as usize;
+            Bytes::from_bytes_vec(match &self.emulator {
+                Some(_) => self.resource(d.handle).read()[..size].to_vec(),
+                None => vec![0; size],
+            })
+        };
+        let all = descriptors.into_iter().map(bytes).collect();
         Box::pin(async move { Ok(all) })
     }
 
-    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
+    fn write(&mut self, descriptors: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {
+        if self.emulator.is_some() {
+            for (descriptor, data) in descriptors {
+                self.resource(descriptor.handle).write()[..data.len()].copy_from_slice(&data);
+            }
+        }
+    }
 
     fn sync(&mut self, _: StreamId) -> DynFut<Result<(), ServerError>> {
         Box::pin(async move { Ok(()) })
@@ -168,11 +194,17 @@ impl ComputeServer for TextServer {
     unsafe fn launch(
         &mut self,
         kernel: Self::Kernel,
-        _: CubeCount,
-        _: KernelArguments,
+        count: CubeCount,
+        arguments: KernelArguments,
         mode: ExecutionMode,
         _: StreamId,
     ) {
+        if self.emulator.is_some() {
+            if let Err(why) = self.run(&*kernel, count, arguments, mode) {
+                failed(format!("`{}` on the processor: {why}", kernel.name()));
+            }
+            return;
+        }
         if !self.seen.insert(kernel.id()) {
             return;
         }
@@ -202,6 +234,34 @@ impl ComputeServer for TextServer {
     }
 
     fn allocation_mode(&mut self, _: MemoryAllocationMode, _: StreamId) {}
+}
+
+impl TextServer {
+    fn resource(&mut self, handle: Binding) -> BytesResource {
+        let Binding { memory, offset_start, offset_end, .. } = handle;
+        self.memory.get_resource(memory, offset_start, offset_end).expect("it was allocated")
+    }
+
+    /// Runs `kernel` and waits for it.
+    fn run(
+        &mut self,
+        kernel: &dyn CubeTask<Language>,
+        count: CubeCount,
+        arguments: KernelArguments,
+        mode: ExecutionMode,
+    ) -> Result<(), String> {
+        let CubeCount::Static(x, y, z) = count else { return Err("a count on the device".into()) };
+        let text = translate_to(kernel, Language::Cuda, mode)?;
+        let CubeDim { x: units_x, y: units_y, z: units_z } = text.cube_dim;
+        let resources: Vec<_> = arguments.buffers.into_iter().map(|b| self.resource(b)).collect();
+        let buffers = resources.iter().map(|r| r.get_write_ptr_and_length().0.cast());
+        let info = arguments.info.data.as_ptr().cast_mut().cast();
+        let all: Vec<_> = buffers.chain([info]).collect();
+        let emulator = self.emulator.as_mut().expect("the device runs kernels");
+        let sizes = [x, y, z, units_x, units_y, units_z];
+        // SAFETY: these are the arguments of the launch, which its caller vouched for.
+        unsafe { emulator.run(&text.entrypoint_name, &text.source, sizes, &all) }
+    }
 }
 
 /// The runtime.
@@ -234,6 +294,6 @@ impl Runtime for TextRuntime {
     }
 
     fn enumerate_devices(_: u16, (): &()) -> Vec<DeviceId> {
-        vec![DeviceId { type_id: 0, index_id: 0 }]
+        vec![TextDevice::Translates.to_id(), TextDevice::Runs.to_id()]
     }
 }

@@ -7,6 +7,7 @@
 
 mod blocked;
 mod lines;
+mod packs;
 #[cfg(all(test, feature = "cpu", feature = "wgpu"))]
 mod tests;
 mod tile;
@@ -19,6 +20,7 @@ use cubecl::prelude::*;
 use super::parts::sum_parts;
 use crate::plumbing::cube::{contiguous, cubes, empty, narrow, vector_of};
 use lines::{LinesLaunch, SizesLaunch};
+use packs::Packing;
 use tile::{OF_PLANES, TILES, Tile, Work};
 use units::Unit;
 
@@ -33,8 +35,7 @@ const PROCESSORS: u32 = 64;
 /// If they have more than three axes.
 pub(super) fn product<R: CubeRuntime>([a, b]: [CubeTensor<R>; 2], output: DType) -> CubeTensor<R> {
     let product = Product::new([a, b], output);
-    let tiles = if product.unit.is_some() { &OF_PLANES[..] } else { &TILES };
-    let (tile, splits) = Tile::choose(tiles, &product.work());
+    let (tile, splits) = Tile::choose(product.tiles(), &product.work());
     product.run(tile, splits)
 }
 
@@ -90,19 +91,30 @@ impl<R: CubeRuntime> Operand<R> {
         Some(Self { tensor: x.clone(), along, lines })
     }
 
-    /// Elements that a unit can load at once.
-    fn vector(&self) -> usize {
+    /// The largest power of two that divides where lines start and end, in elements.
+    fn aligned(&self) -> usize {
         let [_, length, step, matrix] = self.lines;
         let start = self.tensor.handle.offset_start.unwrap_or(0) as usize;
         let elements = start / self.tensor.elem_size();
-        // A number that divides them all; the kernel assembles quads.
-        let all = [length, step, matrix, elements, 4];
-        let power = all.into_iter().map(usize::trailing_zeros).min().unwrap_or(0);
-        vector_of(&self.tensor, 1 << power)
+        let all = [length, step, matrix, elements, 16];
+        1 << all.into_iter().map(usize::trailing_zeros).min().unwrap_or(0)
     }
 
-    fn launch(&self) -> LinesLaunch<R> {
-        let [count, length, step, matrix] = self.lines.map(narrow);
+    /// Elements that a unit can load at once; the kernel assembles quads.
+    fn vector(&self) -> usize {
+        vector_of(&self.tensor, self.aligned().min(4))
+    }
+
+    /// As [`vector`](Self::vector), where elements have some halves and the kernel assembles packs.
+    fn packed(&self, packing: Packing) -> usize {
+        (self.aligned() / packing.halves).min(packing.elements)
+    }
+
+    /// With elements of so many halves.
+    fn launch(&self, halves: usize) -> LinesLaunch<R> {
+        let [count, length, step, matrix] = self.lines;
+        let [length, step, matrix] = [length, step, matrix].map(|n| n / halves);
+        let [count, length, step, matrix] = [count, length, step, matrix].map(narrow);
         LinesLaunch::new(count, length, step, matrix)
     }
 }
@@ -117,6 +129,8 @@ struct Product<R: CubeRuntime> {
     output: DType,
     /// What multiplies, if the device has it.
     unit: Option<Unit>,
+    /// Whether matrix units can read halves as numbers of 32 bits.
+    pairs: bool,
 }
 
 impl<R: CubeRuntime> Product<R> {
@@ -130,8 +144,9 @@ impl<R: CubeRuntime> Product<R> {
         let depth = shape[last];
         shape[last] = b.meta.shape()[last];
         let unit = matrix_unit(&a);
+        let pairs = R::name(&a.client) == "wgpu<spirv>";
         let [a, b] = [a, super::transposed(b)].map(Operand::new);
-        Self { a, b, shape, depth, output, unit }
+        Self { a, b, shape, depth, output, unit, pairs }
     }
 
     /// Matrices, and rows and columns of each.
@@ -140,6 +155,10 @@ impl<R: CubeRuntime> Product<R> {
             [batch, rows, columns] => [batch, rows, columns],
             _ => [1, self.shape[0], self.shape[1]],
         }
+    }
+
+    fn tiles(&self) -> &'static [Tile] {
+        if self.unit.is_some() { &OF_PLANES } else { &TILES }
     }
 
     fn work(&self) -> Work {
@@ -173,60 +192,88 @@ impl<R: CubeRuntime> Product<R> {
         if splits == 1 { y } else { sum_parts(y, splits, shape.clone(), *output) }
     }
 
-    fn launch(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
+    /// How matrix units read the operands: 16 bytes at once where rows start at whole numbers of 32
+    /// bits. Vulkan has no vectors of eight halves, and CUDA and Metal read halves as nothing else.
+    fn packing(&self) -> Packing {
         let Self { a, b, .. } = self;
-        let (client, types) = (y.client.clone(), [a.tensor.dtype.into(), y.dtype.into()]);
-        let read = |x: &Operand<R>| {
-            // What is turned on its way is read one by one.
-            let turned = tile.quads > 0 && x.along;
-            if turned { 1 } else { x.vector() }
-        };
-        let [va, vb, vy] = [read(a), read(b), vector_of(y, self.sizes()[2]).min(4)];
-        let [x, w, y] = [&a.tensor, &b.tensor, y].map(|x| x.clone().into_array_arg());
-        let (of_a, of_b) = (a.launch(), b.launch());
-        let (a_along, b_along) = (a.along, b.along);
+        if self.pairs && a.aligned().min(b.aligned()) > 1 {
+            return Packing { halves: 2, elements: 4 };
+        }
+        Packing { halves: 1, elements: vector_of(&a.tensor, 8) }
+    }
+
+    fn launch(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
+        match self.unit.filter(|_| tile.quads == 0) {
+            Some(unit) => self.launch_planes(tile, unit, count, y, sizes),
+            None => self.launch_units(tile, count, y, sizes),
+        }
+    }
+
+    fn launch_planes(
+        &self,
+        tile: Tile,
+        unit: Unit,
+        count: CubeCount,
+        y: &CubeTensor<R>,
+        sizes: SizesLaunch<R>,
+    ) {
+        let Self { a, b, .. } = self;
+        let (packing, operand) = (self.packing(), a.tensor.dtype.into());
+        let element = if packing.halves == 2 { DType::U32.into() } else { operand };
+        let [down, across] = tile.planes;
+        let planes = narrow(down * across);
+        let size = vector_of(y, self.sizes()[2]).min(4);
         // SAFETY: the lines are those of the operands, beyond whose ends nothing is read, and the
         // sizes bound what is written.
         unsafe {
-            match self.unit.filter(|_| tile.quads == 0) {
-                Some(unit) => units::product::launch_unchecked::<R>(
-                    &client,
-                    count,
-                    CubeDim::new_2d(units::WIDTH as u32, units::PLANES as u32),
-                    va,
-                    vb,
-                    vy,
-                    x,
-                    w,
-                    y,
-                    of_a,
-                    of_b,
-                    sizes,
-                    tile,
-                    unit,
-                    a_along,
-                    b_along,
-                    types,
-                ),
-                None => blocked::product::launch_unchecked::<R>(
-                    &client,
-                    count,
-                    CubeDim::new_1d(tile.units as u32),
-                    va,
-                    vb,
-                    vy,
-                    x,
-                    w,
-                    y,
-                    of_a,
-                    of_b,
-                    sizes,
-                    tile,
-                    a_along,
-                    b_along,
-                    types,
-                ),
-            }
+            units::product::launch_unchecked::<R>(
+                &y.client,
+                count,
+                CubeDim::new_2d(units::WIDTH as u32, planes),
+                packing.elements,
+                a.packed(packing),
+                b.packed(packing),
+                size,
+                a.tensor.clone().into_array_arg(),
+                b.tensor.clone().into_array_arg(),
+                y.clone().into_array_arg(),
+                a.launch(packing.halves),
+                b.launch(packing.halves),
+                sizes,
+                tile,
+                unit,
+                packing,
+                [a.along, b.along],
+                [element, operand, y.dtype.into()],
+            );
+        }
+    }
+
+    fn launch_units(&self, tile: Tile, count: CubeCount, y: &CubeTensor<R>, sizes: SizesLaunch<R>) {
+        let Self { a, b, .. } = self;
+        // What is turned on its way is read one by one.
+        let read = |x: &Operand<R>| if x.along { 1 } else { x.vector() };
+        let size = vector_of(y, self.sizes()[2]).min(4);
+        // SAFETY: as above.
+        unsafe {
+            blocked::product::launch_unchecked::<R>(
+                &y.client,
+                count,
+                CubeDim::new_1d(tile.units as u32),
+                read(a),
+                read(b),
+                size,
+                a.tensor.clone().into_array_arg(),
+                b.tensor.clone().into_array_arg(),
+                y.clone().into_array_arg(),
+                a.launch(1),
+                b.launch(1),
+                sizes,
+                tile,
+                a.along,
+                b.along,
+                [a.tensor.dtype.into(), y.dtype.into()],
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which tile a cube multiplies, and into how many parts the depth is split.
 
 use super::lines::{FOUR, Slab};
+use super::packs::{self, Packing};
 use super::{blocked, units};
 
 /// Tile of a cube.
@@ -10,6 +11,8 @@ pub(super) struct Tile {
     pub columns: usize,
     /// A unit has so many quads of columns, of four times as many rows; none if planes multiply.
     pub quads: usize,
+    /// Planes from top to bottom and from left to right; none if units multiply.
+    pub planes: [usize; 2],
     /// Units of a cube.
     pub units: usize,
     /// Steps of the depth in shared memory at a time.
@@ -21,7 +24,18 @@ pub(super) struct Tile {
 /// Tile of a cube whose units multiply.
 const fn of_units([rows, columns]: [usize; 2], quads: usize, stage: usize, speed: usize) -> Tile {
     let units = rows * columns / (16 * quads * quads);
-    Tile { rows, columns, quads, units, stage, speed }
+    Tile { rows, columns, quads, planes: [0; 2], units, stage, speed }
+}
+
+/// Tile of a cube whose planes multiply with matrix units.
+const fn of_planes(
+    [rows, columns]: [usize; 2],
+    planes: [usize; 2],
+    stage: usize,
+    speed: usize,
+) -> Tile {
+    let units = planes[0] * planes[1] * units::WIDTH;
+    Tile { rows, columns, quads: 0, planes, units, stage, speed }
 }
 
 pub(super) const TILES: [Tile; 5] = [
@@ -34,15 +48,14 @@ pub(super) const TILES: [Tile; 5] = [
     of_units([32, 32], 1, 8, 34),
 ];
 
-/// The tile of a cube whose planes multiply with matrix units.
-pub(super) const OF_PLANES: [Tile; 1] = [Tile {
-    rows: 128,
-    columns: 128,
-    quads: 0,
-    units: units::PLANES * units::WIDTH,
-    stage: units::STAGE,
-    speed: 100,
-}];
+pub(super) const OF_PLANES: [Tile; 6] = [
+    of_planes([128, 128], [2, 4], 32, 100),
+    of_planes([256, 128], [4, 2], 32, 95),
+    of_planes([128, 128], [2, 4], 64, 95),
+    of_planes([128, 128], [2, 2], 32, 95),
+    of_planes([128, 64], [2, 2], 64, 75),
+    of_planes([64, 64], [2, 2], 64, 60),
+];
 
 /// Into how many parts the depth may be split.
 pub(super) const SPLITS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -77,6 +90,13 @@ impl Tile {
         Slab { wide: self.columns, stage: self.stage, along, units: self.units }
     }
 
+    /// The same for a cube whose planes multiply.
+    pub fn slabs(&self, along: [bool; 2], packing: Packing) -> (packs::Slab, packs::Slab) {
+        let Self { stage, units, .. } = *self;
+        let of = |wide, along| packs::Slab { wide, stage, along, units, packing };
+        (of(self.rows, along[0]), of(self.columns, along[1]))
+    }
+
     /// Tiles of a matrix from top to bottom, and from left to right.
     pub fn grid(&self, [_, rows, columns]: [usize; 3]) -> [usize; 2] {
         [rows.div_ceil(self.rows), columns.div_ceil(self.columns)]
@@ -106,15 +126,21 @@ impl Tile {
         each * tile * depth / busy + parts
     }
 
-    /// Bytes of shared memory at most, of a cube whose units multiply.
-    const fn shared(&self) -> usize {
+    /// Bytes of shared memory at most.
+    fn shared(&self) -> usize {
+        if self.quads == 0 {
+            // As lines across the depth have fewer gaps.
+            let (a, b) = self.slabs([true; 2], Packing { halves: 1, elements: 4 });
+            let scratch = self.units / units::WIDTH * units::SQUARE * size_of::<f32>();
+            return (a.held() + b.held()) * FOUR * 2 + scratch;
+        }
         let slabs = [self.of_rows(true), self.of_columns(true)];
         2 * (blocked::held(&slabs[0]) + blocked::held(&slabs[1])) * FOUR * size_of::<f32>()
     }
 
     /// Whether a cube of the device can be so large.
-    pub const fn fits(&self, work: &Work) -> bool {
-        self.quads == 0 || self.shared() <= work.shared && self.units <= work.units
+    pub fn fits(&self, work: &Work) -> bool {
+        self.shared() <= work.shared && self.units <= work.units
     }
 
     /// The tile of `tiles` and the number of parts with the lowest cost.

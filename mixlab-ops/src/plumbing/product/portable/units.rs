@@ -1,47 +1,21 @@
 //! The kernel for matrix units: a tile of the result in the matrices of a cube's planes.
 //!
-//! Stages of [`STAGE`] of the depth go through shared memory as they lie; while one is multiplied the
+//! Stages of the depth go through shared memory as they lie; while one is multiplied the
 //! next one is on its way to registers. The result leaves through shared memory, so that its edges
 //! can be cut.
 
-use cubecl::cmma::{Matrix, MatrixIdent, MatrixLayout, execute, store};
+use cubecl::cmma::{Matrix, MatrixIdent, MatrixLayout, execute, load, store};
 use cubecl::prelude::*;
 
-use super::lines::{FOUR, Lines, Sizes, Slab, fetch, place};
+use super::lines::{Lines, Sizes, place};
+use super::packs::{Packing, Slab, fetch, put};
 use super::tile::Tile;
 
-/// Steps of the depth in shared memory at a time.
-pub(super) const STAGE: usize = 32;
-/// Planes of a cube, their width, and how many stand side by side.
-pub(super) const PLANES: usize = 8;
+/// Units of a plane.
 pub(super) const WIDTH: usize = 32;
-const ACROSS: usize = 4;
-/// Quads that keep neighbouring lines in different banks.
-const GAP: usize = 2;
 
-/// Quads from one line to the next in shared memory, and those of a stage.
-const fn pitch(slab: &Slab) -> usize {
-    slab.line() + GAP
-}
-
-const fn held(slab: &Slab) -> usize {
-    (if slab.along { slab.wide } else { STAGE }) * pitch(slab)
-}
-
-/// Puts what [`fetch`] got into shared memory.
-#[cube]
-fn put<F: Float>(
-    to: &mut SharedMemory<Vector<F, Const<4>>>,
-    from: &Array<Vector<F, Const<4>>>,
-    #[comptime] slab: Slab,
-) {
-    let quads = comptime!(slab.line());
-    #[unroll]
-    for n in 0..comptime!(slab.each()) {
-        let number = UNIT_POS as usize + comptime!(n * slab.units);
-        to[number / quads * comptime!(pitch(&slab)) + number % quads] = from[n];
-    }
-}
+/// Elements of the largest square that a plane multiplies at once.
+pub(super) const SQUARE: usize = 16 * 16;
 
 /// A matrix unit: `[side, depth] · [depth, side]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,69 +26,69 @@ pub(super) struct Unit {
 
 /// The fragment at `place` along the tile and step `deep` of the stage.
 #[cube]
-fn fragment<F: Float>(
-    stage: &SharedMemory<Vector<F, Const<4>>>,
+fn fragment<S: Numeric, F: Float, P: Size>(
+    stage: &SharedMemory<Vector<S, P>>,
     place: usize,
     #[comptime] deep: usize,
     #[comptime] slab: Slab,
     #[comptime] ident: MatrixIdent,
     #[comptime] unit: Unit,
-) -> Matrix<Vector<F, Const<4>>> {
-    let pitch = comptime!(pitch(&slab));
+) -> Matrix<F> {
+    let (pitch, pack) = comptime!((slab.pitch(), slab.packing.pack()));
     let start = if comptime!(slab.along) {
-        place * pitch + comptime!(deep / FOUR)
+        place * pitch + comptime!(deep / pack)
     } else {
-        comptime!(deep * pitch) + place / FOUR.comptime()
+        comptime!(deep * pitch) + place / pack
     };
     let layout = comptime!(if slab.along == matches!(ident, MatrixIdent::A) {
         MatrixLayout::RowMajor
     } else {
         MatrixLayout::ColMajor
     });
-    Matrix::<Vector<F, Const<4>>>::from_slice(
-        ident,
-        unit.side,
-        unit.side,
-        unit.depth,
-        layout,
-        &stage.slice(start, comptime!(held(&slab))),
-        comptime!((pitch * FOUR) as u32),
-    )
+    let side = comptime!(unit.side);
+    // SAFETY: it is loaded before anything else.
+    let matrix = unsafe { Matrix::<F>::uninitialized(ident, side, side, unit.depth, layout) };
+    // In elements of the memory, whatever the matrix has.
+    let step = comptime!((pitch * slab.packing.elements) as u32);
+    load(&matrix, &stage.slice(start, comptime!(slab.held())), step);
+    matrix
 }
 
-/// Part `p` of matrix `b` of `a b`, as matrix `b · parts + p` of `y`.
+/// Part `p` of matrix `b` of `a b`, as matrix `b · parts + p` of `y`. Operands are halves of type `F`,
+/// read as elements of type `S` ([`Packing`]), `P` to a pack; `of_a` and `of_b` count elements.
 #[cube(launch_unchecked)]
-pub(super) fn product<F: Float, G: Float, NA: Size, NB: Size, NY: Size>(
-    a: &Array<Vector<F, NA>>,
-    b: &Array<Vector<F, NB>>,
+pub(super) fn product<S: Numeric, F: Float, G: Float, P: Size, NA: Size, NB: Size, NY: Size>(
+    a: &Array<Vector<S, NA>>,
+    b: &Array<Vector<S, NB>>,
     y: &mut Array<Vector<G, NY>>,
     of_a: Lines,
     of_b: Lines,
     sizes: Sizes,
     #[comptime] tile: Tile,
     #[comptime] unit: Unit,
-    #[comptime] a_along: bool,
-    #[comptime] b_along: bool,
-    #[define(F, G)] _types: [StorageType; 2],
+    #[comptime] packing: Packing,
+    #[comptime] along: [bool; 2],
+    #[define(S, F, G)] _types: [StorageType; 3],
 ) {
     if CUBE_POS < sizes.cubes as usize {
         let place = place(sizes, tile.rows, tile.columns);
         // Fragments of a plane, from top to bottom and from left to right.
         let side = comptime!(unit.side);
-        let down = comptime!(tile.rows / (PLANES / ACROSS) / side);
-        let across = comptime!(tile.columns / ACROSS / side);
+        let (planes, besides) = comptime!((tile.planes[0] * tile.planes[1], tile.planes[1]));
+        let down = comptime!(tile.rows / tile.planes[0] / side);
+        let across = comptime!(tile.columns / tile.planes[1] / side);
         let plane = UNIT_POS_Y as usize;
-        let row = plane / ACROSS.comptime() * comptime!(down * side);
-        let column = plane % ACROSS.comptime() * comptime!(across * side);
+        let row = plane / besides * comptime!(down * side);
+        let column = plane % besides * comptime!(across * side);
 
         let (from_a, from_b) =
             (place.matrix * of_a.matrix as usize, place.matrix * of_b.matrix as usize);
-        let (a_slab, b_slab) = comptime!((tile.of_rows(a_along), tile.of_columns(b_along)));
-        let mut a_stage = SharedMemory::<Vector<F, Const<4>>>::new(comptime!(held(&a_slab)));
-        let mut b_stage = SharedMemory::<Vector<F, Const<4>>>::new(comptime!(held(&b_slab)));
-        let mut scratch = SharedMemory::<f32>::new(comptime!(PLANES * side * side));
-        let mut a_next = Array::<Vector<F, Const<4>>>::new(comptime!(a_slab.each()));
-        let mut b_next = Array::<Vector<F, Const<4>>>::new(comptime!(b_slab.each()));
+        let (a_slab, b_slab) = comptime!(tile.slabs(along, packing));
+        let mut a_stage = SharedMemory::<Vector<S, P>>::new(comptime!(a_slab.held()));
+        let mut b_stage = SharedMemory::<Vector<S, P>>::new(comptime!(b_slab.held()));
+        let mut scratch = SharedMemory::<f32>::new(comptime!(planes * side * side));
+        let mut a_next = Array::<Vector<S, P>>::new(comptime!(a_slab.each()));
+        let mut b_next = Array::<Vector<S, P>>::new(comptime!(b_slab.each()));
         let mut sums = Sequence::<Matrix<f32>>::new();
         #[unroll]
         for _ in 0..comptime!(down * across) {
@@ -139,9 +113,9 @@ pub(super) fn product<F: Float, G: Float, NA: Size, NB: Size, NY: Size>(
             fetch(&mut a_next, a, of_a, from_a, place.row, next, a_slab);
             fetch(&mut b_next, b, of_b, from_b, place.column, next, b_slab);
             #[unroll]
-            for step in 0..comptime!(STAGE / unit.depth) {
+            for step in 0..comptime!(tile.stage / unit.depth) {
                 let deep = comptime!(step * unit.depth);
-                let mut columns = Sequence::<Matrix<Vector<F, Const<4>>>>::new();
+                let mut columns = Sequence::<Matrix<F>>::new();
                 #[unroll]
                 for n in 0..across {
                     let at = column + n * side;
@@ -150,7 +124,8 @@ pub(super) fn product<F: Float, G: Float, NA: Size, NB: Size, NY: Size>(
                 #[unroll]
                 for m in 0..down {
                     let at = row + m * side;
-                    let rows = fragment(&a_stage, at, deep, a_slab, MatrixIdent::A, unit);
+                    let rows =
+                        fragment::<S, F, P>(&a_stage, at, deep, a_slab, MatrixIdent::A, unit);
                     #[unroll]
                     for n in 0..across {
                         let sum = sums.index(comptime!(m * across + n));
