@@ -101,8 +101,8 @@ impl Planes {
 
     /// The share for heads of `width` channels in `shared` bytes.
     pub fn choose(of: Use, width: usize, shared: usize) -> Option<Self> {
-        let shapes = Self::shapes(of).iter().map(|shape| Self::new(*shape, width));
-        shapes.into_iter().find(|shape| shape.shared(of) <= shared)
+        let mut shapes = Self::shapes(of).iter().map(|shape| Self::new(*shape, width));
+        shapes.find(|shape| shape.shared(of) <= shared)
     }
 }
 
