@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from run import HERE, shard
+from run import HERE, program, shard
 
 PROMPT, NEW = 16, 512
 
@@ -46,7 +46,7 @@ def ours(options, path, precision, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cli", required=True)
+    parser.add_argument("--cli", required=True, type=program)
     parser.add_argument("--backend", default="cuda")
     parser.add_argument("--precision", default="bf16,f32")
     parser.add_argument("--rows", default="1,32")

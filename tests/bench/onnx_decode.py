@@ -22,7 +22,7 @@ import time
 import numpy
 import onnxruntime
 
-from run import shard
+from run import program, shard
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "onnx"))
 from stateful import Decoder  # noqa: E402
@@ -78,7 +78,7 @@ def theirs(path, prompt):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cli", required=True)
+    parser.add_argument("--cli", required=True, type=program)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     prompt = [7 * i for i in range(PROMPT)]

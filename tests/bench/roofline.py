@@ -13,6 +13,8 @@ import json
 import subprocess
 from pathlib import Path
 
+from run import program
+
 HERE = Path(__file__).parent
 
 # Arithmetic in f32 (TFLOP/s) and memory (GB/s). Apple states the bandwidths, and for M1 and M1 Max the
@@ -95,7 +97,7 @@ def kinds(report, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cli", required=True)
+    parser.add_argument("--cli", required=True, type=program)
     parser.add_argument("--workloads", default="shakespeare,d1024")
     parser.add_argument("--set", action="append", default=[], help="override a field of each config")
     parser.add_argument("--kinds", metavar="DEVICE", choices=DEVICES, help="what takes the time on this device")

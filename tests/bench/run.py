@@ -5,8 +5,8 @@
         --precision bf16,tf32 [--peer torch_peer.py] [--workloads gpt2,mamba] [--out FOLDER]
 
 Random tokens; 101 steps each. The rate is that of steps 21 to 80: the first ones fill caches, and
-validation ends the run. A peer is called as `PEER WORKLOAD eager,compile` and prints one JSON line a
-mode with `mode`, `tok_s`, `peak_gib`, and `reserved_gib` if it knows.
+validation ends the run. A peer, which is a program of yours, is called as `PEER WORKLOAD eager,compile muon`
+and prints one JSON line a mode with `work`, `mode`, `tok_s`, `peak_gib`, and `reserved_gib` if it knows.
 Prints a table and the machine, and writes both with all raw lines to --out.
 
 On a Mac: `--backend metal --precision f32,bf16 --out metal` with a build with `--features metal`; what to
@@ -66,9 +66,32 @@ def ours(options, workload, precision, data, caches, steps=STEPS):
                 first=round(logged[0]["loss"], 4), last=round(logged[-1]["loss"], 4))
 
 
+def program(path):
+    """A program that can be run, for argparse."""
+    if not os.access(path, os.X_OK) or not os.path.isfile(path):
+        raise argparse.ArgumentTypeError(f"`{path}` is no program; `cargo build --release` makes target/release/mixlab-cli")
+    return path
+
+
+def workloads(names):
+    """Names of workloads, for argparse."""
+    if unknown := [name for name in names.split(",") if name not in WORKLOADS]:
+        raise argparse.ArgumentTypeError(f"no workload `{unknown[0]}`: there are {', '.join(WORKLOADS)}")
+    return names.split(",")
+
+
+def model_name():
+    """What Linux calls the processor."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def machine(options):
     """What the figures were measured on, in one line."""
-    chip = platform.processor()
+    chip = platform.processor() or model_name()
     for command in (["sysctl", "-n", "machdep.cpu.brand_string"], ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]):
         try:
             chip = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -87,18 +110,18 @@ def peer(options, workload):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cli", required=True)
+    parser.add_argument("--cli", required=True, type=program)
     parser.add_argument("--backend", default="cuda")
     parser.add_argument("--precision", default="bf16,tf32")
     parser.add_argument("--peer")
     parser.add_argument("--peer-modes", default="eager,compile")
-    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--workloads", default=WORKLOADS, type=workloads)
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder)
-        for workload in options.workloads.split(","):
+        for workload in options.workloads:
             config = json.loads((HERE / f"{workload}.json").read_text())
             shard(data / f"{workload}.bin", config["vocab_size"])
             for precision in options.precision.split(","):
@@ -113,10 +136,10 @@ def main():
     table = ["| workload | mode | tok/s | peak GiB | reserved GiB | first loss, cold / warm |",
              "|---|---|---:|---:|---:|---|"]
     for row in rows:
-        first = " / ".join(f"{x} s" for x in row.get("first_s", []))
-        cells = [row["work"], row["mode"], row.get("tok_s", "failed"), row.get("peak_gib"),
+        first = " / ".join(f"{x} s" for x in row.get("first_s", []) if x is not None)
+        cells = [row["work"], row["mode"], row.get("tok_s", "failed"), row.get("peak_gib", ""),
                  row.get("reserved_gib", ""), first]
-        table.append("| " + " | ".join(map(str, cells)) + " |")
+        table.append("| " + " | ".join(("" if cell is None else str(cell) for cell in cells)) + " |")
     table += ["", machine(options)]
     print("\n".join(table))
     if options.out:

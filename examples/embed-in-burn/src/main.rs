@@ -8,9 +8,9 @@
 mod classifier;
 mod waves;
 
-use std::error::Error;
 use std::path::Path;
 
+use anyhow::Context;
 use burn::backend::Autodiff;
 use burn::data::{dataloader::DataLoaderBuilder, dataset::InMemDataset};
 use burn::optim::AdamWConfig;
@@ -27,8 +27,8 @@ use waves::{Wave, WaveBatcher};
 /// The block, as a config has it.
 const BLOCK: &str = include_str!("../block.json");
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).ok_or("give a folder for what the run writes")?;
+fn main() -> anyhow::Result<()> {
+    let folder = std::env::args().nth(1).context("give a folder for what the run writes")?;
     let learned = learn(Path::new(&folder))?;
     let path = Path::new(&folder).join("waves.onnx");
     export(&learned, &path)?;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Trains for four passes over a few hundred waves.
-fn learn(folder: &Path) -> Result<Classifier<Flex>, Box<dyn Error>> {
+fn learn(folder: &Path) -> anyhow::Result<Classifier<Flex>> {
     let device = Default::default();
     // What the layers start with, the block's too.
     Flex::seed(&device, 42);
@@ -60,7 +60,7 @@ fn learn(folder: &Path) -> Result<Classifier<Flex>, Box<dyn Error>> {
 }
 
 /// Writes the model as a file for any number of waves of any length.
-fn export(model: &Classifier<Flex>, path: &Path) -> Result<(), Box<dyn Error>> {
+fn export(model: &Classifier<Flex>, path: &Path) -> anyhow::Result<()> {
     let traced = trace(
         &["batch", "time"],
         |device| Classifier::new(BLOCK, device).expect("it was read before"),

@@ -8,7 +8,6 @@
 //! cargo run --release -p finetune -- base.safetensors "$data/char64_even/train_*.bin" tuned.safetensors
 //! ```
 
-use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -23,12 +22,10 @@ use mixlab_burn::{Model, Plan};
 /// The first block whose weights are trained.
 const FIRST: usize = 2;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [base, shards, tuned] = arguments.as_slice() else {
-        return Err(
-            "give weights to begin with, shards to train on, and a file for the result".into()
-        );
+        anyhow::bail!("give weights to begin with, shards to train on, and a file for the result");
     };
     let plan = Plan::load(concat!(env!("CARGO_MANIFEST_DIR"), "/model.json"))?;
     let model = load(plan.init::<Autodiff<Flex>>(&Default::default()), Path::new(base))?;
@@ -47,10 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Trains the weights of the blocks from [`FIRST`] on, which are the last ones of a model. The others
 /// have no gradient, and the optimizer keeps nothing for them.
-fn finetune(
-    model: Model<Autodiff<Flex>>,
-    shards: &str,
-) -> Result<Model<Autodiff<Flex>>, Box<dyn Error>> {
+fn finetune(model: Model<Autodiff<Flex>>, shards: &str) -> anyhow::Result<Model<Autodiff<Flex>>> {
     let plan = model.plan().clone();
     let trained: usize = model.blocks[FIRST..].iter().map(|block| layout(block).len()).sum();
     let mut trainer = Trainer::with_optimizer(model, &Default::default(), |mut optimizer| {

@@ -1,7 +1,7 @@
 //! Serves a trained model over HTTP, with the completions API of OpenAI.
 //!
 //! ```sh
-//! cargo run --release -p serve -- --config c.json --safetensors-load model.st
+//! cargo run --release -p serve -- --config c.json --safetensors-load model.st --tokenizer data/tokenizer.json
 //! curl localhost:8000/v1/completions -d '{"prompt": "Once upon", "max_tokens": 20}'
 //! ```
 //!

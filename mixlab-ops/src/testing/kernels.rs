@@ -50,6 +50,26 @@ pub fn same<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
     }
 }
 
+/// As [`same`], in half precision alone, on a device with matrix units that this machine pretends to
+/// have; nothing if it cannot.
+#[cfg(feature = "wgpu")]
+pub fn same_by_matrix_units<O: Op<N>, const N: usize>(op: &O, inputs: &[Host; N]) {
+    if !runs_kernels() {
+        return;
+    }
+    for dtype in HALVES {
+        let expected = reference(op, (inputs, &[]), dtype);
+        for arranged in [|x| x, with_gaps::<TextRuntime>] {
+            let types = [dtype; 2];
+            let device = TextDevice::Runs;
+            let got =
+                run_on::<Plain<TextRuntime>, O, N>(op, (inputs, &[]), types, arranged, &device);
+            translated();
+            compare(O::NAME, (dtype, 2e-2), &got, &expected);
+        }
+    }
+}
+
 /// As [`same`], in f32 alone.
 pub fn same_f32<O: Op<N>, const N: usize>(op: O, inputs: &[Host; N], ints: &[i64]) {
     within(1e-5, op, inputs, ints);
@@ -120,6 +140,12 @@ pub fn bias<O: Op<N>, const N: usize>(op: &O, exact: &O, inputs: &[Host; N], n: 
         errors.sum::<f64>() / expected.len() as f64
     };
     found.iter().map(mean).collect()
+}
+
+/// All outputs of the reference of `op` in f32.
+#[cfg(feature = "wgpu")]
+pub fn expected<O: Op<N>, const N: usize>(op: &O, inputs: &[Host; N]) -> Vec<Vec<f32>> {
+    reference(op, (inputs, &[]), DType::F32)
 }
 
 /// All outputs of `op` in f32 on each GPU backend of this build.
@@ -268,7 +294,17 @@ fn run<B: Backend, O: Op<N>, const N: usize>(
     [rounded, held]: [DType; 2],
     arranged: fn(FloatTensor<B>) -> FloatTensor<B>,
 ) -> Vec<Vec<f32>> {
-    let device = &Default::default();
+    run_on::<B, O, N>(op, (inputs, ints), [rounded, held], arranged, &Default::default())
+}
+
+/// As [`run`], on `device`.
+fn run_on<B: Backend, O: Op<N>, const N: usize>(
+    op: &O,
+    (inputs, ints): (&[Host; N], &[i64]),
+    [rounded, held]: [DType; 2],
+    arranged: fn(FloatTensor<B>) -> FloatTensor<B>,
+    device: &B::Device,
+) -> Vec<Vec<f32>> {
     let float = |x: &Host| -> FloatTensor<B> {
         let flat = match rounded {
             DType::F32 => tensor::<B>(x, device),

@@ -10,7 +10,7 @@ use super::tiles::{
 };
 
 /// Less than any score, and finite: some drivers assume that all numbers are.
-const LOWEST: f32 = -1e30;
+pub(super) const LOWEST: f32 = -1e30;
 
 /// Which scores there are, and how they fade.
 #[derive(CubeType, Clone, Copy)]
@@ -88,7 +88,7 @@ pub(super) fn queries_of(
     scale: f32,
     #[comptime] causal: bool,
     #[comptime] fades: bool,
-    #[comptime] tile: Tile,
+    #[comptime] rows: usize,
 ) -> Pair {
     let all = sizes.heads as usize;
     let width = sizes.width as usize;
@@ -105,17 +105,22 @@ pub(super) fn queries_of(
         fading = decay[head];
     }
     let mask = Mask { scale, decay: fading, keys: keys.rows, past: past(sizes, causal) };
-    Pair { queries, keys, mask, first: index * tile.rows, sequence, index }
+    Pair { queries, keys, mask, first: index * rows, sequence, index }
 }
 
-/// Tiles of columns that the queries of a cube see.
+/// Blocks of `columns` keys that the `rows` queries of a cube see.
 #[cube]
-pub(super) fn seen(pair: Pair, #[comptime] causal: bool, #[comptime] tile: Tile) -> usize {
+pub(super) fn seen(
+    pair: Pair,
+    #[comptime] causal: bool,
+    #[comptime] rows: usize,
+    #[comptime] columns: usize,
+) -> usize {
     let mut end = pair.keys.rows;
     if comptime!(causal) {
-        end = min(end, pair.mask.past + pair.first + tile.rows);
+        end = min(end, pair.mask.past + pair.first + rows);
     }
-    end.div_ceil(COLUMNS.comptime())
+    end.div_ceil(columns)
 }
 
 /// Turns the unit's products into masked scores; the largest of each row.
@@ -193,7 +198,7 @@ fn shrink(sums: &mut Array<Quad>, factors: Quad, #[comptime] tile: Tile) {
 }
 
 /// `y` and the log-sum-exp of each row of scores.
-#[cube(launch_unchecked)]
+#[cube]
 pub(super) fn forward<F: Float, N: Size>(
     q: &Tensor<Vector<F, N>>,
     k: &Tensor<Vector<F, N>>,
@@ -206,60 +211,57 @@ pub(super) fn forward<F: Float, N: Size>(
     #[comptime] causal: bool,
     #[comptime] fades: bool,
     #[comptime] tile: Tile,
-    #[define(F)] _dtype: StorageType,
 ) {
-    if CUBE_POS < sizes.cubes as usize {
-        let pair = queries_of(sizes, decay, scale, causal, fades, tile);
-        let rows = rows_of(q, pair.queries, pair.first, tile);
-        let mut buffers = buffers(tile);
-        let (across, down) = place(tile);
-        let mut sums = zeros(comptime!(4 * tile.slices * tile.channels()));
-        let mut top = Quad::new(LOWEST);
-        let mut total = Quad::new(0.0f32);
-        for step in 0..seen(pair, causal, tile) {
-            let start = step * COLUMNS.comptime();
-            let mut block = zeros(comptime!(4 * tile.quads()));
-            for slice in 0..tile.slices {
-                sync_cube();
-                load(&mut buffers.columns, k, pair.keys, start, slice, tile);
-                sync_cube();
-                multiply(&mut block, &rows, &buffers.columns, slice, tile);
-            }
-            let mine = scores(&mut block, pair, start, causal, fades, tile);
-            exchange(&mut buffers.weights, mine);
-            // Meanwhile the first values come in.
-            load(&mut buffers.columns, v, pair.keys, start, 0usize, tile);
-            let most = max(top, exchanged_max(&buffers.weights, tile));
-            let factors = Vector::exp(top - most);
-            top = most;
-            total = total * factors + weights(&mut block, most, tile);
-            shrink(&mut sums, factors, tile);
+    let pair = queries_of(sizes, decay, scale, causal, fades, tile.rows);
+    let rows = rows_of(q, pair.queries, pair.first, tile);
+    let mut buffers = buffers(tile);
+    let (across, down) = place(tile);
+    let mut sums = zeros(comptime!(4 * tile.slices * tile.channels()));
+    let mut top = Quad::new(LOWEST);
+    let mut total = Quad::new(0.0f32);
+    for step in 0..seen(pair, causal, tile.rows, COLUMNS) {
+        let start = step * COLUMNS.comptime();
+        let mut block = zeros(comptime!(4 * tile.quads()));
+        for slice in 0..tile.slices {
             sync_cube();
-            put_weights(&mut buffers.weights, &block, tile);
-            #[unroll]
-            for slice in 0..comptime!(tile.slices) {
-                if comptime!(slice > 0) {
-                    sync_cube();
-                    load(&mut buffers.columns, v, pair.keys, start, slice, tile);
-                }
-                sync_cube();
-                accumulate(&mut sums, &buffers, slice, tile);
-            }
+            load(&mut buffers.columns, k, pair.keys, start, slice, tile);
+            sync_cube();
+            multiply(&mut block, &rows, &buffers.columns, slice, tile);
         }
+        let mine = scores(&mut block, pair, start, causal, fades, tile);
+        exchange(&mut buffers.weights, mine);
+        // Meanwhile the first values come in.
+        load(&mut buffers.columns, v, pair.keys, start, 0usize, tile);
+        let most = max(top, exchanged_max(&buffers.weights, tile));
+        let factors = Vector::exp(top - most);
+        top = most;
+        total = total * factors + weights(&mut block, most, tile);
+        shrink(&mut sums, factors, tile);
         sync_cube();
-        exchange(&mut buffers.weights, total);
-        let total = exchanged_sum(&buffers.weights, tile);
-        shrink(&mut sums, Quad::new(1.0f32) / total, tile);
-        let queries = pair.queries.rows;
-        if across == 0 {
-            #[unroll]
-            for i in 0..4usize {
-                let query = pair.first + down + comptime!(i * tile.down());
-                if query < queries {
-                    log_sum_exp[pair.sequence * queries + query] = top[i] + f32::ln(total[i]);
-                }
+        put_weights(&mut buffers.weights, &block, tile);
+        #[unroll]
+        for slice in 0..comptime!(tile.slices) {
+            if comptime!(slice > 0) {
+                sync_cube();
+                load(&mut buffers.columns, v, pair.keys, start, slice, tile);
+            }
+            sync_cube();
+            accumulate(&mut sums, &buffers, slice, tile);
+        }
+    }
+    sync_cube();
+    exchange(&mut buffers.weights, total);
+    let total = exchanged_sum(&buffers.weights, tile);
+    shrink(&mut sums, Quad::new(1.0f32) / total, tile);
+    let queries = pair.queries.rows;
+    if across == 0 {
+        #[unroll]
+        for i in 0..4usize {
+            let query = pair.first + down + comptime!(i * tile.down());
+            if query < queries {
+                log_sum_exp[pair.sequence * queries + query] = top[i] + f32::ln(total[i]);
             }
         }
-        store_sums(y, &sums, pair.queries, pair.first, tile);
     }
+    store_sums(y, &sums, pair.queries, pair.first, tile);
 }

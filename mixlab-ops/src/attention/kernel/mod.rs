@@ -1,8 +1,10 @@
-//! Kernels that run on every GPU: f32 products without tensor cores, in registers and shared memory,
-//! and no tensor of scores.
+//! Kernels that run on every GPU: products by matrix units for halves where the device has them, else
+//! in f32 in registers and shared memory; and no tensor of scores.
 
 mod backward;
 mod forward;
+mod planes;
+mod share;
 #[cfg(all(test, feature = "cpu", feature = "wgpu"))]
 mod tests;
 mod tile;
@@ -18,6 +20,8 @@ use super::flash;
 use crate::plumbing::cube::{cubes, empty, narrow, ready};
 use crate::plumbing::heads::{channels_at_once, empty_like, heads};
 use crate::plumbing::reduce::sum_first;
+use planes::Planes;
+use share::Share;
 use tile::{Tile, Use};
 use tiles::SizesLaunch;
 
@@ -65,17 +69,24 @@ impl<R: CubeRuntime> Kernels<R> {
         flash::Call::new(&self.of, [&self.q, &self.k, &self.v], self.decay.as_ref())
     }
 
-    /// The tile for `rows` rows of a head.
-    fn tile(&self, of: Use, rows: usize) -> Tile {
-        let width = self.q.meta.shape()[3];
-        Tile::choose(of, width, rows, shared(&self.q)).expect("else the op was refused")
+    /// How a cube has its part of `rows` rows of a head.
+    fn share(&self, of: Use, rows: usize) -> Share {
+        let (width, shared) = (self.q.meta.shape()[3], shared(&self.q));
+        // Fewer rows than a plane has would leave most of it idle.
+        if rows >= planes::SIDE
+            && planes::available(&self.q)
+            && let Some(planes) = Planes::choose(of, width, shared)
+        {
+            return Share::Planes(planes);
+        }
+        Share::Units(Tile::choose(of, width, rows, shared).expect("else the op was refused"))
     }
 
     /// Sizes of a launch with `rows` rows in each of `sequences` sequences, and its cubes.
-    fn sizes(&self, rows: usize, sequences: usize, tile: Tile) -> (SizesLaunch<R>, CubeCount) {
+    fn sizes(&self, rows: usize, sequences: usize, share: Share) -> (SizesLaunch<R>, CubeCount) {
         let [_, heads, queries, width] = self.q.meta.shape().dims();
         let [_, groups, keys, _] = self.k.meta.shape().dims();
-        let tiles = rows.div_ceil(tile.rows);
+        let tiles = rows.div_ceil(share.rows());
         let count = tiles * sequences;
         let [heads, groups, queries, keys, width, tiles, number] =
             [heads, groups, queries, keys, width, tiles, count].map(narrow);
@@ -94,24 +105,24 @@ impl<R: CubeRuntime> Kernels<R> {
         if let Some(call) = self.tensor_cores() {
             return call.forward().into();
         }
-        let tile = self.tile(Use::Forward, self.q.meta.shape()[2]);
-        self.forward_in(tile)
+        let share = self.share(Use::Forward, self.q.meta.shape()[2]);
+        self.forward_in(share)
     }
 
-    fn forward_in(&self, tile: Tile) -> Vec<CubeTensor<R>> {
+    fn forward_in(&self, share: Share) -> Vec<CubeTensor<R>> {
         let Self { q, k, v, .. } = self;
         let [b, h, t, _] = q.meta.shape().dims();
         let (client, dtype) = (q.client.clone(), q.dtype);
         let y = empty_like(q, dtype);
         let log_sum_exp = empty(q, [b, h, t, 1], DType::F32);
-        let (sizes, count) = self.sizes(t, b * h, tile);
+        let (sizes, count) = self.sizes(t, b * h, share);
         let size = channels_at_once(&[q, k, v, &y]);
         // SAFETY: `sizes` are those of all tensors; rows outside of them are not touched.
         unsafe {
-            forward::forward::launch_unchecked::<R>(
+            share::forward::launch_unchecked::<R>(
                 &client,
                 count,
-                CubeDim::new_1d(tile.units() as u32),
+                share.cube(),
                 size,
                 q.clone().into_tensor_arg(),
                 k.clone().into_tensor_arg(),
@@ -123,7 +134,7 @@ impl<R: CubeRuntime> Kernels<R> {
                 self.of.scale,
                 self.of.causal,
                 self.decay.is_some(),
-                tile,
+                share,
                 dtype.into(),
             );
         }
@@ -137,14 +148,14 @@ impl<R: CubeRuntime> Kernels<R> {
             return call.backward([&y, &log_sum_exp, &g]);
         }
         let lengths = [&self.q, &self.k].map(|x| x.meta.shape()[2]);
-        let tiles = lengths.map(|rows| self.tile(Use::Backward, rows));
-        self.gradient_in(tiles, [y, log_sum_exp, g])
+        let shares = lengths.map(|rows| self.share(Use::Backward, rows));
+        self.gradient_in(shares, [y, log_sum_exp, g])
     }
 
-    /// With a tile for the queries and one for the keys.
+    /// With a share of the queries and one of the keys.
     fn gradient_in(
         &self,
-        [of_queries, of_keys]: [Tile; 2],
+        [of_queries, of_keys]: [Share; 2],
         [y, log_sum_exp, g]: [CubeTensor<R>; 3],
     ) -> Vec<CubeTensor<R>> {
         let dtype = self.q.dtype;
@@ -163,23 +174,23 @@ impl<R: CubeRuntime> Kernels<R> {
     fn of_queries(
         &self,
         [y, g, log_sum_exp]: [&CubeTensor<R>; 3],
-        tile: Tile,
+        share: Share,
     ) -> [CubeTensor<R>; 3] {
         let Self { q, k, v, .. } = self;
         let [b, h, t, _] = q.meta.shape().dims();
         let (client, dtype) = (q.client.clone(), q.dtype);
         let dq = empty_like(q, dtype);
         let delta = empty(q, [b, h, t], DType::F32);
-        let parts = if self.decay.is_some() { [b * t.div_ceil(tile.rows), h] } else { [1, 1] };
+        let parts = if self.decay.is_some() { [b * t.div_ceil(share.rows()), h] } else { [1, 1] };
         let ddecay = empty(q, parts, DType::F32);
-        let (sizes, count) = self.sizes(t, b * h, tile);
+        let (sizes, count) = self.sizes(t, b * h, share);
         let size = channels_at_once(&[q, k, v, y, g, &dq]);
         // SAFETY: as in `forward`.
         unsafe {
-            backward::of_queries::launch_unchecked::<R>(
+            share::of_queries::launch_unchecked::<R>(
                 &client,
                 count,
-                CubeDim::new_1d(tile.units() as u32),
+                share.cube(),
                 size,
                 q.clone().into_tensor_arg(),
                 k.clone().into_tensor_arg(),
@@ -195,7 +206,7 @@ impl<R: CubeRuntime> Kernels<R> {
                 self.of.scale,
                 self.of.causal,
                 self.decay.is_some(),
-                tile,
+                share,
                 dtype.into(),
             );
         }
@@ -206,20 +217,20 @@ impl<R: CubeRuntime> Kernels<R> {
     fn of_keys(
         &self,
         [g, log_sum_exp, delta]: [CubeTensor<R>; 3],
-        tile: Tile,
+        share: Share,
     ) -> [CubeTensor<R>; 2] {
         let Self { q, k, v, .. } = self;
         let [b, groups, t, _] = k.meta.shape().dims();
         let (client, dtype) = (q.client.clone(), q.dtype);
         let (dk, dv) = (empty_like(k, dtype), empty_like(v, dtype));
-        let (sizes, count) = self.sizes(t, b * groups, tile);
+        let (sizes, count) = self.sizes(t, b * groups, share);
         let size = channels_at_once(&[q, k, v, &g, &dk, &dv]);
         // SAFETY: as in `forward`.
         unsafe {
-            backward::of_keys::launch_unchecked::<R>(
+            share::of_keys::launch_unchecked::<R>(
                 &client,
                 count,
-                CubeDim::new_1d(tile.units() as u32),
+                share.cube(),
                 size,
                 q.clone().into_tensor_arg(),
                 k.clone().into_tensor_arg(),
@@ -234,7 +245,7 @@ impl<R: CubeRuntime> Kernels<R> {
                 self.of.scale,
                 self.of.causal,
                 self.decay.is_some(),
-                tile,
+                share,
                 dtype.into(),
             );
         }

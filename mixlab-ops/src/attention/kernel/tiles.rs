@@ -98,7 +98,7 @@ pub(super) fn quad<F: Float, N: Size>(
 
 /// Writes channels `channel…` of row `step`, unless they are outside of the head.
 #[cube]
-fn store<F: Float, N: Size>(
+pub(super) fn store<F: Float, N: Size>(
     x: &mut Tensor<Vector<F, N>>,
     head: Head,
     step: usize,
