@@ -378,18 +378,25 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(
 #endif
 
 #ifdef ENTRY_attention_delta
-// delta_i = sum of g y over the head. Grid: rows / 4, heads, batch; a warp a row.
+// delta_i = sum of g y over the head. Grid: rows / (THREADS / LANES), heads, batch; LANES a row, each of
+// them a chunk.
+constexpr int LANES = ACROSS <= 2 ? 2 : ACROSS <= 4 ? 4 : ACROSS <= 8 ? 8 : ACROSS <= 16 ? 16 : 32;
 extern "C" __global__ __launch_bounds__(THREADS) void attention_delta(
     const E* y, const E* g, float* delta, const __grid_constant__ Info info) {
-    const int i = blockIdx.x * 4 + threadIdx.x / 32, h = blockIdx.y, b = blockIdx.z;
-    if (i >= info.tq) return;
-    const E* yr = head(y, info.y, b, h) + (u64)i * info.y.t;
-    const E* gr = head(g, info.g, b, h) + (u64)i * info.g.t;
+    const int i = (blockIdx.x * THREADS + threadIdx.x) / LANES, column = threadIdx.x % LANES * CHUNK;
+    const int h = blockIdx.y, b = blockIdx.z;
     float sum = 0.0f;
-    for (int c = threadIdx.x % 32; c < info.hd; c += 32) sum += wide(yr[c]) * wide(gr[c]);
+    if (i < info.tq && column < info.hd) {
+        const uint4 ys = *reinterpret_cast<const uint4*>(head(y, info.y, b, h) + (u64)i * info.y.t + column);
+        const uint4 gs = *reinterpret_cast<const uint4*>(head(g, info.g, b, h) + (u64)i * info.g.t + column);
+        const E* of_y = reinterpret_cast<const E*>(&ys);
+        const E* of_g = reinterpret_cast<const E*>(&gs);
 #pragma unroll
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-    if (threadIdx.x % 32 == 0) delta[((u64)b * info.heads + h) * info.tq + i] = sum;
+        for (int c = 0; c < CHUNK; c++) sum += wide(of_y[c]) * wide(of_g[c]);
+    }
+#pragma unroll
+    for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    if (column == 0 && i < info.tq) delta[((u64)b * info.heads + h) * info.tq + i] = sum;
 }
 #endif
 

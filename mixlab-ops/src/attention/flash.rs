@@ -259,7 +259,8 @@ impl<R: CubeRuntime> Call<R> {
     fn deltas(&self, y: &CubeTensor<R>, g: &CubeTensor<R>, to: &CubeTensor<R>, numbers: Vec<u64>) {
         let source =
             self.tiles.source("attention_delta", [self.of.causal, self.decay.is_some()], 0);
-        let grid = (self.queries.div_ceil(4), self.heads, self.batch);
+        let lanes = (self.tiles.padded * y.elem_size() / 16).next_power_of_two();
+        let grid = (self.queries.div_ceil(THREADS as usize / lanes), self.heads, self.batch);
         let buffers = [y, g, to].map(Clone::clone).into();
         // SAFETY: the sizes and strides are those of the tensors.
         unsafe { launch(&y.client, source, grid, Arguments { maps: vec![], buffers, numbers }) };
