@@ -2,7 +2,7 @@
 // (Dao, 2023). A block has four warps; a warp owns 16 rows of the tile that the block keeps, and all
 // walk over the tiles of the other side together. Every sum has one order: no atomics.
 //
-// Defined before this text:
+// In front of it: common.cu. Defined before both:
 //   HD      head width that is computed: a multiple of 16; the real one, info.hd, may be smaller
 //   CAUSAL  1 if a query sees only keys up to its own position
 //   DECAY   1 if a score falls by decay[head] with each position of distance
@@ -11,45 +11,6 @@
 //   QUERIES  that attention_dkdv takes at a time: 32 or 64
 //   ENTRY_name  of the one kernel that is wanted: each takes as long to compile as all the rest
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#if TYPE >= 2
-typedef float E;
-__device__ inline float wide(E x) { return x; }
-#elif TYPE == 1
-typedef __half E;
-#define MMA "f16"
-__device__ inline u32 pack(float x, float y) {
-    __half2 p = __floats2half2_rn(x, y);
-    return *reinterpret_cast<u32*>(&p);
-}
-__device__ inline float wide(E x) { return __half2float(x); }
-#else
-typedef __nv_bfloat16 E;
-#define MMA "bf16"
-__device__ inline u32 pack(float x, float y) {
-    __nv_bfloat162 p = __floats2bfloat162_rn(x, y);
-    return *reinterpret_cast<u32*>(&p);
-}
-__device__ inline float wide(E x) { return __bfloat162float(x); }
-#endif
-
-// Elements between batches, heads and positions; neighbours in a head are neighbours in memory.
-struct Strides {
-    u32 b, h, t;
-};
-
-struct Info {
-    u32 batch, heads, groups, tq, tk, hd;
-    float scale;
-    u32 unused;
-    Strides q, k, v, y, g, dq, dk, dv;
-};
-
 constexpr int TILE = 64;
 constexpr int THREADS = 128;
 constexpr int CHUNK = 16 / sizeof(E); // elements that are copied at once
@@ -57,8 +18,6 @@ constexpr int CHUNK = 16 / sizeof(E); // elements that are copied at once
 constexpr int ROW = HD + CHUNK;
 constexpr int DEEP = 32 / sizeof(E); // depth of a matrix instruction
 constexpr int KS = HD / DEEP;
-constexpr int N8 = HD / 8;
-constexpr float LOG2E = 1.4426950408889634f;
 
 __device__ inline u32 shared_address(const void* p) {
     return static_cast<u32>(__cvta_generic_to_shared(p));
@@ -136,12 +95,12 @@ __device__ inline void ldmatrix_transposed(u32 (&r)[4], const E* p) {
 
 #if TYPE >= 2
 #define SHAPE "m16n8k8"
-#define MMA "tf32"
+#define KIND "tf32"
 #else
 #define SHAPE "m16n8k16"
 #endif
 __device__ inline void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned." SHAPE ".row.col.f32." MMA "." MMA
+    asm volatile("mma.sync.aligned." SHAPE ".row.col.f32." KIND "." KIND
                  ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -234,48 +193,6 @@ __device__ inline void weighted(float (&c)[N8][4], const float (&p)[DEPTH / 8][4
         }
     }
 #endif
-}
-
-template <int N>
-__device__ inline void clear(float (&c)[N][4]) {
-#pragma unroll
-    for (int i = 0; i < N; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0.0f;
-}
-
-// 16 rows of accumulators, times `factor` by half, to a head in memory.
-__device__ inline void write(E* to, u32 stride, int first, int limit, int hd, const float (&c)[N8][4],
-                             float upper, float lower) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int row = first + lane / 4 + 8 * half;
-        if (row >= limit) continue;
-        const float factor = half ? lower : upper;
-#pragma unroll
-        for (int n = 0; n < N8; n++) {
-            const int column = n * 8 + lane % 4 * 2;
-            if (column >= hd) continue;
-            const float x = c[n][2 * half] * factor, y = c[n][2 * half + 1] * factor;
-            E* at = to + (u64)row * stride + column;
-#if TYPE >= 2
-            *reinterpret_cast<float2*>(at) = make_float2(x, y);
-#else
-            *reinterpret_cast<u32*>(at) = pack(x, y);
-#endif
-        }
-    }
-}
-
-__device__ inline const E* head(const E* x, Strides s, int b, int h) {
-    return x + (u64)b * s.b + (u64)h * s.h;
-}
-__device__ inline E* head(E* x, Strides s, int b, int h) { return x + (u64)b * s.b + (u64)h * s.h; }
-
-// 2^x; what would be denormal is zero.
-__device__ inline float power(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 #ifdef ENTRY_attention_forward

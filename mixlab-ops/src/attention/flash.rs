@@ -13,7 +13,7 @@ use crate::plumbing::fallbacks::note;
 use crate::plumbing::reduce::sum_first;
 use crate::{Op, Precision};
 
-static TEXT: Text = Text::new(include_str!("flash.cu"));
+static TEXT: Text = Text::new(concat!(include_str!("common.cu"), include_str!("flash.cu")));
 /// Rows of a tile, and threads of a block.
 const TILE: usize = 64;
 const THREADS: u32 = 128;

@@ -3,7 +3,7 @@
 // bulk copy engine brings: one warp more than they have asks it to. Every sum has one order: no
 // atomics.
 //
-// Defined before this text:
+// In front of it: barriers.cu and common.cu. Defined before these:
 //   HD      head width that is computed: 16, 32, 64, 96 or 128; the real one may be smaller
 //   CAUSAL  1 if a query sees only keys up to its own position
 //   DECAY   1 if a score falls by decay[head] with each position of distance
@@ -17,90 +17,20 @@
 // Tensor maps have axes [batch, head, position, channel], boxes of 64 positions by PANEL channels,
 // and the swizzle of as many bytes. Reads out of bounds are zero; those of TF32 are rounded.
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#if TYPE == 2
-typedef float E;
-#elif TYPE == 1
-typedef __half E;
-#define KIND "f16"
-__device__ inline u32 pack(float x, float y) {
-    __half2 p = __floats2half2_rn(x, y);
-    return *reinterpret_cast<u32*>(&p);
-}
-#else
-typedef __nv_bfloat16 E;
-#define KIND "bf16"
-__device__ inline u32 pack(float x, float y) {
-    __nv_bfloat162 p = __floats2bfloat162_rn(x, y);
-    return *reinterpret_cast<u32*>(&p);
-}
-#endif
-
-struct alignas(64) TensorMap {
-    char opaque[128];
-};
-
-// Elements between batches, heads and positions; neighbours in a head are neighbours in memory.
-struct Strides {
-    u32 b, h, t;
-};
-
-struct Info {
-    u32 batch, heads, groups, tq, tk, hd;
-    float scale;
-    u32 unused;
-    Strides q, k, v, y, g, dq, dk, dv;
-};
-
 constexpr int KEPT = 64 * GROUPS; // rows that a block keeps
 constexpr int TILE = 64;          // rows of the tiles that it walks over
 constexpr int THREADS = 128 * GROUPS + (WIDE ? 128 : 32);
-constexpr int N8 = HD / 8;
 constexpr int SIZE = sizeof(E);
 constexpr u32 ROW = SIZE * HD;
 constexpr int ACROSS = ROW % 128 == 0 ? 128 : ROW % 64 == 0 ? 64 : 32; // bytes of a panel's row
 constexpr int PANEL = ACROSS / SIZE;                                   // channels of a box
 constexpr int DEEP = 32 / SIZE; // depth of a matrix instruction
-constexpr float LOG2E = 1.4426950408889634f;
 
-__device__ inline u32 shared_address(const void* p) {
-    return static_cast<u32>(__cvta_generic_to_shared(p));
-}
-
-__device__ inline void barrier_init(u32 barrier, u32 count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
-}
-__device__ inline void barrier_arrive(u32 barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
 // Once for all threads of a warp.
 __device__ inline void warp_arrive(u32 barrier) {
     __syncwarp();
     if (threadIdx.x % 32 == 0) barrier_arrive(barrier);
 }
-__device__ inline void barrier_expect(u32 barrier, u32 bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-                 : "memory");
-}
-__device__ inline void barrier_wait(u32 barrier, u32 parity) {
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-        "@done bra over;\n"
-        "bra again;\n"
-        "over:\n"
-        "}\n" ::"r"(barrier),
-        "r"(parity)
-        : "memory");
-}
-
 // ROWS rows of a head from `row` on: panels behind each other.
 template <int ROWS>
 __device__ inline void load(u32 to, const TensorMap* map, u32 barrier, int row, int h, int b) {
@@ -256,51 +186,12 @@ __device__ inline void weighted(float (&c)[N8][4], const float (&p)[TILE / 8][4]
 #endif
 
 template <int N>
-__device__ inline void clear(float (&c)[N][4]) {
-#pragma unroll
-    for (int i = 0; i < N; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0.0f;
-}
-
-// 2^x; what would be denormal is zero.
-__device__ inline float power(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-template <int N>
 __device__ inline void powers(float (&s)[N][4]) {
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) s[n][e] = power(s[n][e]);
 }
-
-// 16 rows of accumulators, times `factor` by half, to a head in memory.
-__device__ inline void write(E* to, u32 stride, int first, int limit, int hd, const float (&c)[N8][4],
-                             float upper, float lower) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int row = first + lane / 4 + 8 * half;
-        if (row >= limit) continue;
-        const float factor = half ? lower : upper;
-#pragma unroll
-        for (int n = 0; n < N8; n++) {
-            const int column = n * 8 + lane % 4 * 2;
-            if (column >= hd) continue;
-            const float x = c[n][2 * half] * factor, y = c[n][2 * half + 1] * factor;
-            E* at = to + (u64)row * stride + column;
-#if TYPE == 2
-            *reinterpret_cast<float2*>(at) = make_float2(x, y);
-#else
-            *reinterpret_cast<u32*>(at) = pack(x, y);
-#endif
-        }
-    }
-}
-
-__device__ inline E* head(E* x, Strides s, int b, int h) { return x + (u64)b * s.b + (u64)h * s.h; }
 
 // The copying warp's registers for those that compute.
 __device__ inline void give() {

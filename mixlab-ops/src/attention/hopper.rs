@@ -11,7 +11,11 @@ use super::Attention;
 use crate::Precision;
 use crate::plumbing::cuda::{Source, Text};
 
-static TEXT: Text = Text::new(include_str!("hopper.cu"));
+static TEXT: Text = Text::new(concat!(
+    include_str!("../plumbing/barriers.cu"),
+    include_str!("common.cu"),
+    include_str!("hopper.cu")
+));
 /// Rows that a warpgroup keeps, and of the tiles that it walks over.
 const ROWS: usize = 64;
 /// Tiles in flight.

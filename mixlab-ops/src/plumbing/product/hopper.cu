@@ -3,7 +3,7 @@
 // Block: one producer warpgroup (one thread of it works) and CONSUMERS warpgroups that hold 64 x BN
 // of the result each. Blocks are persistent and take tiles in turn.
 //
-// Defined before this text:
+// In front of it: barriers.cu. Defined before both:
 //   CONSUMERS  1 or 2; a tile has BM = 64 * CONSUMERS rows
 //   BN         columns of a tile: 64, 128 or 256
 //   BK         depth of a stage: 128 bytes of operands
@@ -19,17 +19,11 @@
 
 #include <cuda_bf16.h>
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
 #if OUTPUT_BYTES == 4
 typedef float Output;
 #else
 typedef __nv_bfloat16 Output;
 #endif
-
-struct alignas(64) TensorMap {
-    char opaque[128];
-};
 
 struct Info {
     u32 m, n;
@@ -56,37 +50,6 @@ constexpr int RUN = 4;
 constexpr u32 A_PLANES = 0, B_PLANES = 0;
 #endif
 constexpr int GROUP = 8; // rows of tiles that are visited together, for the L2 cache
-
-__device__ inline u32 shared_address(const void* p) {
-    return static_cast<u32>(__cvta_generic_to_shared(p));
-}
-
-__device__ inline void barrier_init(u32 barrier, u32 count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
-}
-
-__device__ inline void barrier_arrive(u32 barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-__device__ inline void barrier_expect(u32 barrier, u32 bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-                 : "memory");
-}
-
-__device__ inline void barrier_wait(u32 barrier, u32 parity) {
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-        "@done bra over;\n"
-        "bra again;\n"
-        "over:\n"
-        "}\n" ::"r"(barrier),
-        "r"(parity)
-        : "memory");
-}
 
 __device__ inline void copy(u32 to, const TensorMap* map, u32 barrier, int column, int row, int matrix) {
     asm volatile(

@@ -6,7 +6,8 @@ use cubecl::prelude::*;
 use crate::Precision;
 use crate::plumbing::cuda::{Defines, Source, Text};
 
-static TEXT: Text = Text::new(include_str!("../hopper.cu"));
+static TEXT: Text =
+    Text::new(concat!(include_str!("../../barriers.cu"), include_str!("../hopper.cu")));
 
 /// What a product asks of a card.
 pub struct Work {
